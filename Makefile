@@ -1,0 +1,84 @@
+# A thin layer of names over the doors: python -m local | assets | regimes | experiments | analysis.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+EXPERIMENT ?= quick
+RUN ?= latest
+
+##@ Measure
+.PHONY: bench ui report
+bench: $(VENV)/.ready  ## Benchmark without a browser: install, fetch, run EXPERIMENT (quick), report in runs/
+	@$(PY) -m experiments run $(EXPERIMENT)
+
+ui: $(VENV)/.ready  ## The Locust web UI with FAVE's panel, on the embedded platform
+	@$(PY) -m experiments ui
+
+report: $(VENV)/.ready  ## Analyse RUN (a folder of runs/; default: the latest) anew
+	@$(PY) -m analysis report $(RUN)
+
+##@ Platform
+.PHONY: up down status
+up: $(VENV)/.ready  ## Start the embedded platform (object store, gateway, Prometheus) and leave it running
+	@$(PY) -m local up
+
+down: $(VENV)/.installed  ## Stop it
+	@$(PY) -m local down
+
+status: $(VENV)/.installed  ## Show where it answers and what its functions do
+	@$(PY) -m local status
+
+##@ Develop
+.PHONY: test check lock clean
+check: $(VENV)/.installed-dev  ## Format, lint, types, layers
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy . && $(BIN)/lint-imports
+
+test: $(VENV)/.installed-dev $(VENV)/.ready  ## All tests (unit, integration, e2e)
+	@$(PY) -m pytest -m "unit" && $(PY) -m pytest -m "not unit"
+
+lock: $(VENV)/.installed-dev  ## Pin the newest versions that requirements*.in allow
+	@for set in requirements requirements-dev; do \
+	  $(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links $$set.in; done
+
+clean:  ## Remove the virtual environment, caches and the platform's files (runs/ and the download cache stay)
+	@if [ -x $(PY) ]; then $(PY) -m local down 2>/dev/null || true; fi
+	rm -rf $(VENV) .fave .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help:  ## This list
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*##/ {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# What stands behind the names.
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "error: FAVE needs Python 3.11 or newer as $(PYTHON) (set PYTHON=...)"; exit 3; }
+	@echo "making the virtual environment $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+	  || { rm -rf $(VENV); if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	       echo "installing Debian's python3-venv ..."; apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null \
+	       && $(PYTHON) -m venv $(VENV); else false; fi; } \
+	  || { rm -rf $(VENV); echo "error: $(PYTHON) has no venv module; as root: apt-get install python3-venv"; exit 3; }
+
+$(VENV)/.installed: requirements.txt | $(PY)
+	@echo "installing packages (the first time some minutes) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt \
+	  || { echo "error: pip could not install requirements.txt; check that it reaches its package index (pip config list)"; exit 3; }
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@echo "installing tools for checks and tests ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt \
+	  || { echo "error: pip could not install requirements-dev.txt; check that it reaches its package index"; exit 3; }
+	@touch $@
+
+# Models and media, and librosa's compile cache: once, so that no cold start pays for it.
+$(VENV)/.ready: $(VENV)/.installed assets/manifest.yml
+	@$(PY) -m assets
+	@echo "warming librosa's compile cache (once) ..."
+	@$(PY) -c 'import numpy, librosa; librosa.effects.split(numpy.sin(numpy.arange(8192.0)))'
+	@touch $@

@@ -1,0 +1,25 @@
+"""What every door of FAVE does with errors: one clear message, one exit code, no traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from fave.errors import EXIT_INTERRUPTED, FaveError
+
+
+def run_door(main: Callable[[], int]) -> int:
+    """Run a door's `main` and translate its errors to exit codes (see `fave.errors`)."""
+    try:
+        return main()
+    except FaveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has closed it (`| head`): not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,95 @@
+"""What callers and stages say to each other: JSON under 100 KB; bulky data stays in the object store."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from fave.errors import StageError
+from fave.records import StageRow
+
+SCHEMA = 1
+MAX_BODY_BYTES = 100_000
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    slug: str
+    stage: str
+    reason: str
+    retryable: bool = False
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A caller's order to a stage. `input_uris` and `output_uri` are `s3://`; `output_uri` ends in `/`."""
+
+    schema: int = SCHEMA
+    request_id: str
+    stage: str
+    output_uri: str
+    input_uri: str = ""
+    input_uris: tuple[str, ...] = ()
+    clip: str = ""
+    config: dict[str, Any] = {}
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input_uri, *self.input_uris) if self.input_uri else self.input_uris
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A stage's answer: where its outputs are, and its row as the replica knows it."""
+
+    schema: int = SCHEMA
+    request_id: str
+    stage: str
+    status: str = "ok"
+    outputs: tuple[str, ...] = ()
+    metadata_uri: str = ""
+    telemetry: StageRow | None = None
+    error: Failure | None = None
+
+
+class PipelineRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An order to the orchestrator. `profile` names the regime for the record; it changes no behaviour."""
+
+    schema: int = SCHEMA
+    video_uri: str
+    query: str
+    request_id: str = ""
+    profile: str = ""
+    config: dict[str, dict[str, Any]] = {}
+
+
+def check_request_id(request_id: str) -> str:
+    """The id, if it may become part of a key.
+
+    Raises
+    ------
+    StageError
+        `bad-request`, when it does not match `[A-Za-z0-9._-]{1,64}` or contains `..`.
+    """
+    if not _ID.fullmatch(request_id) or ".." in request_id:
+        raise StageError("bad-request", f"request id {request_id!r} must match {_ID.pattern} and not contain '..'")
+    return request_id
+
+
+def decode_body(body: bytes, cls: type[Any]) -> Any:
+    """A strictly read body.
+
+    Raises
+    ------
+    StageError
+        `payload-too-large` over 100 KB, `bad-request` for anything that is not a `cls` of schema 1.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise StageError("payload-too-large", f"body of {len(body)} bytes; at most {MAX_BODY_BYTES} travel by HTTP")
+    try:
+        value = msgspec.json.decode(body, type=cls)
+    except msgspec.MsgspecError as error:
+        raise StageError("bad-request", f"body is not a {cls.__name__}: {error}") from error
+    if value.schema != SCHEMA:
+        raise StageError("bad-request", f"schema {value.schema} is not known here (this is schema {SCHEMA})")
+    return value

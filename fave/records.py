@@ -1,0 +1,142 @@
+"""The rows of a run folder. Every field carries its unit; stamps `*_at_ns` are UTC nanoseconds.
+
+Format history: 1 - first.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SCHEMA = 1
+
+RequestStatus = Literal["ok", "failed", "timeout", "dropped", "unsent", "lost"]
+Evidence = Literal["platform", "stamps", "first_use", "latency", "none"]
+
+
+class ArrivalRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one Locust process saw of one arrival (raw; `arrivals-{slot}.jsonl`)."""
+
+    k: int
+    request_id: str
+    invocation_id: str
+    scheduled_at_ns: int
+    fired_at_ns: int = 0
+    sent_at_ns: int = 0
+    first_byte_at_ns: int = 0
+    done_at_ns: int = 0
+    status: RequestStatus = "ok"
+    http_status: int = 0
+    error: str = ""
+    reply_headers: dict[str, str] = {}
+    bytes: int = 0
+
+
+class RequestRow(msgspec.Struct, kw_only=True):
+    """One scheduled arrival, sent or not (`requests.jsonl`).
+
+    latency_s counts from the schedule, response_time_s from the send; both are null when nothing came back.
+    cold is null when no stamp of any of its invocations is known.
+    """
+
+    schema: int = SCHEMA
+    k: int
+    request_id: str
+    regime: str
+    load: str
+    phase: str = "steady"
+    scheduled_at_ns: int
+    fired_at_ns: int
+    sent_at_ns: int
+    first_byte_at_ns: int
+    done_at_ns: int
+    latency_s: float | None
+    response_time_s: float | None
+    schedule_lag_s: float | None
+    status: RequestStatus
+    error: str
+    dropped: bool
+    cold: bool | None
+    cold_wait_s: float | None
+    invocations: int
+    cold_invocations: int
+    cost_gb_s: float
+    bytes: int
+
+
+class StageRow(msgspec.Struct, kw_only=True):
+    """One attempt of one invocation (`stages.jsonl`, metadata objects, replies).
+
+    sent_at_ns and returned_at_ns are the caller's; the rest is the replica's. 0 means: not known.
+    queue_s = started - max(sent, ready); service_s = finished - started;
+    cost_gb_s = service_s * memory_limit_mb / 1024.
+    peak_rss_mb is this invocation's: the high-water mark is reset when it starts; largest child process added.
+    """
+
+    schema: int = SCHEMA
+    request_id: str
+    invocation_id: str
+    parent_id: str = ""
+    attempt: int = 1
+    stage: str
+    clip: str = ""
+    replica_id: str = ""
+    sent_at_ns: int = 0
+    received_at_ns: int = 0
+    started_at_ns: int = 0
+    finished_at_ns: int = 0
+    returned_at_ns: int = 0
+    process_started_at_ns: int = 0
+    ready_at_ns: int = 0
+    invocations_before: int = -1
+    cold: bool | None = None
+    cold_wait_s: float | None = None
+    queue_s: float | None = None
+    service_s: float | None = None
+    storage_read_s: float = 0.0
+    storage_write_s: float = 0.0
+    compute_s: float = 0.0
+    init_s: float = 0.0
+    input_bytes: int = 0
+    output_bytes: int = 0
+    memory_limit_mb: int = 0
+    peak_rss_mb: float = 0.0
+    cost_gb_s: float = 0.0
+    evidence: Evidence = "none"
+    status: str = "ok"
+    error: str = ""
+
+
+class ReplicaRow(msgspec.Struct, kw_only=True):
+    """One observation of a function's replicas, or one event of one replica (`replicas.jsonl`).
+
+    age_s: how old the observation was when taken; 0 for events and raw samples, which carry their own time.
+    """
+
+    schema: int = SCHEMA
+    at_ns: int
+    source: Literal["prometheus", "gateway", "kubernetes"]
+    function: str
+    age_s: float = 0.0
+    desired: int | None = None
+    ready: int | None = None
+    starting: int | None = None
+    event: str = ""
+    replica_id: str = ""
+    reason: str = ""
+    request_id: str = ""
+
+
+def derive(row: StageRow) -> StageRow:
+    """Fill everything that follows from the stamps: cold, waits, service time, cost, evidence."""
+    if row.ready_at_ns and row.sent_at_ns:
+        row.cold = row.ready_at_ns > row.sent_at_ns
+        row.cold_wait_s = max(0, row.ready_at_ns - row.sent_at_ns) / 1e9
+        row.evidence = "stamps"
+    if row.started_at_ns and row.sent_at_ns:
+        row.queue_s = (row.started_at_ns - max(row.sent_at_ns, row.ready_at_ns)) / 1e9
+    if row.finished_at_ns and row.started_at_ns:
+        row.service_s = (row.finished_at_ns - row.started_at_ns) / 1e9
+        row.cost_gb_s = row.service_s * row.memory_limit_mb / 1024
+    return row

@@ -1,0 +1,116 @@
+"""The run folder: where things lie, atomic whole-file writes, append-only JSON lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import msgspec
+
+from fave.settings import ROOT
+
+T = TypeVar("T")
+RUNS = ROOT / "runs"
+_encoder = msgspec.json.Encoder()
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write beside `path`, flush to disk, rename: a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    write_atomic(path, msgspec.json.format(_encoder.encode(value), indent=2) + b"\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[object]) -> None:
+    write_atomic(path, b"".join(_encoder.encode(row) + b"\n" for row in rows))
+
+
+class JsonlWriter:
+    """Appends one JSON line per row; a line is handed to the kernel whole."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = path.open("ab")
+
+    def write(self, row: object) -> None:
+        self._file.write(_encoder.encode(row) + b"\n")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_jsonl(path: Path, cls: type[T]) -> Iterator[T]:
+    """The rows of `path`; a last line cut short by a crash is left out, a broken one elsewhere is an error.
+
+    Raises
+    ------
+    msgspec.DecodeError, msgspec.ValidationError
+        For a line that is not the last and cannot be read as `cls`.
+    """
+    if not path.exists():
+        return
+    decoder = msgspec.json.Decoder(cls)
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield decoder.decode(line)
+
+
+def read_json(path: Path) -> Any:
+    return msgspec.json.decode(path.read_bytes())
+
+
+class CellDir:
+    """One cell's folder: `cells/{block:02d}_{load}_{regime}_{attempt}`, under its part of the campaign."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def schedule(self) -> Path:
+        return self.path / "schedule.csv"
+
+    @property
+    def requests(self) -> Path:
+        return self.path / "requests.jsonl"
+
+    @property
+    def stages(self) -> Path:
+        return self.path / "stages.jsonl"
+
+    @property
+    def replicas(self) -> Path:
+        return self.path / "replicas.jsonl"
+
+    @property
+    def verdict(self) -> Path:
+        return self.path / "verdict.json"
+
+    @property
+    def cell(self) -> Path:
+        return self.path / "cell.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def arrivals(self) -> list[Path]:
+        return sorted(self.path.glob("arrivals-*.jsonl"))
