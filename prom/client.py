@@ -1,0 +1,59 @@
+"""Prometheus as FAVE asks it: newest values, and raw samples with their own times."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import requests
+from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
+
+from fave.errors import PlatformError
+
+
+class Sample(NamedTuple):
+    """One scraped value of one function, at the time of its scrape."""
+
+    function: str
+    at_ns: int
+    value: float
+
+
+class Prometheus:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        session = requests.Session()
+        session.trust_env = False
+        self._api = PrometheusConnect(url=url, session=session)
+
+    def latest(self, query: str) -> dict[str, float]:
+        """The instant value per function (may be as old as Prometheus' look-back, 5 minutes)."""
+        return {_function(item): float(item["value"][1]) for item in self._ask(query, {})}
+
+    def raw(self, metric: str, start_ns: int, end_ns: int) -> list[Sample]:
+        """Every scraped sample of `metric` in (start, end], by function and time.
+
+        A range-vector query: unlike `query_range` it does not fill gaps with values of up to five minutes ago.
+        """
+        window_ms = max(1, (end_ns - start_ns) // 1_000_000)
+        result = self._ask(f"{metric}[{window_ms}ms]", {"time": f"{end_ns / 1e9:.3f}"})
+        return [
+            Sample(_function(item), int(float(at_s) * 1000) * 1_000_000, float(value))
+            for item in result
+            for at_s, value in item["values"]
+        ]
+
+    def _ask(self, query: str, params: dict[str, str]) -> list[Any]:
+        try:
+            return list(self._api.custom_query(query, params=params))
+        except (requests.RequestException, PrometheusApiClientException) as error:
+            raise PlatformError(
+                f"Prometheus at {self.url} does not answer {query!r} ({type(error).__name__})",
+                hint="`make status` shows the embedded platform; PROMETHEUS_URL names another one",
+            ) from error
+
+
+def _function(item: dict[str, Any]) -> str:
+    """`stage-librosa` for OpenFaaS' `stage-librosa.openfaas-fn`."""
+    return str(item["metric"].get("function_name", "")).rpartition(".")[0] or str(
+        item["metric"].get("function_name", "")
+    )
