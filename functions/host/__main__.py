@@ -1,0 +1,38 @@
+"""`python -m functions.host MODULE`: serve `MODULE.handle` on `port` (default 8080)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+
+import waitress
+
+from functions.host.replica import Identity
+from functions.host.server import Host, Limits
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m functions.host", description=__doc__)
+    parser.add_argument("module", help="importable module with handle(event, context)")
+    identity, limits = Identity.from_environment(), Limits.from_environment()
+    # The handler's import loads its model: only then is the replica ready.
+    handler = importlib.import_module(parser.parse_args().module).handle
+    host = Host(handler, identity, limits)
+    host.drain_on_sigterm()
+    server = waitress.create_server(
+        host,
+        host=os.environ.get("bind", "127.0.0.1"),  # noqa: SIM112 - of-watchdog's style
+        port=int(os.environ.get("port", "8080")),  # noqa: SIM112
+        # Probes must be answered while every handler thread is busy.
+        threads=limits.max_in_flight + 2,
+        ident="fave",
+        channel_timeout=int(limits.exec_timeout_s) + 60,
+        clear_untrusted_proxy_headers=False,
+    )
+    host.mark_ready()
+    server.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The VideoSearcher graph as data, and the pure rules of what can run next.
+
+video ─ ffmpeg-0 ─ librosa ─ ffmpeg-1 ─┬─ per clip: ffmpeg-2 ─┬─ deepspeech ──────────────┬─ search
+                                       └─ …                   └─ ffmpeg-3 ─ object-detector ┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+VIDEO = "video"
+
+
+class Source(NamedTuple):
+    """Outputs of `stage` whose name ends in `suffix`. `per_clip`: only those of the task's own clip."""
+
+    stage: str
+    suffix: str = ""
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage in the graph. A per-clip node runs once per clip that the `fan_out` stage wrote."""
+
+    stage: str
+    sources: tuple[Source, ...]
+    per_clip: bool = False
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One invocation to make: `stage`, or `stage/clip`."""
+
+    stage: str
+    clip: str = ""
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}/{self.clip}" if self.clip else self.stage
+
+
+FAN_OUT = Source("stage-ffmpeg-1", ".mp4")
+
+PIPELINE = (
+    Node(stage="stage-ffmpeg-0", sources=(Source(VIDEO),)),
+    Node(stage="stage-librosa", sources=(Source("stage-ffmpeg-0", ".wav"),)),
+    Node(stage="stage-ffmpeg-1", sources=(Source(VIDEO), Source("stage-librosa", "timestamps.json"))),
+    Node(stage="stage-ffmpeg-2", sources=(FAN_OUT,), per_clip=True),
+    Node(stage="stage-deepspeech", sources=(Source("stage-ffmpeg-2", "speech.wav"),), per_clip=True),
+    Node(stage="stage-ffmpeg-3", sources=(Source("stage-ffmpeg-2", "clip.mp4"),), per_clip=True),
+    Node(stage="stage-object-detector", sources=(Source("stage-ffmpeg-3", ".jpg"),), per_clip=True),
+    Node(
+        stage="stage-search",
+        sources=(Source("stage-deepspeech", "transcript.json"), Source("stage-object-detector", "detections.json")),
+    ),
+)
+FUNCTIONS = tuple(node.stage for node in PIPELINE)
+
+# Outputs by task name, of the tasks that are done.
+Done = Mapping[str, tuple[str, ...]]
+
+
+def clips_of(done: Done) -> list[str]:
+    """The clips, in order, once the fan-out is known."""
+    return sorted(_clip_of(uri) for uri in done.get(FAN_OUT.stage, ()) if uri.endswith(FAN_OUT.suffix))
+
+
+def runnable(graph: tuple[Node, ...], video_uri: str, done: Done, started: frozenset[str]) -> list[Task]:
+    """Tasks whose inputs are all there and that were not started, in the graph's order."""
+    found = []
+    for node in graph:
+        for clip in clips_of(done) if node.per_clip else [""]:
+            task = _task(node, clip, video_uri, done)
+            if task is not None and task.name not in started:
+                found.append(task)
+    return found
+
+
+def complete(graph: tuple[Node, ...], done: Done) -> bool:
+    """The last node of the graph is done (everything leads to it)."""
+    return graph[-1].stage in done
+
+
+def _task(node: Node, clip: str, video_uri: str, done: Done) -> Task | None:
+    inputs: list[str] = []
+    for source in node.sources:
+        if source.stage == VIDEO:
+            inputs.append(video_uri)
+            continue
+        found = _outputs(source, clip, done)
+        if not found:
+            return None
+        inputs += found
+    return Task(stage=node.stage, clip=clip, inputs=tuple(inputs))
+
+
+def _outputs(source: Source, clip: str, done: Done) -> list[str]:
+    """The source's outputs for this clip, or of all clips for a task that gathers them; empty while any is missing."""
+    per_clip = next(node.per_clip for node in PIPELINE if node.stage == source.stage)
+    names = [source.stage]
+    if per_clip:
+        names = [f"{source.stage}/{clip}"] if clip else [f"{source.stage}/{each}" for each in clips_of(done)]
+    if not names or any(name not in done for name in names):
+        return []
+    uris = [uri for name in names for uri in done[name] if uri.endswith(source.suffix)]
+    return [uri for uri in uris if _clip_of(uri) == clip] if clip and not per_clip else uris
+
+
+def _clip_of(uri: str) -> str:
+    return uri.rpartition("/")[2].partition(".")[0]
