@@ -1,0 +1,106 @@
+"""Bring a regime about through the gateway's REST API, and verify it before any traffic."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from fave.errors import PlatformError
+from fave.gateway_client import FunctionStatus, GatewayClient
+from prom import queries
+from prom.client import Prometheus
+from regimes.model import LABEL, Settings, to_spec
+
+Say = Callable[[str], None]
+# Nine functions start together on two cores: librosa's import alone takes seconds of CPU.
+_SETTLE_TIMEOUT_S = 180.0
+_POLL_S = 0.1
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands: settings per function and the replica counts that were verified (ready = min)."""
+
+    regime: str
+    settings: dict[str, Settings]
+    initial_ready: dict[str, int]
+    took_s: float
+
+
+def image_of(function: str) -> str:
+    """`{FAVE_IMAGE_PREFIX}{function}:{FAVE_IMAGE_TAG}`; the embedded gateway finds the handler by the name alone."""
+    return f"{os.environ.get('FAVE_IMAGE_PREFIX', '')}{function}:{os.environ.get('FAVE_IMAGE_TAG', 'latest')}"
+
+
+def apply(
+    gateway: GatewayClient, prometheus: Prometheus, regime: str, settings: dict[str, Settings], say: Say = print
+) -> Applied:
+    """All replicas to 0, deploy, scale to min, verify; other functions of an earlier target are removed.
+
+    Explicitly, not by waiting for idle time-outs: the state at the start must not depend on what ran before.
+
+    Raises
+    ------
+    PlatformError
+        When the replicas do not become what the regime says; names each function with what it has.
+    """
+    began_s = time.monotonic()
+    there = {status.name for status in gateway.functions()}
+    for function in there:
+        gateway.scale(function, 0)
+    _settle(gateway, dict.fromkeys(there, 0), say)
+    for function in there - settings.keys():
+        gateway.delete(function)
+    for function, each in settings.items():
+        gateway.deploy(to_spec(function, each, image=image_of(function), regime=regime))
+        gateway.scale(function, each.min_replicas)
+    wanted = {function: each.min_replicas for function, each in settings.items()}
+    _settle(gateway, wanted, say)
+    _agree(prometheus, wanted)
+    return Applied(regime=regime, settings=settings, initial_ready=wanted, took_s=time.monotonic() - began_s)
+
+
+def configuration(gateway: GatewayClient, functions: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Scaling labels as the gateway has them, to see whether somebody changed them during a run."""
+    labels = {status.name: status.labels or {} for status in gateway.functions()}
+    return {f: {k: v for k, v in labels.get(f, {}).items() if k.startswith(LABEL)} for f in functions}
+
+
+def _settle(gateway: GatewayClient, wanted: dict[str, int], say: Say) -> None:
+    """Wait until every function has exactly `wanted` replicas, all of them ready."""
+    deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
+    told_s = time.monotonic()
+    while wrong := _wrong(gateway.functions(), wanted):
+        if time.monotonic() > deadline_s:
+            hint = "this platform may not allow it (OpenFaaS CE cannot scale to zero); see docs/openfaas.md"
+            raise PlatformError(
+                f"replicas did not settle within {_SETTLE_TIMEOUT_S:g} s: {'; '.join(wrong)}", hint=hint
+            )
+        if time.monotonic() - told_s > 10:
+            say(f"waiting for replicas: {'; '.join(wrong)}")
+            told_s = time.monotonic()
+        time.sleep(_POLL_S)
+
+
+def _wrong(statuses: list[FunctionStatus], wanted: dict[str, int]) -> list[str]:
+    have = {status.name: (status.replicas, status.available_replicas) for status in statuses}
+    return [
+        f"{function} has {have.get(function, (0, 0))[1]} ready of {have.get(function, (0, 0))[0]}, wanted {count}"
+        for function, count in wanted.items()
+        if have.get(function, (0, 0)) != (count, count)
+    ]
+
+
+def _agree(prometheus: Prometheus, wanted: dict[str, int]) -> None:
+    """Prometheus, the witness of the run, must see the same before the run starts."""
+    deadline_s = time.monotonic() + 15
+    while True:
+        seen = prometheus.latest(queries.READY)
+        wrong = [f"{f}: {seen.get(f)} instead of {count}" for f, count in wanted.items() if seen.get(f) != count]
+        if not wrong:
+            return
+        if time.monotonic() > deadline_s:
+            raise PlatformError(f"Prometheus sees other ready counts than the gateway: {'; '.join(wrong)}")
+        time.sleep(_POLL_S)
