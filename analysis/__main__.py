@@ -1,0 +1,25 @@
+"""`python -m analysis`: from a run folder to verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from analysis import report
+from analysis.load import find_run
+from fave.cli import run_door
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("report", help="write results.json, report.html, report.md and figures/")
+    command.add_argument("run", nargs="?", default="latest", help="a folder of runs/, a path, or `latest` (default)")
+    arguments = parser.parse_args()
+    folder = find_run(arguments.run)
+    print(report.in_terminal(report.write(folder), folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_door(main))

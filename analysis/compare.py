@@ -1,0 +1,104 @@
+"""Two regimes, paired by block: the difference of their run rates, its interval, and what may be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+from scipy import stats
+
+VerdictName = Literal["different", "equivalent", "different-within-margin", "inconclusive", "degenerate"]
+CONFIRMATORY_BLOCKS = 8
+_ALPHA = 0.05
+
+
+class Paired(msgspec.Struct, frozen=True, kw_only=True):
+    """Differences a - b per block. p, interval and TOST are null when all differences are the same (degenerate)."""
+
+    mean: float
+    ci95: tuple[float, float] | None
+    p: float | None
+    p_sign_flip: float
+    p_equivalence: float | None
+    blocks: int
+
+    @property
+    def degenerate(self) -> bool:
+        return self.p is None
+
+
+def paired(a: Sequence[float], b: Sequence[float], *, margin: float) -> Paired:
+    """Paired t test, its interval (clipped to [-1, 1]), exact sign-flip permutation test, TOST at `margin`.
+
+    a, b: rates of the same blocks in the same order; at least two.
+    """
+    differences = np.asarray(a, float) - np.asarray(b, float)
+    p_sign_flip = sign_flip_p(differences)
+    if np.ptp(differences) < 1e-12:
+        return Paired(
+            mean=float(differences.mean()),
+            ci95=None,
+            p=None,
+            p_sign_flip=p_sign_flip,
+            p_equivalence=None,
+            blocks=len(differences),
+        )
+    test = stats.ttest_rel(a, b)
+    interval = test.confidence_interval(0.95)
+    return Paired(
+        mean=float(differences.mean()),
+        ci95=(max(-1.0, float(interval.low)), min(1.0, float(interval.high))),
+        p=float(test.pvalue),
+        p_sign_flip=p_sign_flip,
+        p_equivalence=tost_p(differences, margin),
+        blocks=len(differences),
+    )
+
+
+def sign_flip_p(differences: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    """Exact two-sided p of the sign-flip permutation test on the mean; all 2^R flips up to R = 20, else 10^5 draws."""
+    values = np.asarray(differences, float)
+    if not np.any(values):
+        return 1.0
+    exact = len(values) <= 20
+    result = stats.permutation_test(
+        (values,),
+        lambda x, axis: np.mean(x, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=np.inf if exact else 100_000,
+        rng=np.random.default_rng(0),
+    )
+    return float(result.pvalue)
+
+
+def tost_p(differences: np.ndarray[tuple[int], np.dtype[np.float64]], margin: float) -> float:
+    """Two one-sided t tests against ±margin: the larger p. Below .05 the 90 % interval lies within the margin."""
+    lower = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
+    upper = stats.ttest_1samp(differences, margin, alternative="less").pvalue
+    return float(max(lower, upper))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment, in the order given."""
+    order = np.argsort(p)
+    adjusted = [0.0] * len(p)
+    highest = 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def verdict(result: Paired, p_holm: float | None) -> VerdictName:
+    if result.degenerate or p_holm is None:
+        return "degenerate"
+    different = p_holm < _ALPHA
+    equivalent = result.p_equivalence is not None and result.p_equivalence < _ALPHA
+    if different and equivalent:
+        return "different-within-margin"
+    if different:
+        return "different"
+    return "equivalent" if equivalent else "inconclusive"

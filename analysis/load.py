@@ -1,0 +1,170 @@
+"""A run folder into tables: one row per run, per request, per invocation, per replica observation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import msgspec
+import polars as pl
+
+from fave.errors import ConfigError
+from fave.records import SCHEMA, ReplicaRow, RequestRow, StageRow
+from fave.rundir import RUNS, CellDir, read_json, read_jsonl
+from fave.validity import Verdict
+
+_KEYS = ("block", "load", "regime", "attempt")
+
+
+class Run(NamedTuple):
+    """One finished cell: who it was, what it was judged to be, what its replicas could use."""
+
+    block: int
+    load: str
+    regime: str
+    attempt: int
+    target: str
+    verdict: Verdict
+    memory_limit_mb: dict[str, int]
+    max_replicas: dict[str, int]
+    folder: str
+
+    @property
+    def key(self) -> tuple[int, str, str, int]:
+        return (self.block, self.load, self.regime, self.attempt)
+
+
+class Campaign(NamedTuple):
+    """`requests`, `stages`, `replicas` carry the columns block, load, regime, attempt beside their own."""
+
+    name: str
+    info: dict[str, Any]
+    runs: list[Run]
+    requests: pl.DataFrame
+    stages: pl.DataFrame
+    replicas: pl.DataFrame
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        return dict(self.info["experiment"])
+
+
+def find_run(name: str) -> Path:
+    """`latest`, a folder's name under runs/, or a path.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such campaign.
+    """
+    if name == "latest":
+        found = sorted(path.parent for path in RUNS.glob("[0-9]*/campaign.json"))
+        if not found:
+            raise ConfigError(f"no campaign in {RUNS.name}/ yet", hint="`make bench` makes one")
+        return found[-1]
+    path = RUNS / name if (RUNS / name / "campaign.json").exists() else Path(name)
+    if not (path / "campaign.json").exists():
+        raise ConfigError(f"{name}: no campaign (there is no campaign.json)", hint="name a folder of runs/")
+    return path
+
+
+def load(folder: Path) -> Campaign:
+    info = read_json(folder / "campaign.json")
+    if info.get("schema") != SCHEMA:
+        raise ConfigError(f"{folder.name}: schema {info.get('schema')} is not known here (this is schema {SCHEMA})")
+    runs: list[Run] = []
+    tables: dict[str, list[pl.DataFrame]] = {"requests": [], "stages": [], "replicas": []}
+    for path in sorted((folder / "cells").glob("*/cell.json")):
+        cell = CellDir(path.parent)
+        run = _run(cell)
+        runs.append(run)
+        for table, file, cls in (
+            ("requests", cell.requests, RequestRow),
+            ("stages", cell.stages, StageRow),
+            ("replicas", cell.replicas, ReplicaRow),
+        ):
+            tables[table].append(_tagged(_read(file, cls), run))
+    return Campaign(
+        name=folder.name,
+        info=info,
+        runs=runs,
+        requests=_joined(tables["requests"], RequestRow),
+        stages=_joined(tables["stages"], StageRow),
+        replicas=_joined(tables["replicas"], ReplicaRow),
+    )
+
+
+def _run(cell: CellDir) -> Run:
+    facts = read_json(cell.cell)
+    verdict = msgspec.convert(read_json(cell.verdict)["verdict"], Verdict)
+    return Run(
+        block=facts["block"],
+        load=facts["load"],
+        regime=facts["regime"],
+        attempt=int(cell.path.name.rpartition("_")[2]),
+        target=facts["target"],
+        verdict=verdict,
+        memory_limit_mb={name: each["memory_limit_mb"] for name, each in facts["settings"].items()},
+        max_replicas={name: each["max_replicas"] for name, each in facts["settings"].items()},
+        folder=cell.path.name,
+    )
+
+
+def _read(path: Path, cls: type[msgspec.Struct]) -> pl.DataFrame:
+    """JSON lines by polars; by the tolerant reader where a crash cut the last line short."""
+    schema = polars_schema(cls)
+    if not path.exists() or not path.stat().st_size:
+        return pl.DataFrame(schema=schema)
+    try:
+        return pl.read_ndjson(path, schema=schema)
+    except pl.exceptions.ComputeError:
+        return pl.DataFrame([msgspec.structs.asdict(row) for row in read_jsonl(path, cls)], schema=schema)
+
+
+def polars_schema(cls: type[msgspec.Struct]) -> dict[str, Any]:
+    """Column types from the fields of a row; a field that may be None keeps its other type."""
+    return {name: _polars_type(kind) for name, kind in get_type_hints(cls).items()}
+
+
+def _polars_type(kind: Any) -> Any:
+    plain = {int: pl.Int64, float: pl.Float64, bool: pl.Boolean, str: pl.String}
+    options = [option for option in get_args(kind) or (kind,) if option is not type(None)]
+    return plain.get(options[0], pl.String)
+
+
+def _tagged(table: pl.DataFrame, run: Run) -> pl.DataFrame:
+    own = [pl.lit(run.block).alias("block"), pl.lit(run.load).alias("load"), pl.lit(run.regime).alias("regime")]
+    return table.with_columns(*own, pl.lit(run.attempt).alias("attempt"))
+
+
+def _joined(parts: list[pl.DataFrame], cls: type[msgspec.Struct]) -> pl.DataFrame:
+    if parts:
+        return pl.concat(parts)
+    keys = {"block": pl.Int32, "load": pl.String, "regime": pl.String, "attempt": pl.Int32}
+    return pl.DataFrame(schema=polars_schema(cls) | keys)
+
+
+def of_run(table: pl.DataFrame, run: Run) -> pl.DataFrame:
+    return table.filter(
+        (pl.col("block") == run.block)
+        & (pl.col("load") == run.load)
+        & (pl.col("regime") == run.regime)
+        & (pl.col("attempt") == run.attempt)
+    )
+
+
+def used_runs(runs: list[Run]) -> list[Run]:
+    """The valid runs of the last attempt of each block and load."""
+    last: dict[tuple[int, str], int] = {}
+    for run in runs:
+        last[run.block, run.load] = max(run.attempt, last.get((run.block, run.load), 0))
+    return [run for run in runs if run.verdict.valid and run.attempt == last[run.block, run.load]]
+
+
+def complete_blocks(runs: list[Run], load: str, regimes: list[str]) -> list[int]:
+    """Blocks of a load in which every regime has a run among `runs`: only these are pairs."""
+    blocks: dict[int, set[str]] = {}
+    for run in runs:
+        if run.load == load:
+            blocks.setdefault(run.block, set()).add(run.regime)
+    return sorted(block for block, there in blocks.items() if there >= set(regimes))

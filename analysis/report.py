@@ -1,0 +1,121 @@
+"""Writes results.json, report.html, report.md and figures/ into a run folder. Reads that folder only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from analysis import plots, summary
+from analysis.load import Campaign, load, used_runs
+from analysis.results import results
+from analysis.waterfall import cold_and_warm
+from fave.clock import iso
+from fave.errors import InvalidRunError
+from fave.rundir import write_atomic, write_json
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write(folder: Path) -> dict[str, Any]:
+    """Analyse the campaign in `folder` and write its report; the same folder gives the same bytes.
+
+    Raises
+    ------
+    InvalidRunError
+        When no cell of it was finished.
+    """
+    campaign = load(folder)
+    if not campaign.runs:
+        raise InvalidRunError(
+            f"{folder.name}: no finished cell yet", hint="the journal tells what happened: journal.jsonl"
+        )
+    found = results(campaign)
+    figures = _figures(campaign, found)
+    for name, svg in figures.items():
+        write_atomic(folder / "figures" / f"{name}.svg", svg)
+    facts = {
+        "results": found,
+        "campaign": campaign.info,
+        "started": iso(campaign.info["started_at_ns"]),
+        "folder": folder.name,
+        "cells": summary.cell_rows(found),
+        "cell_columns": summary.CELL_COLUMNS,
+        "contrasts": summary.contrast_rows(found),
+        "contrast_columns": summary.CONTRAST_COLUMNS,
+        "findings": summary.findings(found),
+        "reasons": _reasons(found),
+        "figures": figures,
+        "titles": _TITLES,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=jinja2.select_autoescape(("html.j2",)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    write_atomic(folder / "report.html", environment.get_template("report.html.j2").render(facts))
+    write_atomic(folder / "report.md", environment.get_template("report.md.j2").render(facts))
+    write_json(folder / "results.json", found)
+    return found
+
+
+_TITLES = {
+    "f1-run-dots": "F1. Cold share of each run, joined by block",
+    "f3-latency": "F3. Latency from the scheduled arrival",
+    "f5-replicas": "F5. Replicas over time in one run",
+    "f7-waterfall": "F7. A cold and a warm request, invocation by invocation",
+}
+
+
+def _figures(campaign: Campaign, found: dict[str, Any]) -> dict[str, str]:
+    """SVG by file name, in the order of the report."""
+    experiment = campaign.experiment
+    regimes = list(experiment["regimes"])
+    used = used_runs(campaign.runs)
+    loads = [load for load in experiment["loads"] if any(run.load == load for run in used)]
+    figures: dict[str, str] = {}
+    if any(row["blocks"] for row in found["contrasts"]):
+        figures["f1-run-dots"] = plots.run_dots(found, regimes)
+    for name in loads:
+        figures[f"f3-latency-{name}"] = plots.latency_ecdf(campaign, name, regimes)
+    for name in loads:
+        # The first regime's first run: in the shipped experiments the one that scales to zero.
+        run = next(run for regime in regimes for run in used if run.load == name and run.regime == regime)
+        figures[f"f5-replicas-{name}"] = plots.replica_timeline(campaign, run)
+    pair = cold_and_warm(campaign)
+    if pair:
+        figures["f7-waterfall"] = plots.waterfalls(pair)
+    return figures
+
+
+def _reasons(found: dict[str, Any]) -> list[str]:
+    """Why figures are missing, each reason once."""
+    reasons = [cell["latency_s"]["reason"] for cell in found["cells"]]
+    reasons += [cell["cold_rate"]["reason"] for cell in found["cells"]]
+    reasons += [row["reason"] for row in found["contrasts"]]
+    return list(dict.fromkeys(part for reason in reasons for part in reason.split("; ") if part))
+
+
+def in_terminal(found: dict[str, Any], folder: Path) -> str:
+    """What a person reads when the campaign ends."""
+    validity = found["validity"]
+    used = f"{validity['runs_used']} of {validity['runs_planned']} runs used"
+    excluded = [f"excluded {item['cell']}: {'; '.join(item['reasons'])}" for item in validity["excluded"]]
+    return "\n".join(
+        [
+            "",
+            f"{found['campaign']['name']}   primary outcome: {found['primary_outcome']}   {used}",
+            "",
+            summary.text_table(summary.CELL_COLUMNS, summary.cell_rows(found)),
+            "",
+            summary.text_table(summary.CONTRAST_COLUMNS, summary.contrast_rows(found)),
+            "",
+            *(f"- {sentence}" for sentence in summary.findings(found)),
+            *excluded,
+            *(f"  ({reason})" for reason in _reasons(found)),
+            "",
+            f"report: {folder / 'report.html'}",
+        ]
+    )

@@ -1,0 +1,201 @@
+"""From a campaign's tables to `results.json`: every number of the report, with interval, n and method."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+import polars as pl
+
+from analysis import compare, measures
+from analysis.intervals import design_effect, geometric_mean_interval, run_rate_interval
+from analysis.load import Campaign, Run, complete_blocks, of_run, used_runs
+from fave.records import SCHEMA
+
+
+class RunFigures(NamedTuple):
+    """One run's figures; None where its data do not support one."""
+
+    run: Run
+    requests: int
+    failures: int
+    cold: tuple[int, int]
+    p50_s: measures.Quantile
+    p95_s: measures.Quantile
+    ready_mean: float | None
+    execution_gb_s: float
+    provisioned_gb_s: float | None
+
+
+def results(campaign: Campaign) -> dict[str, Any]:
+    experiment = campaign.experiment
+    figures = [_figures(campaign, run, experiment["primary_outcome"]) for run in used_runs(campaign.runs)]
+    return {
+        "schema": SCHEMA,
+        "campaign": {
+            "name": campaign.name,
+            "experiment": campaign.info["name"],
+            "description": experiment["description"],
+            "seed": experiment["seed"],
+            "started_at_ns": campaign.info["started_at_ns"],
+            "co_located": campaign.info["co_located"],
+            "equivalence_margin": experiment["equivalence_margin"],
+        },
+        "primary_outcome": experiment["primary_outcome"],
+        "cells": [
+            _cell(load, regime, each["target"], experiment["primary_outcome"], figures)
+            for load, each in experiment["loads"].items()
+            for regime in experiment["regimes"]
+        ],
+        "contrasts": _contrasts(experiment, figures),
+        "validity": _validity(campaign, experiment),
+    }
+
+
+def _figures(campaign: Campaign, run: Run, outcome: str) -> RunFigures:
+    requests, stages = of_run(campaign.requests, run), of_run(campaign.stages, run)
+    replicas = of_run(campaign.replicas, run)
+    return RunFigures(
+        run=run,
+        requests=len(requests),
+        failures=len(requests.filter(pl.col("status") != "ok")),
+        cold=measures.cold_counts(stages, requests, outcome),
+        p50_s=measures.latency_quantile(requests, 0.5),
+        p95_s=measures.latency_quantile(requests, 0.95),
+        ready_mean=measures.mean_ready(replicas, requests),
+        execution_gb_s=float(stages["cost_gb_s"].sum()),
+        provisioned_gb_s=measures.provisioned_gb_s(run, replicas, requests),
+    )
+
+
+def _cell(load: str, regime: str, target: str, outcome: str, figures: list[RunFigures]) -> dict[str, Any]:
+    mine = [f for f in figures if f.run.load == load and f.run.regime == regime]
+    counts = [f.cold for f in mine]
+    rate = run_rate_interval(counts)
+    return {
+        "target": target,
+        "load": load,
+        "regime": regime,
+        "runs": len(mine),
+        "requests": sum(f.requests for f in mine),
+        "failures": sum(f.failures for f in mine),
+        "cold_rate": {
+            "outcome": outcome,
+            **msgspec.to_builtins(rate),
+            "cold": sum(cold for cold, _ in counts),
+            "of": sum(known for _, known in counts),
+            "runs_without_cold": sum(cold == 0 for cold, _ in counts),
+            "design_effect": design_effect(counts),
+        },
+        "latency_s": _latency(mine),
+        "ready_replicas_mean": _mean([f.ready_mean for f in mine]),
+        "cost_gb_s": {
+            "execution": _mean([f.execution_gb_s for f in mine]),
+            "provisioned": _mean([f.provisioned_gb_s for f in mine]),
+            "per": "run",
+        },
+    }
+
+
+def _latency(mine: list[RunFigures]) -> dict[str, Any]:
+    """Geometric mean of run quantiles with its interval; null with the reason where a run's n does not support it."""
+    latency: dict[str, Any] = {}
+    reasons = []
+    for name, quantiles in (("p50", [f.p50_s for f in mine]), ("p95", [f.p95_s for f in mine])):
+        values = [q.value for q in quantiles if q.value is not None]
+        whole = len(values) == len(quantiles)
+        estimate = geometric_mean_interval(values if whole else [])
+        latency[name] = estimate.estimate
+        latency[f"{name}_low"], latency[f"{name}_high"] = estimate.low, estimate.high
+        reasons += sorted({q.reason for q in quantiles if q.reason})
+    latency["reason"] = "; ".join(reasons) or ("" if mine else "no valid run")
+    return latency
+
+
+def _contrasts(experiment: dict[str, Any], figures: list[RunFigures]) -> list[dict[str, Any]]:
+    """Planned contrasts per compared load; p adjusted by Holm over all of them that could be tested."""
+    rows = [
+        _contrast(experiment, load, each["target"], a, b, figures)
+        for load, each in experiment["loads"].items()
+        if not each["descriptive"]
+        for a, b in experiment["contrasts"]
+    ]
+    tested = [row for row in rows if row["result"] and row["result"].p is not None]
+    for row, p_holm in zip(tested, compare.holm([row["result"].p for row in tested]), strict=True):
+        row["p_holm"] = p_holm
+    for row in rows:
+        result = row.pop("result")
+        row["verdict"] = compare.verdict(result, row["p_holm"]) if result else "inconclusive"
+    return rows
+
+
+def _contrast(
+    experiment: dict[str, Any], load: str, target: str, a: str, b: str, figures: list[RunFigures]
+) -> dict[str, Any]:
+    blocks = complete_blocks([f.run for f in figures], load, experiment["regimes"])
+    rates = {
+        regime: [
+            f.cold[0] / f.cold[1]
+            for block in blocks
+            for f in figures
+            if (f.run.block, f.run.load, f.run.regime) == (block, load, regime) and f.cold[1]
+        ]
+        for regime in (a, b)
+    }
+    enough = len(rates[a]) == len(rates[b]) == len(blocks) >= 2
+    result = compare.paired(rates[a], rates[b], margin=experiment["equivalence_margin"]) if enough else None
+    return {
+        "target": target,
+        "load": load,
+        "outcome": experiment["primary_outcome"],
+        "a": a,
+        "b": b,
+        "risk_difference": result.mean if result else None,
+        "ci95": list(result.ci95) if result and result.ci95 else None,
+        "p": result.p if result else None,
+        "p_holm": None,
+        "p_sign_flip": result.p_sign_flip if result else None,
+        "p_equivalence": result.p_equivalence if result else None,
+        "margin": experiment["equivalence_margin"],
+        "blocks": len(blocks),
+        "exploratory": len(blocks) < compare.CONFIRMATORY_BLOCKS,
+        "reason": _reason(result, len(blocks)),
+        "rates": {a: rates[a], b: rates[b]},
+        "result": result,
+    }
+
+
+def _reason(result: compare.Paired | None, blocks: int) -> str:
+    if result is None:
+        return f"{blocks} complete block{'s' * (blocks != 1)}; a paired comparison needs 2"
+    return "all differences are the same: no variance to test against" if result.degenerate else ""
+
+
+def _validity(campaign: Campaign, experiment: dict[str, Any]) -> dict[str, Any]:
+    used = {run.key for run in used_runs(campaign.runs)}
+    excluded = [
+        {
+            "cell": run.folder,
+            "reasons": run.verdict.reasons() or ["an earlier try of a block that was repeated"],
+        }
+        for run in campaign.runs
+        if run.key not in used
+    ]
+    planned = len(campaign.info["order"])
+    notes = ["generator and system share one machine"] if campaign.info["co_located"] else []
+    lags = [f.observed for run in campaign.runs for f in run.verdict.findings if f.gate == "schedule_lag_p99_s"]
+    return {
+        "valid": bool(used) and len(used) == planned,
+        "runs_planned": planned,
+        "runs_used": len(used),
+        "excluded": excluded,
+        "worst_schedule_lag_p99_s": max((lag for lag in lags if lag is not None), default=None),
+        "gates": experiment["gates"],
+        "notes": notes,
+    }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """None as soon as one run lacks the figure: a mean over the others would be of something else."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,0 +1,120 @@
+"""The results in words and plain tables: for the terminal, the Markdown report and the heading of the HTML one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+CELL_COLUMNS = (
+    "load",
+    "regime",
+    "runs",
+    "requests",
+    "failed",
+    "cold share [95 %]",
+    "p50 s",
+    "p95 s",
+    "ready",
+    "GB-s exec / prov",
+)
+CONTRAST_COLUMNS = ("load", "contrast", "difference [95 %]", "p", "p Holm", "p sign-flip", "blocks", "verdict")
+
+
+def cell_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for cell in results["cells"]:
+        rate, latency, cost = cell["cold_rate"], cell["latency_s"], cell["cost_gb_s"]
+        rows.append(
+            (
+                cell["load"],
+                cell["regime"],
+                str(cell["runs"]),
+                str(cell["requests"]),
+                str(cell["failures"]),
+                with_interval(rate["estimate"], rate["low"], rate["high"], percent),
+                number(latency["p50"]),
+                number(latency["p95"]),
+                number(cell["ready_replicas_mean"]),
+                f"{number(cost['execution'])} / {number(cost['provisioned'])}",
+            )
+        )
+    return rows
+
+
+def contrast_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            row["load"],
+            f"{row['a']} - {row['b']}",
+            _difference(row),
+            p_value(row["p"]),
+            p_value(row["p_holm"]),
+            p_value(row["p_sign_flip"]),
+            str(row["blocks"]),
+            row["verdict"] + (", exploratory" if row["exploratory"] else ""),
+        )
+        for row in results["contrasts"]
+    ]
+
+
+def findings(results: dict[str, Any]) -> list[str]:
+    """One sentence per contrast, in the words of its verdict."""
+    return [_sentence(row) for row in results["contrasts"]]
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    head = f"{row['load']}: {row['a']} against {row['b']}"
+    if row["risk_difference"] is None:
+        return f"{head}: not compared ({row['reason']})."
+    difference = _difference(row)
+    mark = " (exploratory)" if row["exploratory"] else ""
+    margin = f"±{row['margin'] * 100:g} points"
+    said = {
+        "different": f"the cold share differs by {difference}, Holm p = {p_value(row['p_holm'])}",
+        "equivalent": f"equivalent within {margin} ({difference})",
+        "different-within-margin": f"differs by {difference}, but stays within {margin}",
+        "inconclusive": f"no answer: {difference} is compatible with none and with a relevant difference",
+        "degenerate": f"the same difference in every block ({difference}), sign-flip p = {p_value(row['p_sign_flip'])}",
+    }
+    return f"{head}: {said[row['verdict']]}{mark}."
+
+
+def _difference(row: dict[str, Any]) -> str:
+    low, high = row["ci95"] or (None, None)
+    return with_interval(row["risk_difference"], low, high, points)
+
+
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need to be, numbers to the right."""
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [row[i].ljust(widths[i]) if i < 2 else row[i].rjust(widths[i]) for i in range(len(columns))]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(columns), line(["-" * width for width in widths]), *(line(row) for row in rows)])
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, style: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{style(value)} [{style(low)}, {style(high)}]" if low is not None and high is not None else style(value)
+
+
+def percent(value: float) -> str:
+    return f"{value * 100:.1f} %"
+
+
+def points(value: float) -> str:
+    """A difference of rates, in percentage points."""
+    return f"{value * 100:+.1f}"
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def p_value(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0") if value < 1 else "1"

@@ -1,0 +1,37 @@
+"""`python -m experiments`: run a benchmark campaign, or the web UI."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from experiments import driver, model, ui
+from fave.cli import run_door
+from fave.workload import PIPELINE
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the experiments that there are")
+    run = commands.add_parser("run", help="run a campaign to a finished report in runs/")
+    run.add_argument("experiment", help="a name (see list) or a .yml file")
+    run.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    web = commands.add_parser("ui", help="the Locust web UI on the embedded platform")
+    web.add_argument("--regime", default="cold", help="the regime to bring about first (default: cold)")
+    web.add_argument("--target", default=PIPELINE, help="pipeline (default), or one stage")
+    web.add_argument("--port", type=int, default=8089, help="default 8089; another one if it is taken")
+    arguments = parser.parse_args()
+    if arguments.command == "list":
+        for name in model.names():
+            experiment = model.load(name)
+            print(f"{name:12} {experiment.description} ({experiment.expected_duration})")
+        return 0
+    if arguments.command == "ui":
+        return ui.run(regime=arguments.regime, target=arguments.target, port=arguments.port)
+    name = arguments.experiment.rpartition("/")[2].removesuffix(".yml")
+    return driver.run(name, model.load(arguments.experiment), quiet=arguments.quiet)
+
+
+if __name__ == "__main__":
+    sys.exit(run_door(main))

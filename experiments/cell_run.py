@@ -1,0 +1,197 @@
+"""Run one cell: bring the regime about, send the schedule, drain, collect, judge."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+from typing import Any, NamedTuple
+
+from experiments.collect import Rows, collect, longest_gap_s, replica_rows
+from experiments.model import Experiment
+from experiments.plan import Cell, Group
+from fave import arrivals
+from fave.clock import utc_ns
+from fave.endpoints import Endpoints
+from fave.errors import GatewayError
+from fave.gateway_client import GatewayClient
+from fave.processes import OwnedProcess, wait_until
+from fave.records import ArrivalRow, ReplicaRow
+from fave.rundir import CellDir, read_json, read_jsonl, write_json, write_jsonl
+from fave.settings import ROOT, to_plain
+from fave.storage import Store
+from fave.validity import Observed, Verdict, judge
+from prom import queries
+from prom.client import Prometheus
+from regimes import openfaas
+from regimes.model import resolve
+
+_DRAIN_TIMEOUT_S = 60.0
+
+
+class Bench(NamedTuple):
+    """What every cell of a campaign uses."""
+
+    experiment: Experiment
+    endpoints: Endpoints
+    gateway: GatewayClient
+    prometheus: Prometheus
+    store: Store
+    campaign: str
+
+
+class Summary(NamedTuple):
+    """For the progress line."""
+
+    requests: int
+    failures: int
+    invocations: int
+    cold_invocations: int
+    median_latency_s: float | None
+    verdict: Verdict
+
+
+def warm_caches(bench: Bench, load: str) -> None:
+    """Start one replica of each function once, so that page and compile caches are not part of the first cell."""
+    functions = bench.experiment.loads[load].functions
+    openfaas.apply(bench.gateway, bench.prometheus, "warm", resolve("warm", functions), lambda _: None)
+
+
+def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openfaas.Say) -> Summary:
+    load = bench.experiment.loads[cell.load]
+    settings = resolve(cell.regime, load.functions, load.overrides.get(cell.regime))
+    applied = openfaas.apply(bench.gateway, bench.prometheus, cell.regime, settings, say)
+    # Replica rows begin here, before the first arrival: integrals need the state at the start.
+    verified_at_ns = utc_ns()
+    before = openfaas.configuration(bench.gateway, settings)
+    arrivals.write_csv(folder.schedule, group.schedule)
+    _generate(bench, cell, folder)
+    _drain(bench.prometheus, load.functions)
+    ended_at_ns = utc_ns()
+    raw = [row for path in folder.arrivals() for row in read_jsonl(path, ArrivalRow)]
+    generator = read_json(folder.path / "generator-0.json")
+    events = _events(bench.gateway, 0)
+    started = frozenset(event["replica_id"] for event in events if event["event"] == "ready")
+    replicas = replica_rows(
+        bench.prometheus,
+        [e for e in events if e["at_ns"] >= verified_at_ns],
+        load.functions,
+        verified_at_ns,
+        ended_at_ns,
+    )
+    rows = collect(bench.store, raw, target=load.target, regime=cell.regime, load=cell.load, started=started)
+    write_jsonl(folder.requests, rows.requests)
+    write_jsonl(folder.stages, rows.stages)
+    write_jsonl(folder.replicas, replicas)
+    unchanged = openfaas.configuration(bench.gateway, settings) == before
+    observed = _observe(rows, replicas, generator, started if events else None, unchanged=unchanged)
+    verdict = judge(observed, bench.experiment.gates)
+    write_json(folder.verdict, {"observed": observed, "verdict": verdict})
+    write_json(
+        folder.cell,
+        {
+            "index": cell.index,
+            "block": cell.block,
+            "load": cell.load,
+            "regime": cell.regime,
+            "target": load.target,
+            "schedule_sha256": group.sha256,
+            "settings": to_plain(applied.settings),
+            "initial_ready": applied.initial_ready,
+            "applied_in_s": applied.took_s,
+            "started_at_ns": generator["started_at_ns"],
+            "ended_at_ns": ended_at_ns,
+            "generator": generator,
+        },
+    )
+    return _summary(rows, verdict)
+
+
+def _generate(bench: Bench, cell: Cell, folder: CellDir) -> None:
+    """One Locust process that sends the schedule and ends by itself."""
+    load = bench.experiment.loads[cell.load]
+    kind = "bursty" if load.traffic.model == "bursts" else "steady"
+    options = {
+        "--schedule": folder.schedule,
+        "--out": folder.path,
+        "--target": load.target,
+        "--regime": cell.regime,
+        "--id-prefix": f"{bench.campaign}-c{cell.index:04d}a{folder.path.name.rpartition('_')[2]}",
+        "--query": load.query,
+        "--inputs": ",".join(load.inputs),
+        "--settings": json.dumps(load.settings),
+        "--max-in-flight": load.max_in_flight,
+        "--request-timeout": load.request_timeout,
+    }
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / f"{kind}.py"), "--headless", "-u", "1"]
+    command += ["--only-summary", "--loglevel", "WARNING", "--exit-code-on-error", "0"]
+    command += [f"{name}={value}" for name, value in options.items() if str(value)]
+    env = {**os.environ, **bench.endpoints.environment()}
+    deadline_s = load.traffic.duration + load.request_timeout + 60
+    with OwnedProcess("locust", command, log=folder.logs / "locust.log", env=env, cwd=ROOT) as locust:
+        ended = wait_until(lambda: not locust.running(), timeout_s=deadline_s, interval_s=0.1)
+        code = locust.process.poll()
+        if not ended or code or not (folder.path / "generator-0.json").exists():
+            what = f"exit code {code}" if ended else f"still running after {deadline_s:g} s"
+            raise GatewayError(f"the load generator failed ({what}):\n{locust.log_tail()}")
+
+
+def _drain(prometheus: Prometheus, functions: tuple[str, ...]) -> None:
+    """Wait until nothing is in flight any more: a caller's time-out does not end the work."""
+
+    def quiet() -> bool:
+        in_flight = prometheus.latest(queries.IN_FLIGHT)
+        return not any(in_flight.get(function, 0) for function in functions)
+
+    wait_until(quiet, timeout_s=_DRAIN_TIMEOUT_S, interval_s=0.25)
+
+
+def _events(gateway: GatewayClient, since: int) -> list[dict[str, Any]]:
+    """The platform's event log; empty where there is none (a real OpenFaaS)."""
+    try:
+        return gateway.events(since)
+    except GatewayError as error:
+        if error.status == 404:
+            return []
+        raise
+
+
+def _observe(
+    rows: Rows,
+    replicas: list[ReplicaRow],
+    generator: dict[str, Any],
+    started: frozenset[str] | None,
+    *,
+    unchanged: bool,
+) -> Observed:
+    sent = [row for row in rows.requests if row.sent_at_ns]
+    latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
+    cold_replicas = {row.replica_id for row in rows.stages if row.cold}
+    return Observed(
+        scheduled=generator["scheduled"],
+        sent=len(sent),
+        unsent=generator["scheduled"] - len(sent) - sum(row.dropped for row in rows.requests),
+        schedule_lags_s=tuple(row.schedule_lag_s for row in sent if row.schedule_lag_s is not None),
+        median_latency_s=statistics.median(latencies) if latencies else None,
+        cold_missing=sum(row.cold is None for row in sent),
+        answered=len(sent),
+        generator_cpu_share=generator["cpu_share"],
+        replica_gap_s=longest_gap_s(replicas),
+        initial_state_ok=True,  # openfaas.apply raises otherwise
+        configuration_unchanged=unchanged,
+        cold_replicas=len(cold_replicas),
+        started_replicas=None if started is None else len(cold_replicas & started),
+    )
+
+
+def _summary(rows: Rows, verdict: Verdict) -> Summary:
+    latencies = [row.latency_s for row in rows.requests if row.latency_s is not None]
+    return Summary(
+        requests=len(rows.requests),
+        failures=sum(row.status != "ok" for row in rows.requests),
+        invocations=len(rows.stages),
+        cold_invocations=sum(bool(row.cold) for row in rows.stages),
+        median_latency_s=statistics.median(latencies) if latencies else None,
+        verdict=verdict,
+    )

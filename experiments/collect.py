@@ -1,0 +1,154 @@
+"""After a cell has drained: what the generator saw and what the functions wrote, joined into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fave.errors import StorageError
+from fave.invocation import with_caller_side
+from fave.records import ArrivalRow, ReplicaRow, RequestRow, StageRow
+from fave.storage import Store
+from fave.workload import ORCHESTRATOR, PIPELINE
+from prom import queries
+from prom.client import Prometheus
+
+_REPLICA_EVENTS = frozenset(("start", "ready", "stop", "crashed", "oom_killed", "start_failed"))
+
+
+class Document(msgspec.Struct, frozen=True):
+    """The part of `final.json` and `state.json` that carries rows."""
+
+    invocation: StageRow
+    rows: list[StageRow]
+
+
+class Rows(NamedTuple):
+    requests: list[RequestRow]
+    stages: list[StageRow]
+
+
+def collect(
+    store: Store, arrivals: list[ArrivalRow], *, target: str, regime: str, load: str, started: frozenset[str]
+) -> Rows:
+    """One request row per arrival, one stage row per attempt. `started`: replicas known from the platform's events."""
+    sent = [arrival for arrival in arrivals if arrival.sent_at_ns]
+    with ThreadPoolExecutor(8) as threads:
+        found = dict(zip((a.k for a in sent), threads.map(lambda a: _rows_of(store, a, target), sent), strict=True))
+    requests, stages = [], []
+    for arrival in sorted(arrivals, key=lambda a: a.k):
+        rows = found.get(arrival.k, [])
+        for row in rows:
+            if row.evidence == "stamps" and row.replica_id in started:
+                row.evidence = "platform"
+        requests.append(_request_row(arrival, rows, regime=regime, load=load))
+        stages += rows
+    return Rows(requests, stages)
+
+
+def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> list[StageRow]:
+    """The called function's own row, completed by the caller's side, and the rows of what it called."""
+    prefix = f"requests/{arrival.request_id}"
+    if target == PIPELINE:
+        document = _read(store, [f"{prefix}/metadata/final.json", f"{prefix}/metadata/state.json"], Document)
+        own, others = (document.invocation, document.rows) if document else (None, [])
+    else:
+        own, others = _read(store, [f"{prefix}/{target}/metadata.1.json"], StageRow), []
+    if own is None:
+        stage = ORCHESTRATOR if target == PIPELINE else target
+        own = StageRow(request_id=arrival.request_id, invocation_id=arrival.invocation_id, stage=stage, status="lost")
+    own.invocation_id = own.invocation_id or arrival.invocation_id
+    if arrival.status != "ok":
+        own.status = "failed" if own.status == "ok" else own.status
+        own.error = own.error or arrival.error
+    with_caller_side(
+        own, sent_at_ns=arrival.sent_at_ns, returned_at_ns=arrival.done_at_ns, headers=arrival.reply_headers
+    )
+    return [own, *others]
+
+
+def _read(store: Store, keys: list[str], cls: type[Any]) -> Any:
+    for key in keys:
+        try:
+            return msgspec.json.decode(store.get(store.uri(key)), type=cls)
+        except StorageError as error:
+            if error.slug != "not-found":
+                raise
+    return None
+
+
+def _request_row(arrival: ArrivalRow, rows: list[StageRow], *, regime: str, load: str) -> RequestRow:
+    known = [row.cold for row in rows if row.cold is not None]
+    # Cold once any attempt was; not known to be warm as long as a stamp is missing.
+    cold = True if any(known) else (False if known and len(known) == len(rows) else None)
+    done, sent = arrival.done_at_ns, arrival.sent_at_ns
+    return RequestRow(
+        k=arrival.k,
+        request_id=arrival.request_id,
+        regime=regime,
+        load=load,
+        scheduled_at_ns=arrival.scheduled_at_ns,
+        fired_at_ns=arrival.fired_at_ns,
+        sent_at_ns=sent,
+        first_byte_at_ns=arrival.first_byte_at_ns,
+        done_at_ns=done,
+        latency_s=(done - arrival.scheduled_at_ns) / 1e9 if done else None,
+        response_time_s=(done - sent) / 1e9 if done and sent else None,
+        schedule_lag_s=(sent - arrival.scheduled_at_ns) / 1e9 if sent else None,
+        status=arrival.status,
+        error=arrival.error,
+        dropped=arrival.status == "dropped",
+        cold=cold,
+        cold_wait_s=max((row.cold_wait_s for row in rows if row.cold_wait_s is not None), default=None),
+        invocations=len(rows),
+        cold_invocations=sum(known),
+        cost_gb_s=sum(row.cost_gb_s for row in rows),
+        bytes=arrival.bytes,
+    )
+
+
+def replica_rows(
+    prometheus: Prometheus, events: Iterable[dict[str, Any]], functions: tuple[str, ...], start_ns: int, end_ns: int
+) -> list[ReplicaRow]:
+    """Raw Prometheus samples of ready and desired, and the platform's events, in order of time."""
+    ready = {(s.function, s.at_ns): s.value for s in prometheus.raw(queries.READY, start_ns, end_ns)}
+    rows = [
+        ReplicaRow(
+            at_ns=sample.at_ns,
+            source="prometheus",
+            function=sample.function,
+            desired=int(sample.value),
+            ready=int(ready[sample.function, sample.at_ns]),
+            starting=int(sample.value - ready[sample.function, sample.at_ns]),
+        )
+        for sample in prometheus.raw(queries.DESIRED, start_ns, end_ns)
+        if sample.function in functions and (sample.function, sample.at_ns) in ready
+    ]
+    rows += [
+        ReplicaRow(
+            at_ns=event["at_ns"],
+            source="gateway",
+            function=event["function"],
+            event=event["event"],
+            replica_id=event.get("replica_id", ""),
+            reason=event.get("reason", ""),
+            request_id=event.get("request_id", ""),
+        )
+        for event in events
+        if event["event"] in _REPLICA_EVENTS and event["function"] in functions
+    ]
+    return sorted(rows, key=lambda row: row.at_ns)
+
+
+def longest_gap_s(rows: list[ReplicaRow]) -> float | None:
+    """The longest time without a Prometheus sample, over all functions; None without samples."""
+    by_function: dict[str, list[int]] = {}
+    for row in rows:
+        if row.source == "prometheus":
+            by_function.setdefault(row.function, []).append(row.at_ns)
+    gaps = [b - a for times in by_function.values() for a, b in pairwise(times)]
+    return max(gaps) / 1e9 if gaps else None

@@ -1,0 +1,71 @@
+"""The platform a campaign runs on: the one that is there, or an embedded one of its own for as long as it lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+from fave.endpoints import STATE, Endpoints, find
+from fave.errors import ConfigError, FaveError, PlatformError
+from fave.gateway_client import GatewayClient
+from fave.processes import OwnedProcess
+from fave.settings import ROOT
+from prom.client import Prometheus
+
+_START_TIMEOUT_S = 90.0
+_STOP_GRACE_S = 60.0
+
+
+@contextlib.contextmanager
+def platform(say: Callable[[str], None]) -> Iterator[Endpoints]:
+    """Yield the endpoints of a running platform; one that was started here is stopped at the end."""
+    there = _running()
+    if there is not None:
+        say(f"using the platform at {there.gateway_url}")
+        yield there
+        return
+    if os.environ.get("GATEWAY_URL"):
+        raise PlatformError(f"GATEWAY_URL={os.environ['GATEWAY_URL']} does not answer")
+    say("starting object store, gateway and Prometheus ...")
+    (STATE / "endpoints.json").unlink(missing_ok=True)
+    log = STATE / "logs" / "supervisor.log"
+    log.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "local", "serve", "--state", str(STATE)]
+    supervisor = OwnedProcess("platform", command, log=log, cwd=ROOT)
+    try:
+        supervisor.wait_ready(lambda: _running() is not None, timeout_s=_START_TIMEOUT_S)
+        yield find()
+    finally:
+        supervisor.stop(grace_s=_STOP_GRACE_S)
+
+
+def _running() -> Endpoints | None:
+    try:
+        endpoints = find()
+    except ConfigError:
+        return None
+    return endpoints if GatewayClient(endpoints.gateway_url).healthy() else None
+
+
+def clients(endpoints: Endpoints) -> tuple[GatewayClient, Prometheus]:
+    gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
+    return gateway, Prometheus(endpoints.prometheus_url)
+
+
+def upload_samples() -> None:
+    """Make sure models and samples are there and the samples are in the object store.
+
+    Raises
+    ------
+    FaveError
+        With what `python -m assets` said, and its exit code.
+    """
+    command = [sys.executable, "-m", "assets", "--upload", "--quiet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        error = FaveError(done.stderr.strip().removeprefix("error: "))
+        error.exit_code = done.returncode
+        raise error
