@@ -80,5 +80,5 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 $(VENV)/.ready: $(VENV)/.installed assets/manifest.yml
 	@$(PY) -m assets
 	@echo "warming librosa's compile cache (once) ..."
-	@$(PY) -c 'import numpy, librosa; librosa.effects.split(numpy.sin(numpy.arange(8192.0)))'
+	@$(PY) -c 'import numpy, librosa; librosa.effects.split(numpy.sin(numpy.arange(8192, dtype=numpy.float32)))'
 	@touch $@

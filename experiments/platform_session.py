@@ -34,12 +34,12 @@ def platform(say: Callable[[str], None]) -> Iterator[Endpoints]:
     log = STATE / "logs" / "supervisor.log"
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "local", "serve", "--state", str(STATE)]
-    supervisor = OwnedProcess("platform", command, log=log, cwd=ROOT)
+    supervisor = OwnedProcess("platform", command, log=log, cwd=ROOT, stop_grace_s=_STOP_GRACE_S)
     try:
         supervisor.wait_ready(lambda: _running() is not None, timeout_s=_START_TIMEOUT_S)
         yield find()
     finally:
-        supervisor.stop(grace_s=_STOP_GRACE_S)
+        supervisor.stop()
 
 
 def _running() -> Endpoints | None:

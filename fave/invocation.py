@@ -15,6 +15,8 @@ ATTEMPT = "X-Fave-Attempt"
 SENT_AT = "X-Fave-Sent-At"
 TIMEOUT = "X-Timeout"
 DURATION = "X-Duration-Seconds"
+# From a replica that will take no more work: its exec time-out passed, and Python code cannot be stopped.
+ENDING = "X-Fave-Ending"
 
 # What the function host reports of the replica and of the invocation, by field of the stage row.
 REPLY_FIELDS = {

@@ -67,9 +67,11 @@ class OwnedProcess:
         log: Path,
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
+        stop_grace_s: float = 5.0,
     ) -> None:
         self.name = name
         self.log = log
+        self.stop_grace_s = stop_grace_s
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -103,12 +105,12 @@ class OwnedProcess:
         self.stop()
         raise PlatformError(f"{self.name} {what}; the end of {self.log}:\n{self.log_tail()}")
 
-    def stop(self, *, grace_s: float = 5.0) -> int:
-        """TERM, wait `grace_s`, KILL the whole group, reap. Returns the exit code."""
+    def stop(self) -> int:
+        """TERM, wait `stop_grace_s`, KILL the whole group, reap. Returns the exit code."""
         if self.running():
             kill_group(self.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(grace_s)
+                self.process.wait(self.stop_grace_s)
         # The group can outlive its leader: whatever is left of it goes too.
         kill_group(self.pid)
         return self.process.wait()

@@ -100,7 +100,7 @@ def _build(data: object, kind: Any, where: str, key: str, problems: list[str]) -
         return _build_struct(data, kind, where, key, problems)
     if origin is dict and isinstance(data, dict):
         return {name: _build(item, arguments[1], where, _join(key, name), problems) for name, item in data.items()}
-    if origin in (list, tuple) and isinstance(data, list):
+    if origin in (list, tuple) and isinstance(data, list | tuple):
         items = [_build(item, arguments[0], where, f"{key}[{i}]", problems) for i, item in enumerate(data)]
         return items if origin is list else tuple(items)
     try:

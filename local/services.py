@@ -76,6 +76,10 @@ def start_object_store(state: Path, sockets: Path, ports: Ports, credentials: Cr
         "-volume.max=0",
         "-volume.preStopSeconds=0",
         "-master.volumeSizeLimitMB=1024",
+        # On by default: reports to its makers, and two more servers on fixed ports.
+        "-master.telemetry=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         f"-master.port={ports.master}",
         f"-volume.port={ports.volume}",
         f"-filer.port={ports.filer}",
@@ -83,7 +87,9 @@ def start_object_store(state: Path, sockets: Path, ports: Ports, credentials: Cr
     ]
     # It puts Unix sockets into the temporary folder, and their paths must be short.
     env = {**os.environ, "TMPDIR": str(sockets)}
-    return OwnedProcess("object store", command, log=state / "logs" / "object-store.log", env=env, cwd=state)
+    log = state / "logs" / "object-store.log"
+    # Its tidy end takes 16 s, waiting for clients that are gone; what was acknowledged is on disk already.
+    return OwnedProcess("object store", command, log=log, env=env, cwd=state, stop_grace_s=1)
 
 
 def start_gateway(state: Path, ports: Ports, credentials: Credentials) -> OwnedProcess:

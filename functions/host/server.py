@@ -142,7 +142,7 @@ class Host:
             status, body, headers = future.result(timeout_s)
         except TimeoutError:
             self._retire(timeout_s)
-            status, body, headers = 504, b"", {}
+            status, body, headers = 504, b"", {wire.ENDING: "1"}
         finished_at_ns = utc_ns()
         service_s = (finished_at_ns - context.started_at_ns) / 1e9
         self._log(context, status, service_s)
@@ -200,18 +200,18 @@ class Host:
     def _retire(self, timeout_s: float) -> None:
         """Python code cannot be stopped from outside: the process ends once its neighbours are done."""
         _write_log({"level": "error", "message": f"exec_timeout of {timeout_s:g} s passed; this replica ends"})
-        self._end_soon(EXIT_EXEC_TIMEOUT, others=1)
+        self._end_soon(EXIT_EXEC_TIMEOUT)
 
     def drain_on_sigterm(self) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: self._end_soon(0, others=0))
+        signal.signal(signal.SIGTERM, lambda *_: self._end_soon(0))
 
-    def _end_soon(self, code: int, *, others: int) -> None:
-        """Not ready any more; exit when at most `others` stuck invocations are left, or after write_timeout."""
+    def _end_soon(self, code: int) -> None:
+        """Not ready any more; exit when what is in flight has been answered, or after write_timeout."""
         self._draining.set()
 
         def end() -> None:
             with self._lock:
-                self._lock.wait_for(lambda: self._in_flight <= others, self.limits.write_timeout_s)
+                self._lock.wait_for(lambda: self._in_flight == 0, self.limits.write_timeout_s)
             # The last reply may still be in a socket's buffer.
             time.sleep(0.05 if self._invocations else 0)
             sys.stdout.flush()

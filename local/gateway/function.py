@@ -234,10 +234,15 @@ class Function:
             replica.stop_reason = reason
             self._spawn_task(replica.stop(drain_s=self.policy.write_timeout_s))
 
-    def retire(self, replica: Replica, reason: str) -> None:
-        """End a replica that does not answer any more, whatever it does."""
+    def let_end(self, replica: Replica, reason: str) -> None:
+        """Send nothing more to a replica that ends by itself once its other invocations are answered."""
         replica.state = State.DRAINING
         replica.stop_reason = reason
+        self._restore()
+
+    def retire(self, replica: Replica, reason: str) -> None:
+        """End a replica that does not answer any more, whatever it does."""
+        self.let_end(replica, reason)
         replica.kill()
 
     def _watch_idle(self, replica: Replica) -> None:

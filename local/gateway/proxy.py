@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from fave.clock import utc_ns
-from fave.invocation import REQUEST_ID
+from fave.invocation import ENDING, REQUEST_ID
 from local.gateway.function import Function, Refused
 from local.gateway.metrics import GatewayMetrics, full_name
 from local.gateway.replica import Replica
@@ -81,6 +81,8 @@ async def _forward(
             request.method, target, data=body or None, headers=headers, timeout=timeout, allow_redirects=False
         ) as reply:
             content = await reply.read()
+            if ENDING in reply.headers:
+                function.let_end(replica, "exec_timeout passed")
             returned = CIMultiDict((k, v) for k, v in reply.headers.items() if k.lower() not in _NOT_RETURNED)
             returned["X-Start-Time"] = start_time
             returned["X-Served-By"] = "fave-gateway"

@@ -1,0 +1,135 @@
+"""Shared fixtures: one embedded platform for all tests that need one, and a check that nothing outlives it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+import requests
+
+from fave.endpoints import Endpoints, find
+from fave.gateway_client import FunctionSpec, GatewayClient
+from fave.processes import OwnedProcess, wait_until
+from fave.settings import ROOT
+from fave.storage import Store
+from local.supervisor import running_platform
+from prom.client import Prometheus
+
+ECHO = "python -m functions.host tests.handlers.echo"
+
+
+class Running(NamedTuple):
+    """A platform under test. `supervisor` is its root process."""
+
+    state: Path
+    endpoints: Endpoints
+    gateway: GatewayClient
+    prometheus: Prometheus
+    store: Store
+    supervisor: psutil.Process
+
+    def service(self, word: str) -> psutil.Process:
+        """The service process whose command line holds `word`."""
+        return next(p for p in self.supervisor.children() if any(word in part for part in p.cmdline()))
+
+    def replica_processes(self, function: str) -> list[psutil.Process]:
+        """The third witness: replicas as the operating system's process table has them."""
+        return [p for p in self.service("local.gateway").children() if _function_of(p) == function]
+
+    def events(self, function: str) -> list[dict]:
+        return [event for event in self.gateway.events() if event["function"] == function]
+
+    def counts(self, function: str) -> tuple[int, int]:
+        """(desired, ready)"""
+        status = self.gateway.function(function)
+        return (status.replicas, status.available_replicas)
+
+
+def _function_of(process: psutil.Process) -> str:
+    try:
+        return process.environ().get("FAVE_FUNCTION", "")
+    except psutil.Error:
+        return ""
+
+
+def start_platform(state: Path) -> OwnedProcess:
+    """The supervisor in the foreground, as a child of the tests, ready."""
+    command = [sys.executable, "-m", "local", "serve", "--state", str(state)]
+    supervisor = OwnedProcess("platform", command, log=state / "logs" / "supervisor.log", cwd=ROOT, stop_grace_s=60)
+    supervisor.wait_ready(lambda: running_platform(state) is not None, timeout_s=90)
+    return supervisor
+
+
+def connect(state: Path) -> Running:
+    endpoints = find(state)
+    store = Store(
+        endpoint_url=endpoints.s3_endpoint_url,
+        access_key=endpoints.access_key,
+        secret_key=endpoints.secret_key,
+        bucket=endpoints.bucket,
+    )
+    gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
+    supervisor = psutil.Process(running_platform(state).pid)
+    return Running(state, endpoints, gateway, Prometheus(endpoints.prometheus_url), store, supervisor)
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One platform for the session; afterwards no process of it is left and its ports are free."""
+    state = tmp_path_factory.mktemp("state")
+    supervisor = start_platform(state)
+    try:
+        running = connect(state)
+        family = [running.supervisor, *running.supervisor.children(recursive=True)]
+        yield running
+        family += running.supervisor.children(recursive=True)
+    finally:
+        supervisor.stop()
+    assert wait_until(lambda: not any(alive(p) for p in family), timeout_s=10), "processes survived the platform"
+    with pytest.raises(requests.ConnectionError):
+        requests.get(running.endpoints.gateway_url, timeout=1)
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture(scope="session")
+def child_environment(platform: Running) -> dict[str, str]:
+    """For FAVE's own doors run as processes: they find the platform under test."""
+    return {**os.environ, "FAVE_STATE": str(platform.state)}
+
+
+@pytest.fixture
+def deploy(platform: Running) -> Iterator[Callable[..., str]]:
+    """Deploy a test function; it is deleted afterwards."""
+    deployed: list[str] = []
+
+    def deploy_function(
+        name: str,
+        *,
+        process: str = ECHO,
+        low: int = 0,
+        high: int = 2,
+        idle: str = "60s",
+        memory: str = "256Mi",
+        **env: str,
+    ) -> str:
+        scaling = {"min": str(low), "max": str(high), "zero-duration": idle}
+        labels = {f"com.openfaas.scale.{key}": value for key, value in scaling.items()}
+        platform.gateway.deploy(
+            FunctionSpec(
+                service=name, image="", env_process=process, labels=labels, env_vars=env, limits={"memory": memory}
+            )
+        )
+        deployed.append(name)
+        return name
+
+    yield deploy_function
+    for name in deployed:
+        platform.gateway.delete(name)

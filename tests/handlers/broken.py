@@ -1,0 +1,3 @@
+"""Never becomes ready."""
+
+raise SystemExit("this handler cannot be loaded")

@@ -1,0 +1,31 @@
+"""Answers with what it was asked; can sleep, crash, eat memory or hang, as the query says."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+_hoard: list[bytearray] = []
+
+
+def handle(event: Any, context: Any) -> dict[str, Any]:
+    query = event.query
+    if "crash" in query:
+        os._exit(3)
+    if "eat_mb" in query:
+        _hoard.append(bytearray(int(query["eat_mb"]) * 2**20))
+        time.sleep(5)
+    time.sleep(float(query.get("sleep_s", 0)))
+    body = {
+        "method": event.method,
+        "path": event.path,
+        "query": query,
+        "headers": event.headers,
+        "body": event.body.decode(),
+        "pid": os.getpid(),
+        "replica": context.replica.replica_id,
+    }
+    status = int(query.get("status", 200))
+    return {"statusCode": status, "body": json.dumps(body), "headers": {"X-Test": "yes", "Location": "/elsewhere"}}

@@ -1,0 +1,140 @@
+"""The supervisor and its services: up, down, killed, on taken ports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+from botocore.exceptions import ClientError
+
+from fave.errors import StorageError
+from fave.gateway_client import FunctionSpec
+from fave.processes import wait_until
+from fave.storage import Store
+from local.services import choose_ports
+from tests.conftest import ECHO, alive, connect, start_platform
+
+pytestmark = pytest.mark.integration
+
+
+def door(*arguments, state, **kwargs):
+    command = [sys.executable, "-m", "local", *arguments, "--state", str(state)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **kwargs)
+
+
+def test_the_bucket_has_the_rule_that_expires_requests_and_nothing_else(platform):
+    client = platform.store.client
+    (rule,) = client.get_bucket_lifecycle_configuration(Bucket="fave-artifacts")["Rules"]
+    assert (rule["Status"], rule["Expiration"]["Days"]) == ("Enabled", 1)
+    prefix = rule.get("Filter", {}).get("Prefix", rule.get("Prefix"))
+    assert prefix == "requests/"
+
+
+def test_the_object_store_refuses_strangers(platform):
+    stranger = Store(
+        endpoint_url=platform.endpoints.s3_endpoint_url,
+        access_key="nobody",
+        secret_key="wrong",
+        bucket="fave-artifacts",
+    )
+    with pytest.raises((StorageError, ClientError)) as caught:
+        stranger.put(stranger.uri("x"), b"1")
+    assert caught.value.slug in ("forbidden", "storage")
+
+
+def test_conditional_writes_let_exactly_one_writer_win(platform):
+    store = platform.store
+    uri = store.uri("requests/cas/state.json")
+    etag = store.put(uri, b"1", create=True)
+    with pytest.raises(StorageError) as created:
+        store.put(uri, b"2", create=True)
+    assert created.value.slug == "conflict"
+    store.put(uri, b"2", if_match=etag)
+    with pytest.raises(StorageError) as changed:
+        store.put(uri, b"3", if_match=etag)
+    assert changed.value.slug == "conflict"
+    assert store.get(uri) == b"2"
+    with pytest.raises(StorageError) as absent:
+        store.get(store.uri("requests/cas/absent"))
+    assert absent.value.slug == "not-found"
+
+
+def test_secrets_are_readable_by_their_owner_only_and_not_in_endpoints(platform):
+    credentials = platform.state / "credentials.json"
+    assert stat.S_IMODE(credentials.stat().st_mode) == 0o600
+    assert stat.S_IMODE((platform.state / "identities.json").stat().st_mode) == 0o600
+    public = (platform.state / "endpoints.json").read_text()
+    assert platform.endpoints.secret_key not in public
+    assert platform.endpoints.gateway_password not in public
+
+
+def test_a_second_platform_in_the_same_folder_is_refused(platform):
+    reply = door("serve", state=platform.state)
+    assert reply.returncode == 4
+    assert "already runs" in reply.stderr
+    assert "make down" in reply.stderr
+
+
+def test_taken_ports_are_left_alone(platform):
+    """The platform under test holds the defaults or others do: the next choice must be free."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        ports = choose_ports()
+        taken = {held.getsockname()[1]} | {
+            int(url.rpartition(":")[2])
+            for url in (
+                platform.endpoints.gateway_url,
+                platform.endpoints.prometheus_url,
+                platform.endpoints.s3_endpoint_url,
+            )
+        }
+        assert not taken & {getattr(ports, name) for name in ports.__struct_fields__}
+
+
+def test_up_status_and_down_are_the_life_of_a_platform(tmp_path):
+    assert door("status", state=tmp_path).returncode == 4
+    up = door("up", state=tmp_path)
+    assert up.returncode == 0, up.stderr
+    try:
+        assert "gateway" in up.stdout
+        assert door("up", state=tmp_path).returncode == 0, "a second call finds it running"
+        assert door("status", state=tmp_path).stdout.startswith("gateway")
+        family = connect(tmp_path).supervisor.children(recursive=True)
+    finally:
+        down = door("down", state=tmp_path)
+    assert down.stdout == "stopped\n"
+    assert wait_until(lambda: not any(alive(process) for process in family), timeout_s=10)
+    assert door("down", state=tmp_path).stdout == "nothing was running\n"
+
+
+def test_a_missing_program_is_one_clear_message(tmp_path):
+    empty = {k: v for k, v in os.environ.items() if not k.startswith("FAVE_")}
+    reply = door("serve", state=tmp_path, env={**empty, "XDG_CACHE_HOME": str(tmp_path), "PATH": "/nowhere"})
+    assert reply.returncode == 3
+    assert "prometheus is missing" in reply.stderr
+    assert "python -m assets prometheus" in reply.stderr
+    assert "Traceback" not in reply.stderr
+
+
+@pytest.mark.parametrize("victim", ["local.gateway", "supervisor"])
+def test_kill_9_leaves_no_orphan(tmp_path, victim):
+    supervisor = start_platform(tmp_path)
+    try:
+        running = connect(tmp_path)
+        spec = FunctionSpec(service="f", image="", env_process=ECHO, labels={"com.openfaas.scale.min": "2"})
+        running.gateway.deploy(spec)
+        assert wait_until(lambda: running.counts("f") == (2, 2), timeout_s=30)
+        family = running.supervisor.children(recursive=True)
+        assert len(running.replica_processes("f")) == 2
+        target = running.supervisor if victim == "supervisor" else running.service(victim)
+        os.kill(target.pid, signal.SIGKILL)
+        assert wait_until(lambda: not any(alive(process) for process in family), timeout_s=15)
+    finally:
+        supervisor.stop()

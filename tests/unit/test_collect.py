@@ -1,0 +1,104 @@
+import msgspec
+import pytest
+
+from experiments.collect import Document, collect, longest_gap_s
+from fave.errors import StorageError
+from fave.records import ArrivalRow, ReplicaRow, StageRow, derive
+
+pytestmark = pytest.mark.unit
+
+S = 1_000_000_000
+
+
+class Objects:
+    """An object store of what the functions wrote."""
+
+    def __init__(self, objects):
+        self.objects = objects
+
+    def uri(self, key):
+        return key
+
+    def get(self, uri):
+        if uri not in self.objects:
+            raise StorageError(uri, slug="not-found")
+        return msgspec.json.encode(self.objects[uri])
+
+
+def stage_row(stage, *, sent, ready, replica="x", **more):
+    row = StageRow(request_id="r0", invocation_id=stage, stage=stage, replica_id=replica, memory_limit_mb=1024, **more)
+    row.sent_at_ns, row.ready_at_ns, row.started_at_ns, row.finished_at_ns = (
+        sent * S,
+        ready * S,
+        sent * S,
+        (sent + 1) * S,
+    )
+    return derive(row)
+
+
+def arrival(k=0, **more):
+    values = {"scheduled_at_ns": 1 * S, "fired_at_ns": 1 * S, "sent_at_ns": 1 * S, "done_at_ns": 9 * S} | more
+    return ArrivalRow(k=k, request_id=f"r{k}", invocation_id=f"i{k}", **values)
+
+
+def collected(arrivals, objects, target="pipeline", started=frozenset()):
+    return collect(Objects(objects), arrivals, target=target, regime="cold", load="steady", started=started)
+
+
+def final(*rows):
+    own = StageRow(request_id="r0", invocation_id="i0", stage="orchestrator", ready_at_ns=1, started_at_ns=2 * S)
+    return Document(invocation=own, rows=list(rows))
+
+
+def test_a_request_is_cold_when_any_invocation_on_its_behalf_was():
+    rows = [stage_row("stage-librosa", sent=2, ready=1), stage_row("stage-search", sent=4, ready=5, replica="y")]
+    requests, stages = collected([arrival()], {"requests/r0/metadata/final.json": final(*rows)}, started=frozenset("y"))
+    assert (requests[0].cold, requests[0].cold_invocations, requests[0].invocations) == (True, 1, 3)
+    assert requests[0].latency_s == 8.0
+    assert [row.evidence for row in stages] == ["stamps", "stamps", "platform"]
+
+
+def test_a_callers_time_out_keeps_the_cold_label_of_what_timed_out():
+    """A label missing because of slowness would bias the very thing that is measured."""
+    state = final(stage_row("stage-librosa", sent=2, ready=8))
+    row = arrival(status="timeout", error="no reply within 5 s")
+    requests, stages = collected([row], {"requests/r0/metadata/state.json": state})
+    assert (requests[0].status, requests[0].cold) == ("timeout", True)
+    assert stages[0].status == "failed"
+
+
+def test_what_never_answered_is_lost_and_not_warm():
+    requests, stages = collected([arrival(status="timeout", done_at_ns=9 * S)], {})
+    assert requests[0].cold is None
+    assert (stages[0].status, stages[0].cold) == ("lost", None)
+
+
+def test_dropped_and_unsent_arrivals_are_rows_too():
+    rows = [
+        arrival(0, status="dropped", sent_at_ns=0, done_at_ns=0),
+        arrival(1, status="unsent", fired_at_ns=0, sent_at_ns=0, done_at_ns=0),
+    ]
+    requests, stages = collected(rows, {})
+    assert [(row.status, row.dropped, row.latency_s) for row in requests] == [
+        ("dropped", True, None),
+        ("unsent", False, None),
+    ]
+    assert stages == []
+
+
+def test_a_single_stage_is_joined_with_the_callers_side_of_its_reply():
+    written = StageRow(request_id="r0", invocation_id="i0", stage="stage-search", memory_limit_mb=512)
+    row = arrival(reply_headers={"X-Fave-Ready-At": str(2 * S), "X-Fave-Started-At": str(3 * S)})
+    objects = {"requests/r0/stage-search/metadata.1.json": written}
+    requests, stages = collected([row], objects, target="stage-search")
+    assert (stages[0].cold, stages[0].cold_wait_s, stages[0].queue_s) == (True, 1.0, 1.0)
+    assert (stages[0].returned_at_ns, requests[0].cold) == (9 * S, True)
+
+
+def test_the_longest_silence_of_prometheus_is_found_per_function():
+    def sample(function, at_s):
+        return ReplicaRow(at_ns=int(at_s * S), source="prometheus", function=function)
+
+    rows = [sample("a", 0), sample("a", 0.5), sample("b", 0), sample("b", 2), sample("a", 1)]
+    assert longest_gap_s(sorted(rows, key=lambda r: r.at_ns)) == 2.0
+    assert longest_gap_s([]) is None

@@ -1,0 +1,105 @@
+import pytest
+
+from fave.errors import ConfigError
+from local.gateway.autoscaler import PoolState, idle_expired, replicas_to_start, restart_delay_s
+from local.gateway.model import Deployment, Policy, command_of, policy_of
+
+pytestmark = pytest.mark.unit
+
+
+def state(**counts):
+    return PoolState(**{"ready": 0, "starting": 0, "waiting": 0, "in_flight": 0, "free": 0, **counts})
+
+
+@pytest.mark.parametrize(
+    ("policy", "now", "expected"),
+    [
+        ({}, {}, 0),
+        ({}, {"waiting": 1}, 1),
+        ({"max_replicas": 2}, {"waiting": 5}, 2),
+        # One starts already: only what it will not cover needs another.
+        ({}, {"waiting": 1, "starting": 1}, 0),
+        ({}, {"waiting": 2, "starting": 1}, 1),
+        ({"max_in_flight": 4}, {"waiting": 4}, 1),
+        ({"max_in_flight": 4}, {"waiting": 5}, 2),
+        ({"max_replicas": 1}, {"waiting": 3, "ready": 1, "in_flight": 1}, 0),
+        # The planned part: OpenFaaS' capacity rule, only where it is asked for.
+        (
+            {"scaling_type": "capacity", "target_in_flight": 1, "target_proportion": 1.0},
+            {"ready": 1, "in_flight": 1},
+            0,
+        ),
+        (
+            {"scaling_type": "capacity", "target_in_flight": 1, "target_proportion": 0.5},
+            {"ready": 1, "in_flight": 1},
+            1,
+        ),
+        ({"target_in_flight": 1, "target_proportion": 0.5}, {"ready": 1, "in_flight": 1}, 0),
+    ],
+)
+def test_replicas_start_for_what_nothing_will_serve(policy, now, expected):
+    assert replicas_to_start(Policy(**policy), state(**now)) == expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "idle_s", "alive", "expected"),
+    [
+        ({"min_replicas": 0, "idle_timeout_s": 4}, 4, 1, True),
+        ({"min_replicas": 0, "idle_timeout_s": 4}, 3.9, 1, False),
+        ({"min_replicas": 1, "idle_timeout_s": 4}, 9, 1, False),
+        ({"min_replicas": 1, "idle_timeout_s": 4}, 9, 2, True),
+        ({"min_replicas": 0, "idle_timeout_s": 4, "scale_to_zero": False}, 9, 1, False),
+    ],
+)
+def test_idle_replicas_go_after_the_time_out_down_to_min(policy, idle_s, alive, expected):
+    assert idle_expired(Policy(**policy), idle_since_s=0, now_s=idle_s, alive=alive) is expected
+
+
+def test_restarts_back_off_and_stay_bounded():
+    delays = [restart_delay_s(n) for n in range(20)]
+    assert delays[:4] == [0, 0, 0.5, 1.0]
+    assert delays == sorted(delays)
+    assert delays[-1] == 30
+
+
+def test_a_policy_is_read_from_labels_limits_and_environment():
+    policy = policy_of(
+        Deployment(
+            service="f",
+            labels={"com.openfaas.scale.min": "1", "com.openfaas.scale.zero-duration": "90s"},
+            limits={"memory": "1Gi"},
+            env_vars={"max_inflight": "4", "exec_timeout": "10"},
+        )
+    )
+    assert (policy.min_replicas, policy.idle_timeout_s, policy.memory_limit_mb) == (1, 90, 1024)
+    assert (policy.max_in_flight, policy.exec_timeout_s) == (4, 10)
+
+
+def test_all_mistakes_of_a_deployment_are_reported_at_once():
+    wrong = Deployment(
+        service="a/b",
+        labels={"com.openfaas.scale.min": "3", "com.openfaas.scale.max": "2", "com.openfaas.scale.zero-duration": "x"},
+        limits={"memory": "much"},
+        env_vars={"max_inflight": "0"},
+    )
+    with pytest.raises(ConfigError) as caught:
+        policy_of(wrong)
+    assert len(caught.value.problems) == 5
+
+
+@pytest.mark.parametrize("image", ["stage-librosa", "registry:5000/me/fave-stage-librosa:1.2"])
+def test_an_image_stands_for_the_handler_of_its_name(image):
+    assert command_of(Deployment(service="f", image=image))[-1] == "functions.stage_librosa.handler"
+
+
+@pytest.mark.parametrize("image", ["", "nginx:latest", "../x", "stage-nothing"])
+def test_an_unknown_image_is_refused_at_deployment(image):
+    with pytest.raises(ConfigError, match="no handler here"):
+        command_of(Deployment(service="f", image=image))
+
+
+def test_scaling_labels_are_not_part_of_a_deployments_identity():
+    one = Deployment(service="f", image="i", labels={"com.openfaas.scale.min": "1", "team": "x"})
+    two = Deployment(service="f", image="i", labels={"com.openfaas.scale.min": "2", "team": "x"})
+    other = Deployment(service="f", image="i", labels={"com.openfaas.scale.min": "1", "team": "y"})
+    assert one.identity() == two.identity() != other.identity()

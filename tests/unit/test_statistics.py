@@ -1,0 +1,155 @@
+"""The statistics against published values (`tests/data/oracles.json`), to six digits where they are given so."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis import compare, intervals, measures, summary
+
+pytestmark = pytest.mark.unit
+
+ORACLES = json.loads((Path(__file__).parents[1] / "data" / "oracles.json").read_text())
+CLUSTERED = ORACLES["clustered_rates"]
+RATES = {arm: [x / n for x, n in CLUSTERED[arm]] for arm in ("a", "b")}
+
+
+def test_the_paired_t_test_is_the_published_one():
+    sleep = ORACLES["welch_t_sleep"]
+    result = compare.paired(sleep["a"], sleep["b"], margin=1.0)
+    assert result.p == pytest.approx(sleep["paired"]["p"], rel=1e-5)
+
+
+def test_paired_run_rates_give_the_oracles_difference_interval_and_p():
+    expected = CLUSTERED["run_rates_paired"]
+    result = compare.paired(RATES["a"], RATES["b"], margin=0.30)
+    assert result.mean == pytest.approx(expected["mean"], rel=1e-6)
+    assert result.p == pytest.approx(expected["p"], rel=1e-5)
+    assert result.ci95 == pytest.approx(expected["ci95"], rel=1e-5)
+    assert result.p_sign_flip == CLUSTERED["sign_flip"]
+    assert result.p_equivalence == pytest.approx(CLUSTERED["tost_margin_0.30_p"], rel=1e-5)
+
+
+def test_the_sign_flip_test_is_exact():
+    darwin = ORACLES["sign_flip_darwin"]
+    assert compare.sign_flip_p(darwin["differences"]) == pytest.approx(darwin["p_sign_flip_exact"], rel=1e-5)
+
+
+def test_holm_is_holms():
+    assert compare.holm(ORACLES["holm"]["p"]) == pytest.approx(ORACLES["holm"]["adjusted"])
+
+
+def test_design_effects_are_the_oracles():
+    found = [intervals.design_effect([tuple(run) for run in CLUSTERED[arm]]) for arm in ("a", "b")]
+    assert found == pytest.approx(CLUSTERED["design_effect"], rel=1e-5)
+
+
+@pytest.mark.parametrize("case", ORACLES["degenerate_bounds_one_sided_95"])
+def test_bounds_for_no_event_are_the_oracles(case):
+    trials, effect = (case["n"], case["design_effect"]) if "n" in case else (case["runs"], 1)
+    assert intervals.degenerate_upper(trials, effect) == pytest.approx(case["upper"], abs=6e-4)
+
+
+def test_an_arm_constant_at_zero_is_still_tested():
+    """Warm at 0 in all runs is not degenerate: the differences vary."""
+    result = compare.paired([0.3, 0.4, 0.5], [0.0, 0.0, 0.0], margin=0.05)
+    assert compare.verdict(result, result.p) == "different"
+
+
+def test_constant_differences_are_degenerate_and_never_significant():
+    same = compare.paired([0.5, 0.5, 0.5], [0.0, 0.0, 0.0], margin=0.05)
+    assert (same.p, same.ci95, same.p_sign_flip) == (None, None, 0.25)
+    assert compare.verdict(same, None) == "degenerate"
+    assert compare.paired([0.0, 0.0], [0.0, 0.0], margin=0.05).p_sign_flip == 1.0
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ([0.30, 0.32, 0.28, 0.31], "different"),
+        ([0.001, -0.002, 0.0015, -0.001], "equivalent"),
+        ([0.010, 0.011, 0.0105, 0.0102], "different-within-margin"),
+        ([0.3, -0.2, 0.1, -0.3], "inconclusive"),
+    ],
+)
+def test_verdicts(differences, expected):
+    result = compare.paired(differences, [0.0] * len(differences), margin=0.05)
+    assert compare.verdict(result, result.p) == expected
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_of_blocks_does_not_matter_and_swapping_arms_changes_the_sign(pairs, random):
+    shuffled = list(pairs)
+    random.shuffle(shuffled)
+    one = compare.paired([a for a, _ in pairs], [b for _, b in pairs], margin=0.05)
+    other = compare.paired([b for _, b in shuffled], [a for a, _ in shuffled], margin=0.05)
+    assert one.mean == pytest.approx(-other.mean, abs=1e-12)
+    assert one.degenerate == other.degenerate
+    if one.p is not None:
+        assert one.p == pytest.approx(other.p, rel=1e-6, abs=1e-12)
+
+
+def test_a_cells_interval_comes_from_run_rates_and_is_clipped():
+    estimate = intervals.run_rate_interval([(1, 20), (0, 20), (2, 20)])
+    assert estimate.estimate == pytest.approx(0.05)
+    assert estimate.low == 0.0
+    assert estimate.high == pytest.approx(0.05 + 4.302653 * 0.05 / math.sqrt(3), rel=1e-5)
+
+
+def test_runs_that_all_agree_on_zero_get_a_bound_and_not_a_false_certainty():
+    estimate = intervals.run_rate_interval([(0, 20)] * 3)
+    assert (estimate.estimate, estimate.low) == (0.0, 0.0)
+    assert estimate.high == pytest.approx(1 - 0.05 ** (10 / 60))
+    all_cold = intervals.run_rate_interval([(20, 20)] * 3)
+    assert (all_cold.low, all_cold.high) == (pytest.approx(0.05 ** (10 / 60)), 1.0)
+
+
+def test_one_run_has_no_interval_and_says_why():
+    estimate = intervals.run_rate_interval([(3, 20)])
+    assert (estimate.low, estimate.high) == (None, None)
+    assert "no replicates" in estimate.reason
+
+
+def test_run_percentiles_are_averaged_geometrically():
+    estimate = intervals.geometric_mean_interval([1.0, 4.0])
+    assert estimate.estimate == pytest.approx(2.0)
+    assert estimate.low < 2.0 < estimate.high
+
+
+def requests(latencies, status="ok"):
+    return pl.DataFrame({"latency_s": latencies, "status": [status] * len(latencies)})
+
+
+def test_a_quantile_is_left_out_with_its_reason_when_n_does_not_support_it():
+    quantile = measures.latency_quantile(requests([1.0] * 99), 0.95)
+    assert (quantile.value, quantile.reason) == (None, "p95 needs 100 requests a run, these have 99")
+    values = list(np.linspace(0.1, 2.0, 100))
+    assert measures.latency_quantile(requests(values), 0.95).value == pytest.approx(np.quantile(values, 0.95))
+
+
+def test_failures_stay_in_the_denominator_of_latency():
+    table = pl.concat([requests([1.0, 2.0]), requests([0.1, 0.1, 0.1], status="failed")])
+    assert measures.latency_quantile(table, 0.5).reason == "p50 falls among failed requests"
+
+
+def test_replica_seconds_are_the_integral_of_a_step_function():
+    table = pl.DataFrame(
+        {"source": ["prometheus"] * 4, "function": ["f"] * 4, "at_ns": [0, 2_000_000_000, 3_000_000_000, 9_000_000_000]}
+        | {"ready": [1, 3, 0, 9], "desired": [1, 3, 0, 9]}
+    )
+    assert measures.replica_seconds(table, "ready", 1_000_000_000, 4_000_000_000) == {"f": 1 + 3 + 0}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (0.0004, "< .001"), (0.0126, ".013"), (0.25, ".250"), (1.0, "1")]
+)
+def test_p_values_read_as_in_print(value, text):
+    assert summary.p_value(value) == text
