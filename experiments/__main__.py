@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from experiments import driver, model, ui
 from fave.cli import run_door
+from fave.rundir import RUNS
 from fave.workload import PIPELINE
 
 
@@ -16,6 +18,7 @@ def main() -> int:
     commands.add_parser("list", help="the experiments that there are")
     run = commands.add_parser("run", help="run a campaign to a finished report in runs/")
     run.add_argument("experiment", help="a name (see list) or a .yml file")
+    run.add_argument("--runs", type=Path, default=RUNS, help="where the run folder goes (default: runs/)")
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
     web = commands.add_parser("ui", help="the Locust web UI on the embedded platform")
     web.add_argument("--regime", default="cold", help="the regime to bring about first (default: cold)")
@@ -30,7 +33,7 @@ def main() -> int:
     if arguments.command == "ui":
         return ui.run(regime=arguments.regime, target=arguments.target, port=arguments.port)
     name = arguments.experiment.rpartition("/")[2].removesuffix(".yml")
-    return driver.run(name, model.load(arguments.experiment), quiet=arguments.quiet)
+    return driver.run(name, model.load(arguments.experiment), runs=arguments.runs.resolve(), quiet=arguments.quiet)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ from fave.clock import monotonic_s, utc_ns
 from fave.endpoints import Endpoints
 from fave.errors import EXIT_INTERRUPTED, EXIT_INVALID_RUN, EXIT_OK
 from fave.records import SCHEMA
-from fave.rundir import RUNS, CellDir, write_json
+from fave.rundir import CellDir, write_json
 from fave.settings import ROOT, to_plain
 from fave.storage import Store
 
 
-def run(name: str, experiment: Experiment, *, runs: Path = RUNS, quiet: bool = False) -> int:
+def run(name: str, experiment: Experiment, *, runs: Path, quiet: bool = False) -> int:
     """Run the whole campaign; returns the exit code. What was measured stays, whatever happens."""
     _terminate_as_interrupt()
     groups = plan(experiment)

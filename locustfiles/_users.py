@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+import gevent
 import msgspec
 
 from fave.arrivals import Traffic, generate, read_csv, share
 from fave.endpoints import find
-from fave.errors import ConfigError, FaveError
+from fave.errors import EXIT_CONFIG, ConfigError, FaveError
 from fave.settings import Duration
 from locustfiles import (
     _options,  # noqa: F401 - registers FAVE's arguments
@@ -25,6 +26,7 @@ from locustfiles._recording import Recorder
 from locustfiles._targets import body_maker
 
 _running: list[User] = []
+_MISTAKES = (FaveError, ValueError, msgspec.ValidationError)
 
 
 class OpenLoopUser(User):
@@ -47,12 +49,16 @@ class OpenLoopUser(User):
             raise StopUser
         _running.append(self)
         try:
+            _check_options(self.environment, self.environment.parsed_options)
             self._send_schedule()
+        except _MISTAKES as error:
+            _webtab.complain(str(error))
         finally:
             _running.remove(self)
         runner = self.environment.runner
-        if runner is not None and self.environment.web_ui is None:
-            runner.quit()
+        if runner is not None:
+            # Not from this greenlet: it is one of those that end.
+            gevent.spawn(runner.quit if self.environment.web_ui is None else runner.stop)
         raise StopUser
 
     def _send_schedule(self) -> None:
@@ -87,16 +93,17 @@ class OpenLoopUser(User):
         return generate(self.traffic(options), options.seed)
 
 
-@events.test_start.add_listener
-def _check(environment: Any, **_: Any) -> None:
-    """Refuse what cannot work before anything is sent, with one clear message."""
-    options = environment.parsed_options
+@events.init.add_listener
+def _refuse_headless(environment: Any, **_: Any) -> None:
+    """Refuse what cannot work before anything is sent, with one clear message and an exit code."""
+    if environment.web_ui is not None:
+        return
     try:
-        _check_options(environment, options)
-    except (FaveError, ValueError, msgspec.ValidationError) as error:
-        print(f"error: {error}")  # noqa: T201 - Locust's log level may hide a log line
-        environment.process_exit_code = getattr(error, "exit_code", 2)
-        environment.runner.quit()
+        _check_options(environment, environment.parsed_options)
+    except _MISTAKES as error:
+        print(f"error: {error}", flush=True)  # noqa: T201 - Locust's log level may hide a log line
+        # The only way to end Locust here: it logs and ignores an Exception of a listener.
+        raise SystemExit(getattr(error, "exit_code", EXIT_CONFIG)) from None
 
 
 def _check_options(environment: Any, options: Any) -> None:

@@ -27,12 +27,18 @@ _watched: dict[str, Any] = {}
 
 def watch(dispatcher: Dispatcher, recorder: Recorder) -> None:
     """Show this run in the panel."""
-    _watched.update(dispatcher=dispatcher, recorder=recorder)
+    _watched.update(dispatcher=dispatcher, recorder=recorder, complaint="")
+
+
+def complain(text: str) -> None:
+    """Say in the panel why a run was not started."""
+    _watched.clear()
+    _watched["complaint"] = text
 
 
 def snapshot() -> dict[str, Any]:
     """What the panel shows now: `functions` by name, the generator's counters, or the reason why there are none."""
-    view: dict[str, Any] = {"at_s": time.time(), "functions": {}, "problem": ""}
+    view: dict[str, Any] = {"at_s": time.time(), "functions": {}, "problem": _watched.get("complaint", "")}
     try:
         prometheus = Prometheus(find().prometheus_url)
         ready, desired = prometheus.latest(queries.READY), prometheus.latest(queries.DESIRED)
