@@ -31,12 +31,15 @@ status: $(VENV)/.installed  ## Show where it answers and what its functions do
 	@$(PY) -m local status
 
 ##@ Develop
-.PHONY: test check lock clean
+.PHONY: test check bench-pipeline lock clean
 check: $(VENV)/.installed-dev  ## Format, lint, types, layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy . && $(BIN)/lint-imports
 
 test: $(VENV)/.installed-dev $(VENV)/.ready  ## All tests (unit, integration, e2e)
 	@$(PY) -m pytest -m "unit" && $(PY) -m pytest -m "not unit"
+
+bench-pipeline: $(VENV)/.ready  ## Measure: warm pass against the handlers in a row, cold start of each stage
+	@$(PY) -m tests.benchmarks.pipeline
 
 lock: $(VENV)/.installed-dev  ## Pin the newest versions that requirements*.in allow
 	@for set in requirements requirements-dev; do \
@@ -50,7 +53,7 @@ clean:  ## Remove the virtual environment, caches and the platform's files (runs
 .PHONY: help
 help:  ## This list
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*##/ {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*##/ {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What stands behind the names.
 
@@ -66,13 +69,13 @@ $(PY):
 
 $(VENV)/.installed: requirements.txt | $(PY)
 	@echo "installing packages (the first time some minutes) ..."
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt \
+	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements.txt \
 	  || { echo "error: pip could not install requirements.txt; check that it reaches its package index (pip config list)"; exit 3; }
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "installing tools for checks and tests ..."
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt \
+	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements-dev.txt \
 	  || { echo "error: pip could not install requirements-dev.txt; check that it reaches its package index"; exit 3; }
 	@touch $@
 

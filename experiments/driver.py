@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,6 @@ from fave.storage import Store
 
 def run(name: str, experiment: Experiment, *, runs: Path, quiet: bool = False) -> int:
     """Run the whole campaign; returns the exit code. What was measured stays, whatever happens."""
-    _terminate_as_interrupt()
     groups = plan(experiment)
     cells = sum(len(group.cells) for group in groups)
     progress = Progress(cells, forecast_s(experiment, groups), quiet=quiet)
@@ -141,13 +138,3 @@ def _report(folder: Path, progress: Progress, *, last: bool) -> None:
 
 def _shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-def _terminate_as_interrupt() -> None:
-    """TERM ends a campaign as tidily as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)

@@ -9,7 +9,7 @@ from experiments.platform_session import clients, platform, upload_samples
 from fave.endpoints import STATE
 from fave.processes import OwnedProcess, free_port
 from fave.settings import ROOT
-from fave.workload import functions_of
+from fave.workload import PIPELINE, functions_of
 from regimes import openfaas
 from regimes.model import resolve
 
@@ -26,6 +26,9 @@ def run(*, regime: str, target: str, port: int) -> int:
         command = [sys.executable, "-m", "locust", "-f", files, "--class-picker", "--web-host", "127.0.0.1"]
         command += ["--web-port", str(port), "--host", endpoints.gateway_url, "--users", "1", "--spawn-rate", "1"]
         command += ["--target", target, "--regime", regime]
+        if target == PIPELINE:
+            # One a second, the default, is more than two cores can do with a whole pipeline.
+            command += ["--requests", "10"]
         env = {**os.environ, **endpoints.environment()}
         with OwnedProcess("locust", command, log=STATE / "logs" / "locust-ui.log", env=env, cwd=ROOT) as locust:
             locust.wait_ready(lambda: _listens(port), timeout_s=30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -10,7 +11,8 @@ from fave.errors import EXIT_INTERRUPTED, FaveError
 
 
 def run_door(main: Callable[[], int]) -> int:
-    """Run a door's `main` and translate its errors to exit codes (see `fave.errors`)."""
+    """Run a door's `main` and translate its errors to exit codes (see `fave.errors`). TERM ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         return main()
     except FaveError as error:
@@ -23,3 +25,7 @@ def run_door(main: Callable[[], int]) -> int:
         # Whoever read our output has closed it (`| head`): not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

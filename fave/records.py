@@ -45,7 +45,7 @@ class RequestRow(msgspec.Struct, kw_only=True):
     request_id: str
     regime: str
     load: str
-    phase: str = "steady"
+    phase: str = ""
     scheduled_at_ns: int
     fired_at_ns: int
     sent_at_ns: int

@@ -1,0 +1,110 @@
+"""README and docs say what is, and all that is."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments import model as experiments
+from fave import errors
+from fave.records import ReplicaRow, RequestRow, StageRow
+from fave.settings import ROOT
+from fave.validity import Gates
+from fave.workload import STAGES
+from regimes import model as regimes
+
+pytestmark = pytest.mark.unit
+
+
+def text_of(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def all_docs():
+    return {
+        path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    }
+
+
+def targets():
+    return set(re.findall(r"^([a-z-]+):.*##", text_of("Makefile"), re.MULTILINE))
+
+
+def test_every_make_target_that_a_document_names_exists():
+    for path, text in all_docs().items():
+        for name in re.findall(r"(?:`|^ {4}|&& )make ([a-z-]+)", text, re.MULTILINE):
+            assert name in targets(), f"{path.name}: make {name}"
+
+
+def test_the_readme_names_every_make_target_that_people_use():
+    assert {"bench", "ui", "test", "check", "report", "up", "down", "status"} <= set(
+        re.findall(r"make ([a-z-]+)", text_of("README.md"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ("docs/regimes.md", regimes.names()),
+        ("docs/regimes.md", regimes.Settings.__struct_fields__),
+        ("docs/experiments.md", experiments.names()),
+        ("docs/experiments.md", experiments.Experiment.__struct_fields__),
+        ("docs/experiments.md", experiments.Load.__struct_fields__),
+        ("docs/methodology.md", ["different", "equivalent", "different-within-margin", "inconclusive", "degenerate"]),
+        (
+            "docs/metrics.md",
+            sorted({*RequestRow.__struct_fields__, *StageRow.__struct_fields__} - {"schema", "regime"}),
+        ),
+        (
+            "docs/metrics.md",
+            [f for f in ReplicaRow.__struct_fields__ if f not in ("schema", "at_ns", "age_s", "function")],
+        ),
+        ("docs/assets.md", ["detector", "whisper", "short", "long", "frames", "prometheus"]),
+    ],
+)
+def test_what_the_code_has_stands_in_its_document(document, words):
+    text = text_of(document)
+    assert [word for word in words if word not in text] == []
+
+
+def test_gates_stand_in_the_methodology():
+    text = text_of("docs/methodology.md")
+    own = {name for name in Gates.__struct_fields__ if not name.startswith("schedule_lag_") or name.endswith("p99_s")}
+    assert [name for name in own if name not in text] == []
+
+
+def test_every_exit_code_and_slug_is_explained():
+    text = text_of("docs/errors.md")
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    assert [code for code in codes if f"| {code} |" not in text] == []
+    sources = "".join(
+        path.read_text() for room in ("fave", "functions", "orchestrator") for path in (ROOT / room).rglob("*.py")
+    )
+    slugs = set(re.findall(r'StageError\(\s*"([a-z-]+)"|slug="([a-z-]+)"', sources))
+    used = {slug for pair in slugs for slug in pair if slug}
+    assert [slug for slug in sorted(used) if f"`{slug}`" not in text and slug != "incomplete"] == []
+
+
+def test_every_file_that_a_document_links_to_exists():
+    for path, text in all_docs().items():
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_stages_have_a_folder_each():
+    for stage in STAGES:
+        assert (ROOT / "functions" / stage.replace("-", "_") / "handler.py").exists()
+
+
+def test_the_readme_shows_the_published_examples_own_numbers():
+    results = json.loads(text_of("runs/example/results.json"))
+    readme = text_of("README.md")
+    for cell in results["cells"]:
+        estimate = f"{cell['cold_rate']['estimate'] * 100:.1f} %"
+        assert re.search(rf"{cell['load']} +{cell['regime']} .*{re.escape(estimate)}", readme), cell["load"]
+
+
+def test_no_document_names_a_path_of_some_machine():
+    for path in [*all_docs(), ROOT / "Makefile", *Path(ROOT / "runs" / "example").rglob("*.json")]:
+        assert not re.search(r"(?<![\w.])/(home|root|work|Users)/", path.read_text(encoding="utf-8")), path
