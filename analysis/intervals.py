@@ -35,11 +35,14 @@ def run_rate_interval(counts: Sequence[tuple[int, int]], confidence: float = 0.9
     if not rates:
         return Estimate(estimate=None, low=None, high=None, n_runs=0, method="none", reason="no run with a known rate")
     mean = float(np.mean(rates))
-    if min(rates) == max(rates) and mean in (0.0, 1.0):
-        return _all_agree(mean, counts, confidence)
     if len(rates) < 2:
         reason = "one run: requests within a run are no replicates"
         return Estimate(estimate=mean, low=None, high=None, n_runs=1, method="mean", reason=reason)
+    if np.ptp(rates) < 1e-12:
+        if mean in (0.0, 1.0):
+            return _all_agree(mean, [run for run in counts if run[1]], confidence)
+        reason = "all runs have the same rate: no variance to compute an interval from"
+        return Estimate(estimate=mean, low=None, high=None, n_runs=len(rates), method="mean", reason=reason)
     half = stats.t.ppf((1 + confidence) / 2, len(rates) - 1) * np.std(rates, ddof=1) / math.sqrt(len(rates))
     return Estimate(
         estimate=mean,

@@ -27,6 +27,7 @@ class Run(NamedTuple):
     verdict: Verdict
     memory_limit_mb: dict[str, int]
     max_replicas: dict[str, int]
+    initial_ready: dict[str, int]
     folder: str
 
     @property
@@ -62,7 +63,7 @@ def find_run(name: str) -> Path:
         if not found:
             raise ConfigError(f"no campaign in {RUNS.name}/ yet", hint="`make bench` makes one")
         return found[-1]
-    path = RUNS / name if (RUNS / name / "campaign.json").exists() else Path(name)
+    path = (RUNS / name if (RUNS / name / "campaign.json").exists() else Path(name)).resolve()
     if not (path / "campaign.json").exists():
         raise ConfigError(f"{name}: no campaign (there is no campaign.json)", hint="name a folder of runs/")
     return path
@@ -106,6 +107,7 @@ def _run(cell: CellDir) -> Run:
         verdict=verdict,
         memory_limit_mb={name: each["memory_limit_mb"] for name, each in facts["settings"].items()},
         max_replicas={name: each["max_replicas"] for name, each in facts["settings"].items()},
+        initial_ready=facts["initial_ready"],
         folder=cell.path.name,
     )
 
@@ -153,18 +155,17 @@ def of_run(table: pl.DataFrame, run: Run) -> pl.DataFrame:
     )
 
 
-def used_runs(runs: list[Run]) -> list[Run]:
-    """The valid runs of the last attempt of each block and load."""
-    last: dict[tuple[int, str], int] = {}
-    for run in runs:
-        last[run.block, run.load] = max(run.attempt, last.get((run.block, run.load), 0))
-    return [run for run in runs if run.verdict.valid and run.attempt == last[run.block, run.load]]
+def used_runs(runs: list[Run], regimes: list[str]) -> list[Run]:
+    """The runs of whole, valid blocks: of each block and load the last try, if every regime's run in it is valid.
 
-
-def complete_blocks(runs: list[Run], load: str, regimes: list[str]) -> list[int]:
-    """Blocks of a load in which every regime has a run among `runs`: only these are pairs."""
-    blocks: dict[int, set[str]] = {}
+    One invalid run takes its block with it: otherwise regimes would be compared over different schedules.
+    """
+    tries: dict[tuple[int, str], int] = {}
     for run in runs:
-        if run.load == load:
-            blocks.setdefault(run.block, set()).add(run.regime)
-    return sorted(block for block, there in blocks.items() if there >= set(regimes))
+        tries[run.block, run.load] = max(run.attempt, tries.get((run.block, run.load), 0))
+    last = [run for run in runs if run.attempt == tries[run.block, run.load]]
+    valid: dict[tuple[int, str], set[str]] = {}
+    for run in last:
+        if run.verdict.valid:
+            valid.setdefault((run.block, run.load), set()).add(run.regime)
+    return [run for run in last if valid.get((run.block, run.load), set()) >= set(regimes)]

@@ -13,6 +13,16 @@ from analysis.load import Run
 MIN_REQUESTS = {0.5: 3, 0.95: 100, 0.99: 300}
 
 
+_ENDS = frozenset(("stop", "crashed", "oom_killed", "start_failed"))
+
+
+class Provisioned(NamedTuple):
+    """GB-s of a run, and what they were computed from."""
+
+    gb_s: float | None
+    method: str
+
+
 class Quantile(NamedTuple):
     value: float | None
     reason: str = ""
@@ -67,10 +77,51 @@ def mean_ready(replicas: pl.DataFrame, requests: pl.DataFrame) -> float | None:
     return sum(by_function.values()) / ((end_ns - start_ns) / 1e9) if by_function and end_ns > start_ns else None
 
 
-def provisioned_gb_s(run: Run, replicas: pl.DataFrame, requests: pl.DataFrame) -> float | None:
-    """Replica-seconds (starting ones included) times their memory limit: what is paid for when idle time is paid."""
+def provisioned(run: Run, replicas: pl.DataFrame, requests: pl.DataFrame) -> Provisioned:
+    """Replica-seconds times memory limit: what is paid for when idle time is paid.
+
+    From the platform's events a replica counts from its start until its process is gone (starting and draining
+    included); without events, from Prometheus' samples of desired replicas, which miss draining ones.
+    """
     start_ns, end_ns = window_ns(requests)
-    by_function = replica_seconds(replicas, "desired", start_ns, end_ns)
-    if not by_function:
-        return None
-    return sum(seconds * run.memory_limit_mb.get(name, 0) / 1024 for name, seconds in by_function.items())
+    if len(replicas.filter(pl.col("source") == "gateway")) or not len(replicas):
+        seconds, method = held_seconds(replicas, run.initial_ready, start_ns, end_ns), "platform events"
+    else:
+        seconds, method = replica_seconds(replicas, "desired", start_ns, end_ns), "Prometheus samples"
+    if not len(replicas):
+        return Provisioned(None, "no replica rows")
+    return Provisioned(sum(s * run.memory_limit_mb.get(name, 0) / 1024 for name, s in seconds.items()), method)
+
+
+def held_seconds(replicas: pl.DataFrame, initial: dict[str, int], start_ns: int, end_ns: int) -> dict[str, float]:
+    """Seconds in the window during which each function held replicas, from start and end events.
+
+    initial: replicas that stood, verified, before the first row. One that ends in the window without having started in
+    it is one of them; those that neither start nor end are there all the time.
+    """
+    events = replicas.filter((pl.col("source") == "gateway") & (pl.col("replica_id") != "")).sort("at_ns")
+    started: dict[str, tuple[str, int]] = {}
+    left = dict(initial)
+    totals = dict.fromkeys(initial, 0.0)
+
+    def add(function: str, from_ns: int, until_ns: int) -> None:
+        totals[function] = totals.get(function, 0.0) + max(0, min(until_ns, end_ns) - max(from_ns, start_ns)) / 1e9
+
+    for function, replica, event, at_ns in events.select("function", "replica_id", "event", "at_ns").iter_rows():
+        if event == "start":
+            started[replica] = (function, at_ns)
+        elif event in _ENDS:
+            known = started.pop(replica, None)
+            add(function, known[1] if known else start_ns, at_ns)
+            if known is None:
+                left[function] = left.get(function, 0) - 1
+    for function, at_ns in started.values():
+        add(function, at_ns, end_ns)
+    for function, count in left.items():
+        totals[function] = totals.get(function, 0.0) + max(0, count) * (end_ns - start_ns) / 1e9
+    return totals
+
+
+def mean_queue_s(stages: pl.DataFrame) -> float | None:
+    """Mean wait of an invocation beyond its replica's readiness: saturation shows here when it hides cold starts."""
+    return stages["queue_s"].mean()  # type: ignore[return-value]

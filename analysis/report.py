@@ -73,7 +73,7 @@ def _figures(campaign: Campaign, found: dict[str, Any]) -> dict[str, str]:
     """SVG by file name, in the order of the report."""
     experiment = campaign.experiment
     regimes = list(experiment["regimes"])
-    used = used_runs(campaign.runs)
+    used = used_runs(campaign.runs, campaign.experiment["regimes"])
     loads = [load for load in experiment["loads"] if any(run.load == load for run in used)]
     figures: dict[str, str] = {}
     if any(row["blocks"] for row in found["contrasts"]):

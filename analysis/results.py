@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis import compare, measures
 from analysis.intervals import design_effect, geometric_mean_interval, run_rate_interval
-from analysis.load import Campaign, Run, complete_blocks, of_run, used_runs
+from analysis.load import Campaign, Run, of_run, used_runs
 from fave.records import SCHEMA
 
 
@@ -22,14 +22,17 @@ class RunFigures(NamedTuple):
     cold: tuple[int, int]
     p50_s: measures.Quantile
     p95_s: measures.Quantile
+    unlabelled: int
+    queue_mean_s: float | None
     ready_mean: float | None
     execution_gb_s: float
-    provisioned_gb_s: float | None
+    provisioned: measures.Provisioned
 
 
 def results(campaign: Campaign) -> dict[str, Any]:
     experiment = campaign.experiment
-    figures = [_figures(campaign, run, experiment["primary_outcome"]) for run in used_runs(campaign.runs)]
+    regimes = experiment["regimes"]
+    figures = [_figures(campaign, run, experiment["primary_outcome"]) for run in used_runs(campaign.runs, regimes)]
     return {
         "schema": SCHEMA,
         "campaign": {
@@ -62,9 +65,11 @@ def _figures(campaign: Campaign, run: Run, outcome: str) -> RunFigures:
         cold=measures.cold_counts(stages, requests, outcome),
         p50_s=measures.latency_quantile(requests, 0.5),
         p95_s=measures.latency_quantile(requests, 0.95),
+        unlabelled=int(stages["cold"].null_count()),
+        queue_mean_s=measures.mean_queue_s(stages),
         ready_mean=measures.mean_ready(replicas, requests),
         execution_gb_s=float(stages["cost_gb_s"].sum()),
-        provisioned_gb_s=measures.provisioned_gb_s(run, replicas, requests),
+        provisioned=measures.provisioned(run, replicas, requests),
     )
 
 
@@ -84,15 +89,19 @@ def _cell(load: str, regime: str, target: str, outcome: str, figures: list[RunFi
             **msgspec.to_builtins(rate),
             "cold": sum(cold for cold, _ in counts),
             "of": sum(known for _, known in counts),
-            "runs_without_cold": sum(cold == 0 for cold, _ in counts),
+            "runs_without_cold": sum(cold == 0 for cold, known in counts if known),
+            "unknown": sum(f.unlabelled for f in mine),
             "design_effect": design_effect(counts),
         },
         "latency_s": _latency(mine),
+        "queue_s_mean": _mean([f.queue_mean_s for f in mine]),
         "ready_replicas_mean": _mean([f.ready_mean for f in mine]),
         "cost_gb_s": {
             "execution": _mean([f.execution_gb_s for f in mine]),
-            "provisioned": _mean([f.provisioned_gb_s for f in mine]),
+            "provisioned": _mean([f.provisioned.gb_s for f in mine]),
+            "provisioned_from": sorted({f.provisioned.method for f in mine}),
             "per": "run",
+            "reason": "" if mine else "no valid run",
         },
     }
 
@@ -108,21 +117,24 @@ def _latency(mine: list[RunFigures]) -> dict[str, Any]:
         latency[name] = estimate.estimate
         latency[f"{name}_low"], latency[f"{name}_high"] = estimate.low, estimate.high
         reasons += sorted({q.reason for q in quantiles if q.reason})
+        if whole and estimate.reason:
+            reasons.append(f"{name}: {estimate.reason}")
     latency["reason"] = "; ".join(reasons) or ("" if mine else "no valid run")
     return latency
 
 
 def _contrasts(experiment: dict[str, Any], figures: list[RunFigures]) -> list[dict[str, Any]]:
-    """Planned contrasts per compared load; p adjusted by Holm over all of them that could be tested."""
+    """Planned contrasts per compared load; p adjusted by Holm over all of them."""
     rows = [
         _contrast(experiment, load, each["target"], a, b, figures)
         for load, each in experiment["loads"].items()
         if not each["descriptive"]
         for a, b in experiment["contrasts"]
     ]
-    tested = [row for row in rows if row["result"] and row["result"].p is not None]
-    for row, p_holm in zip(tested, compare.holm([row["result"].p for row in tested]), strict=True):
-        row["p_holm"] = p_holm
+    # A planned contrast that could not be tested stays in the family (p = 1): what the data look like must not make
+    # the others' correction milder.
+    for row, p_holm in zip(rows, compare.holm([1.0 if row["p"] is None else row["p"] for row in rows]), strict=True):
+        row["p_holm"] = None if row["p"] is None else p_holm
     for row in rows:
         result = row.pop("result")
         row["verdict"] = compare.verdict(result, row["p_holm"]) if result else "inconclusive"
@@ -132,7 +144,7 @@ def _contrasts(experiment: dict[str, Any], figures: list[RunFigures]) -> list[di
 def _contrast(
     experiment: dict[str, Any], load: str, target: str, a: str, b: str, figures: list[RunFigures]
 ) -> dict[str, Any]:
-    blocks = complete_blocks([f.run for f in figures], load, experiment["regimes"])
+    blocks = sorted({f.run.block for f in figures if f.run.load == load})
     rates = {
         regime: [
             f.cold[0] / f.cold[1]
@@ -172,11 +184,11 @@ def _reason(result: compare.Paired | None, blocks: int) -> str:
 
 
 def _validity(campaign: Campaign, experiment: dict[str, Any]) -> dict[str, Any]:
-    used = {run.key for run in used_runs(campaign.runs)}
+    used = {run.key for run in used_runs(campaign.runs, experiment["regimes"])}
     excluded = [
         {
             "cell": run.folder,
-            "reasons": run.verdict.reasons() or ["an earlier try of a block that was repeated"],
+            "reasons": run.verdict.reasons() or ["another run of its block is invalid or missing"],
         }
         for run in campaign.runs
         if run.key not in used

@@ -8,8 +8,9 @@ import statistics
 import sys
 from typing import Any, NamedTuple
 
-from experiments.collect import Rows, collect, longest_gap_s, replica_rows
+from experiments.collect import Rows, collect, replica_rows
 from experiments.model import Experiment
+from experiments.observe import observe
 from experiments.plan import Cell, Group
 from fave import arrivals
 from fave.clock import utc_ns
@@ -17,11 +18,11 @@ from fave.endpoints import Endpoints
 from fave.errors import GatewayError
 from fave.gateway_client import GatewayClient
 from fave.processes import OwnedProcess, wait_until
-from fave.records import ArrivalRow, ReplicaRow
+from fave.records import ArrivalRow
 from fave.rundir import CellDir, read_json, read_jsonl, write_json, write_jsonl
 from fave.settings import ROOT, to_plain
 from fave.storage import Store
-from fave.validity import Observed, Verdict, judge
+from fave.validity import Verdict, judge
 from prom import queries
 from prom.client import Prometheus
 from regimes import openfaas
@@ -67,25 +68,29 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
     before = openfaas.configuration(bench.gateway, settings)
     arrivals.write_csv(folder.schedule, group.schedule)
     _generate(bench, cell, folder)
-    _drain(bench.prometheus, load.functions)
+    drained = _drain(bench.prometheus, load.functions)
     ended_at_ns = utc_ns()
     raw = [row for path in folder.arrivals() for row in read_jsonl(path, ArrivalRow)]
     generator = read_json(folder.path / "generator-0.json")
-    events = _events(bench.gateway, 0)
-    started = frozenset(event["replica_id"] for event in events if event["event"] == "ready")
-    replicas = replica_rows(
-        bench.prometheus,
-        [e for e in events if e["at_ns"] >= verified_at_ns],
-        load.functions,
-        verified_at_ns,
-        ended_at_ns,
+    events = _events(bench.gateway)
+    ready_at_ns = {event["replica_id"]: event["at_ns"] for event in events if event["event"] == "ready"}
+    rows = collect(
+        bench.store, raw, target=load.target, regime=cell.regime, load=cell.load, known=frozenset(ready_at_ns)
     )
-    rows = collect(bench.store, raw, target=load.target, regime=cell.regime, load=cell.load, started=started)
+    replicas = replica_rows(bench.prometheus, events, load.functions, verified_at_ns, ended_at_ns)
     write_jsonl(folder.requests, rows.requests)
     write_jsonl(folder.stages, rows.stages)
     write_jsonl(folder.replicas, replicas)
-    unchanged = openfaas.configuration(bench.gateway, settings) == before
-    observed = _observe(rows, replicas, generator, started if events else None, unchanged=unchanged)
+    observed = observe(
+        rows,
+        replicas,
+        generator,
+        ready_at_ns,
+        functions=load.functions,
+        verified_at_ns=verified_at_ns,
+        unchanged=openfaas.configuration(bench.gateway, settings) == before,
+        drained=drained,
+    )
     verdict = judge(observed, bench.experiment.gates)
     write_json(folder.verdict, {"observed": observed, "verdict": verdict})
     write_json(
@@ -137,52 +142,24 @@ def _generate(bench: Bench, cell: Cell, folder: CellDir) -> None:
             raise GatewayError(f"the load generator failed ({what}):\n{locust.log_tail()}")
 
 
-def _drain(prometheus: Prometheus, functions: tuple[str, ...]) -> None:
+def _drain(prometheus: Prometheus, functions: tuple[str, ...]) -> bool:
     """Wait until nothing is in flight any more: a caller's time-out does not end the work."""
 
     def quiet() -> bool:
         in_flight = prometheus.latest(queries.IN_FLIGHT)
         return not any(in_flight.get(function, 0) for function in functions)
 
-    wait_until(quiet, timeout_s=_DRAIN_TIMEOUT_S, interval_s=0.25)
+    return wait_until(quiet, timeout_s=_DRAIN_TIMEOUT_S, interval_s=0.25)
 
 
-def _events(gateway: GatewayClient, since: int) -> list[dict[str, Any]]:
+def _events(gateway: GatewayClient) -> list[dict[str, Any]]:
     """The platform's event log; empty where there is none (a real OpenFaaS)."""
     try:
-        return gateway.events(since)
+        return gateway.events()
     except GatewayError as error:
         if error.status == 404:
             return []
         raise
-
-
-def _observe(
-    rows: Rows,
-    replicas: list[ReplicaRow],
-    generator: dict[str, Any],
-    started: frozenset[str] | None,
-    *,
-    unchanged: bool,
-) -> Observed:
-    sent = [row for row in rows.requests if row.sent_at_ns]
-    latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
-    cold_replicas = {row.replica_id for row in rows.stages if row.cold}
-    return Observed(
-        scheduled=generator["scheduled"],
-        sent=len(sent),
-        unsent=generator["scheduled"] - len(sent) - sum(row.dropped for row in rows.requests),
-        schedule_lags_s=tuple(row.schedule_lag_s for row in sent if row.schedule_lag_s is not None),
-        median_latency_s=statistics.median(latencies) if latencies else None,
-        cold_missing=sum(row.cold is None for row in sent),
-        answered=len(sent),
-        generator_cpu_share=generator["cpu_share"],
-        replica_gap_s=longest_gap_s(replicas),
-        initial_state_ok=True,  # openfaas.apply raises otherwise
-        configuration_unchanged=unchanged,
-        cold_replicas=len(cold_replicas),
-        started_replicas=None if started is None else len(cold_replicas & started),
-    )
 
 
 def _summary(rows: Rows, verdict: Verdict) -> Summary:

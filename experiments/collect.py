@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
 
 from fave.errors import StorageError
 from fave.invocation import with_caller_side
-from fave.records import ArrivalRow, ReplicaRow, RequestRow, StageRow
+from fave.records import ArrivalRow, ReplicaRow, RequestRow, StageRow, derive
 from fave.storage import Store
 from fave.workload import ORCHESTRATOR, PIPELINE
 from prom import queries
 from prom.client import Prometheus
 
+_METADATA = re.compile(r"/metadata\.\d+\.json$")
 _REPLICA_EVENTS = frozenset(("start", "ready", "stop", "crashed", "oom_killed", "start_failed"))
 
 
+class TaskStatus(msgspec.Struct, frozen=True):
+    status: str
+
+
 class Document(msgspec.Struct, frozen=True):
-    """The part of `final.json` and `state.json` that carries rows."""
+    """The part of `final.json` and `state.json` that carries rows; `tasks` by `stage` or `stage/clip`, state only."""
 
     invocation: StageRow
     rows: list[StageRow]
+    status: str
+    tasks: dict[str, TaskStatus] = {}
 
 
 class Rows(NamedTuple):
@@ -33,9 +40,9 @@ class Rows(NamedTuple):
 
 
 def collect(
-    store: Store, arrivals: list[ArrivalRow], *, target: str, regime: str, load: str, started: frozenset[str]
+    store: Store, arrivals: list[ArrivalRow], *, target: str, regime: str, load: str, known: frozenset[str]
 ) -> Rows:
-    """One request row per arrival, one stage row per attempt. `started`: replicas known from the platform's events."""
+    """One request row per arrival, one stage row per attempt. `known`: replicas in the platform's events."""
     sent = [arrival for arrival in arrivals if arrival.sent_at_ns]
     with ThreadPoolExecutor(8) as threads:
         found = dict(zip((a.k for a in sent), threads.map(lambda a: _rows_of(store, a, target), sent), strict=True))
@@ -43,7 +50,7 @@ def collect(
     for arrival in sorted(arrivals, key=lambda a: a.k):
         rows = found.get(arrival.k, [])
         for row in rows:
-            if row.evidence == "stamps" and row.replica_id in started:
+            if row.evidence == "stamps" and row.replica_id in known:
                 row.evidence = "platform"
         requests.append(_request_row(arrival, rows, regime=regime, load=load))
         stages += rows
@@ -53,14 +60,18 @@ def collect(
 def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> list[StageRow]:
     """The called function's own row, completed by the caller's side, and the rows of what it called."""
     prefix = f"requests/{arrival.request_id}"
+    own: StageRow | None
+    others: list[StageRow] = []
     if target == PIPELINE:
         document = _read(store, [f"{prefix}/metadata/final.json", f"{prefix}/metadata/state.json"], Document)
-        own, others = (document.invocation, document.rows) if document else (None, [])
+        own = document.invocation if document else None
+        others = _rows_below(store, prefix, document)
     else:
-        own, others = _read(store, [f"{prefix}/{target}/metadata.1.json"], StageRow), []
+        own = _read(store, [f"{prefix}/{target}/metadata.1.json"], StageRow)
     if own is None:
         stage = ORCHESTRATOR if target == PIPELINE else target
-        own = StageRow(request_id=arrival.request_id, invocation_id=arrival.invocation_id, stage=stage, status="lost")
+        own = StageRow(request_id=arrival.request_id, invocation_id=arrival.invocation_id, stage=stage)
+        own.status = "failed" if arrival.status == "failed" else "lost"
     own.invocation_id = own.invocation_id or arrival.invocation_id
     if arrival.status != "ok":
         own.status = "failed" if own.status == "ok" else own.status
@@ -69,6 +80,34 @@ def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> list[StageRow]:
         own, sent_at_ns=arrival.sent_at_ns, returned_at_ns=arrival.done_at_ns, headers=arrival.reply_headers
     )
     return [own, *others]
+
+
+def _rows_below(store: Store, prefix: str, document: Document | None) -> list[StageRow]:
+    """The rows that the orchestrator kept; where it is silent, those that the stages wrote beside their outputs.
+
+    A label that is missing because something was slow would bias the very thing that is measured.
+    """
+    rows = list(document.rows) if document else []
+    over = document is not None and document.status in ("COMPLETED", "FAILED")
+    if over and all(row.cold is not None for row in rows):
+        return rows
+    by_id = {row.invocation_id: row for row in rows}
+    for key in store.keys(f"{prefix}/stage-"):
+        if _METADATA.search(key):
+            written: StageRow = _read(store, [key], StageRow)
+            kept = by_id.get(written.invocation_id)
+            if kept is None:
+                by_id[written.invocation_id] = written
+            elif kept.cold is None:
+                written.sent_at_ns, written.returned_at_ns = kept.sent_at_ns, kept.returned_at_ns
+                by_id[written.invocation_id] = derive(written)
+    there = {(row.stage, row.clip) for row in by_id.values()}
+    for name in document.tasks if document else ():
+        stage, _, clip = name.partition("/")
+        if (stage, clip) not in there:
+            request_id = prefix.rpartition("/")[2]
+            by_id[name] = StageRow(request_id=request_id, invocation_id="", stage=stage, clip=clip, status="lost")
+    return list(by_id.values())
 
 
 def _read(store: Store, keys: list[str], cls: type[Any]) -> Any:
@@ -139,16 +178,6 @@ def replica_rows(
             request_id=event.get("request_id", ""),
         )
         for event in events
-        if event["event"] in _REPLICA_EVENTS and event["function"] in functions
+        if event["event"] in _REPLICA_EVENTS and event["function"] in functions and event["at_ns"] >= start_ns
     ]
     return sorted(rows, key=lambda row: row.at_ns)
-
-
-def longest_gap_s(rows: list[ReplicaRow]) -> float | None:
-    """The longest time without a Prometheus sample, over all functions; None without samples."""
-    by_function: dict[str, list[int]] = {}
-    for row in rows:
-        if row.source == "prometheus":
-            by_function.setdefault(row.function, []).append(row.at_ns)
-    gaps = [b - a for times in by_function.values() for a, b in pairwise(times)]
-    return max(gaps) / 1e9 if gaps else None

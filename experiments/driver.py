@@ -17,7 +17,7 @@ from experiments.progress import Progress, duration
 from fave import manifest
 from fave.clock import monotonic_s, utc_ns
 from fave.endpoints import Endpoints
-from fave.errors import EXIT_INTERRUPTED, EXIT_INVALID_RUN, EXIT_OK
+from fave.errors import EXIT_INTERRUPTED, EXIT_INVALID_RUN, EXIT_OK, FaveError
 from fave.records import SCHEMA
 from fave.rundir import CellDir, write_json
 from fave.settings import ROOT, to_plain
@@ -46,10 +46,15 @@ def run(name: str, experiment: Experiment, *, runs: Path, quiet: bool = False) -
             progress.say("\ninterrupted: stopping what was started; finished cells stay")
             _report(folder, progress, last=True)
             return EXIT_INTERRUPTED
+        except (FaveError, OSError) as error:
+            journal.note("failed", error=str(error))
+            progress.say("the campaign cannot go on; finished cells stay")
+            _report(folder, progress, last=True)
+            raise
         finally:
             journal.close()
-    _report(folder, progress, last=True)
-    return EXIT_OK if valid else EXIT_INVALID_RUN
+    reported = _report(folder, progress, last=True)
+    return reported or (EXIT_OK if valid else EXIT_INVALID_RUN)
 
 
 def _run_groups(bench: Bench, groups: list[Group], folder: Path, journal: Journal, progress: Progress) -> bool:
@@ -124,16 +129,17 @@ def _campaign(name: str, experiment: Experiment, groups: list[Group], bench: Ben
     }
 
 
-def _report(folder: Path, progress: Progress, *, last: bool) -> None:
-    """As a process of its own: scipy and matplotlib stay out of the driver."""
+def _report(folder: Path, progress: Progress, *, last: bool) -> int:
+    """As a process of its own: scipy and matplotlib stay out of the driver. Returns its exit code."""
     command = [sys.executable, "-m", "analysis", "report", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode and not last:
-        progress.say(f"report failed: {done.stderr.strip()}")
+    if done.returncode:
+        progress.complain(f"no report: {done.stderr.strip().removeprefix('error: ')}")
     elif last:
-        progress.say(done.stdout.rstrip() or done.stderr.strip())
+        progress.say(done.stdout.rstrip())
     else:
         progress.say(f"report so far: {_shown(folder / 'report.html')}")
+    return done.returncode
 
 
 def _shown(path: Path) -> str:

@@ -11,7 +11,7 @@ from fave.arrivals import Traffic
 from fave.errors import ConfigError
 from fave.settings import NAME_PATTERN, Duration, load_yaml
 from fave.validity import Gates
-from fave.workload import PIPELINE, STAGES, functions_of
+from fave.workload import PIPELINE, SAMPLE_INPUTS, STAGES, functions_of
 from regimes.model import Scaling, resolve
 
 FOLDER = Path(__file__).parent
@@ -40,6 +40,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(f"target: {self.target!r} is neither {PIPELINE} nor one of {', '.join(STAGES)}")
         if self.blocks < 1:
             problems.append(f"blocks: {self.blocks} must be at least 1")
+        if self.target not in (PIPELINE, *SAMPLE_INPUTS) and not self.inputs:
+            problems.append(f"inputs: {self.target} needs some; samples are shipped for {', '.join(SAMPLE_INPUTS)}")
         if self.max_in_flight < 1:
             problems.append(f"max_in_flight: {self.max_in_flight} must be at least 1")
         if problems:
@@ -80,6 +82,10 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             for name in each.overrides
             if name not in self.regimes
         ]
+        if len(set(self.contrasts)) < len(self.contrasts) or any(a == b for a, b in self.contrasts):
+            problems.append("contrasts: each pair of two different regimes once")
+        if self.attempts < 1:
+            problems.append(f"attempts: {self.attempts} must be at least 1")
         if not 0 < self.equivalence_margin < 1:
             problems.append(f"equivalence_margin: {self.equivalence_margin} must lie between 0 and 1")
         if not self.regimes or not self.loads:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-from fave.endpoints import STATE, Endpoints, find
+import msgspec
+
+from fave.endpoints import STATE, Endpoints, PublicEndpoints, find
 from fave.errors import ConfigError, FaveError, PlatformError
 from fave.gateway_client import GatewayClient
 from fave.processes import OwnedProcess
@@ -30,13 +32,12 @@ def platform(say: Callable[[str], None]) -> Iterator[Endpoints]:
     if os.environ.get("GATEWAY_URL"):
         raise PlatformError(f"GATEWAY_URL={os.environ['GATEWAY_URL']} does not answer")
     say("starting object store, gateway and Prometheus ...")
-    (STATE / "endpoints.json").unlink(missing_ok=True)
     log = STATE / "logs" / "supervisor.log"
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "local", "serve", "--state", str(STATE)]
     supervisor = OwnedProcess("platform", command, log=log, cwd=ROOT, stop_grace_s=_STOP_GRACE_S)
     try:
-        supervisor.wait_ready(lambda: _running() is not None, timeout_s=_START_TIMEOUT_S)
+        supervisor.wait_ready(lambda: _published_by(supervisor.pid), timeout_s=_START_TIMEOUT_S)
         yield find()
     finally:
         supervisor.stop()
@@ -48,6 +49,15 @@ def _running() -> Endpoints | None:
     except ConfigError:
         return None
     return endpoints if GatewayClient(endpoints.gateway_url).healthy() else None
+
+
+def _published_by(pid: int) -> bool:
+    """Whether endpoints.json is this supervisor's, not one that a killed platform left behind."""
+    try:
+        published = msgspec.json.decode((STATE / "endpoints.json").read_bytes(), type=PublicEndpoints)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return False
+    return published.pid == pid
 
 
 def clients(endpoints: Endpoints) -> tuple[GatewayClient, Prometheus]:

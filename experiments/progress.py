@@ -24,6 +24,10 @@ class Progress:
         if not self._quiet:
             print(text, flush=True)
 
+    def complain(self, text: str) -> None:
+        """Also when quiet."""
+        print(text, file=sys.stderr, flush=True)
+
     def running(self, cell: Cell) -> None:
         """A passing line, on terminals only."""
         if sys.stdout.isatty() and not self._quiet:

@@ -42,6 +42,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(f"requests: {self.requests} must be at least 1")
         if self.duration <= 0:
             problems.append("duration: must be longer than 0")
+        if self.model != "bursts" and (self.bursts or self.burst_length):
+            problems.append(f"bursts, burst_length: only for model 'bursts', not {self.model!r}")
         if self.model == "bursts":
             if self.bursts < 1:
                 problems.append("bursts: model 'bursts' needs at least 1")

@@ -18,13 +18,17 @@ def run_door(main: Callable[[], int]) -> int:
     except FaveError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has closed it (`| head`): not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A full disk, a folder that is not ours: what and where, no traceback.
+        print(f"error: {error.strerror}: {error.filename or 'while writing'}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _interrupt(*_: object) -> None:

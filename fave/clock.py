@@ -17,10 +17,6 @@ def monotonic_s() -> float:
     return time.monotonic()
 
 
-def seconds_between(earlier_ns: int, later_ns: int) -> float:
-    return (later_ns - earlier_ns) / NS_PER_S
-
-
 def iso(at_ns: int) -> str:
     """`2026-01-31T12:00:00.123Z` for a stamp in UTC nanoseconds."""
     moment = datetime.fromtimestamp(at_ns / NS_PER_S, tz=UTC)

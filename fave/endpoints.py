@@ -11,7 +11,7 @@ from fave.errors import ConfigError
 from fave.settings import ROOT
 
 # The embedded platform's folder; tests and second platforms use one of their own.
-STATE = Path(os.environ.get("FAVE_STATE") or ROOT / ".fave")
+STATE = Path(os.environ.get("FAVE_STATE") or ROOT / ".fave").resolve()
 DEFAULT_BUCKET = "fave-artifacts"
 
 
@@ -92,10 +92,16 @@ def find(state: Path = STATE) -> Endpoints:
         "secret_key": "AWS_SECRET_ACCESS_KEY",
         "bucket": "FAVE_BUCKET",
     }
-    embedded = bool(found) and os.environ.get("GATEWAY_URL", found["gateway_url"]) == found["gateway_url"]
+    elsewhere = os.environ.get("GATEWAY_URL")
+    if found and elsewhere and elsewhere != found["gateway_url"]:
+        # Another platform: nothing of the local one, least of all its passwords, belongs to it.
+        found = {}
+    password = _password_file()
+    if password:
+        found["gateway_password"] = password
+    embedded = "pid" in found
     values = {key: os.environ.get(variable) or found.get(key, "") for key, variable in variables.items()}
     values["bucket"] = values["bucket"] or DEFAULT_BUCKET
-    values["gateway_password"] = values["gateway_password"] or _password_file()
     missing = [variables[key] for key in ("gateway_url", "prometheus_url", "s3_endpoint_url") if not values[key]]
     if missing:
         raise ConfigError(

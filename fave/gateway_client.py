@@ -25,14 +25,18 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     limits: dict[str, str] = {}
 
 
-class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """OpenFaaS' FunctionStatus. A count of 0 is absent in the JSON, hence the defaults."""
+class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """OpenFaaS' FunctionStatus. A count of 0 is absent in the JSON, hence the defaults.
+
+    draining is the embedded gateway's: replicas that take nothing more but are still there.
+    """
 
     name: str
     image: str = ""
     namespace: str = ""
     replicas: int = 0
     available_replicas: int = msgspec.field(name="availableReplicas", default=0)
+    draining: int = msgspec.field(name="drainingReplicas", default=0)
     invocation_count: float = msgspec.field(name="invocationCount", default=0)
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None

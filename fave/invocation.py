@@ -14,13 +14,14 @@ PARENT_ID = "X-Fave-Parent-Id"
 ATTEMPT = "X-Fave-Attempt"
 SENT_AT = "X-Fave-Sent-At"
 TIMEOUT = "X-Timeout"
+REPLICA_ID = "X-Fave-Replica-Id"
 DURATION = "X-Duration-Seconds"
 # From a replica that will take no more work: its exec time-out passed, and Python code cannot be stopped.
 ENDING = "X-Fave-Ending"
 
 # What the function host reports of the replica and of the invocation, by field of the stage row.
 REPLY_FIELDS = {
-    "X-Fave-Replica-Id": "replica_id",
+    REPLICA_ID: "replica_id",
     "X-Fave-Process-Started-At": "process_started_at_ns",
     "X-Fave-Ready-At": "ready_at_ns",
     "X-Fave-Invocations-Before": "invocations_before",

@@ -17,12 +17,18 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     unsent_share: float = 0.01
     generator_cpu_share: float = 0.80
     cold_missing_share: float = 0.01
-    replica_gap_s: float = 1.5
-    cold_start_disagreement: float = 0.05
+    # Two scrape intervals, and the jitter of half a one.
+    replica_gap_s: float = 1.25
+    cold_label_disagreement: float = 0.05
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run showed. None where a figure could not be observed, which a gate reports as such."""
+    """What a run showed. None where a figure could not be observed, which a gate reports as such.
+
+    served: requests and invocations that reached a replica or should have; those that the platform refused are
+    failures, an outcome and no gate. cold_missing: those among them without a label.
+    label_mismatches: of `labelled` invocations, where the label and the platform's own events disagree.
+    """
 
     scheduled: int
     sent: int
@@ -30,13 +36,14 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     schedule_lags_s: tuple[float, ...]
     median_latency_s: float | None
     cold_missing: int
-    answered: int
+    served: int
     generator_cpu_share: float | None
     replica_gap_s: float | None
     initial_state_ok: bool
     configuration_unchanged: bool
-    cold_replicas: int = 0
-    started_replicas: int | None = None
+    drained: bool
+    labelled: int = 0
+    label_mismatches: int | None = None
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +80,12 @@ def judge(observed: Observed, gates: Gates | None = None) -> Verdict:
         _lag(observed, limits),
         _at_most("unsent_share", observed.unsent / observed.scheduled, limits.unsent_share),
         _at_most("generator_cpu_share", observed.generator_cpu_share, limits.generator_cpu_share),
-        _at_most("cold_missing_share", observed.cold_missing / max(1, observed.answered), limits.cold_missing_share),
+        _at_most("cold_missing_share", observed.cold_missing / max(1, observed.served), limits.cold_missing_share),
         _at_most("replica_gap_s", observed.replica_gap_s, limits.replica_gap_s),
         _disagreement(observed, limits),
         _fact("initial_state", observed.initial_state_ok, "wrong initial replicas"),
         _fact("configuration", observed.configuration_unchanged, "configuration changed during the run"),
+        _fact("drained", observed.drained, "work was still in flight when the rows were collected"),
     )
     return Verdict(valid=all(finding.ok for finding in findings), findings=findings)
 
@@ -95,13 +103,11 @@ def _lag(observed: Observed, limits: Gates) -> Finding:
 
 
 def _disagreement(observed: Observed, limits: Gates) -> Finding:
-    """Replicas that cold flags name but the platform never started, as a share of all cold replicas."""
-    if observed.started_replicas is None:
-        return Finding(
-            gate="cold_start_disagreement", ok=True, observed=None, limit=None, note="platform has no events"
-        )
-    unknown = max(0, observed.cold_replicas - observed.started_replicas) / max(1, observed.cold_replicas)
-    return _at_most("cold_start_disagreement", unknown, limits.cold_start_disagreement)
+    """Cold labels against the platform's events, in both directions."""
+    gate = "cold_label_disagreement"
+    if observed.label_mismatches is None:
+        return Finding(gate=gate, ok=True, observed=None, limit=None, note="platform has no events")
+    return _at_most(gate, observed.label_mismatches / max(1, observed.labelled), limits.cold_label_disagreement)
 
 
 def _at_most(gate: str, value: float | None, limit: float) -> Finding:

@@ -12,6 +12,8 @@ STAGES = (
     "stage-search",
 )
 PIPELINE = "pipeline"
+# Keys of real inputs that `python -m assets --upload` puts into the store. Other stages need another stage's output.
+SAMPLE_INPUTS = {"stage-ffmpeg-0": ("samples/short.mp4",), "stage-object-detector": ("samples/frames/0005.jpg",)}
 
 
 def functions_of(target: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=msgspec.Struct)
 JSON = "application/json"
-_STATUS = {"bad-request": 400, "forbidden": 403, "not-found": 404, "payload-too-large": 413}
+_STATUS = {"bad-request": 400, "forbidden": 403, "not-found": 404, "payload-too-large": 413, "internal": 500}
 
 
 class Job:
@@ -83,7 +84,7 @@ def run(stage: str, event: Event, context: Context, work: Callable[[Job], None])
     try:
         envelope = decode_body(event.body, Envelope)
         check_request_id(envelope.request_id)
-        _check_output(envelope)
+        _check_output(envelope, _store().bucket)
     except (StageError, StorageError) as error:
         return _refusal(stage, error)
     reset_peak_rss()
@@ -114,6 +115,9 @@ def _attempt(stage: str, job: Job, work: Callable[[Job], None]) -> Failure | Non
         return Failure(slug=error.slug, stage=stage, reason=error.reason, retryable=error.retryable)
     except StorageError as error:
         return Failure(slug=error.slug, stage=stage, reason=error.message, retryable=error.slug == "storage")
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever a stage raises has a row and a reason
+        traceback.print_exc()
+        return Failure(slug="internal", stage=stage, reason=f"{type(error).__name__}: {error}", retryable=True)
     return None
 
 
@@ -150,11 +154,12 @@ def _row(stage: str, job: Job, context: Context, failure: Failure | None) -> Sta
     )
 
 
-def _check_output(envelope: Envelope) -> None:
+def _check_output(envelope: Envelope, bucket: str) -> None:
     prefix = f"requests/{envelope.request_id}/"
     address = parse_uri(envelope.output_uri)
-    if not address.key.startswith(prefix) or not address.key.endswith("/"):
-        raise StageError("forbidden", f"output_uri {envelope.output_uri!r} must lie under {prefix} and end in '/'")
+    if address.bucket != bucket or not address.key.startswith(prefix) or not address.key.endswith("/"):
+        wanted = f"s3://{bucket}/{prefix}"
+        raise StageError("forbidden", f"output_uri {envelope.output_uri!r} must lie under {wanted} and end in '/'")
 
 
 def _refusal(stage: str, error: StageError | StorageError) -> dict[str, Any]:

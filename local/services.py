@@ -108,7 +108,7 @@ def start_gateway(state: Path, ports: Ports, credentials: Credentials) -> OwnedP
     }
     command = [sys.executable, "-m", "local.gateway", "--state", str(state)]
     command += ["--port", str(ports.gateway), "--metrics-port", str(ports.metrics)]
-    return OwnedProcess("gateway", command, log=state / "logs" / "gateway.log", env=env, cwd=ROOT)
+    return OwnedProcess("gateway", command, log=state / "logs" / "gateway.log", env=env, cwd=ROOT, stop_grace_s=20)
 
 
 def start_prometheus(state: Path, ports: Ports) -> OwnedProcess:
@@ -129,7 +129,9 @@ def start_prometheus(state: Path, ports: Ports) -> OwnedProcess:
 
 def answers(url: str) -> bool:
     try:
-        return requests.get(url, timeout=1).status_code < 300
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy stands between us and loopback
+            return session.get(url, timeout=1).status_code < 300
     except requests.RequestException:
         return False
 

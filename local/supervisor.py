@@ -99,10 +99,12 @@ def running_platform(state: Path) -> PublicEndpoints | None:
     """The platform of `state` if its supervisor lives; a stale file of a killed one counts for nothing."""
     try:
         public = msgspec.json.decode((state / "endpoints.json").read_bytes(), type=PublicEndpoints)
-        started_at_s = psutil.Process(public.pid).create_time()
+        process = psutil.Process(public.pid)
+        started_at_s = process.create_time()
+        gone = process.status() == psutil.STATUS_ZOMBIE
     except (FileNotFoundError, msgspec.MsgspecError, psutil.NoSuchProcess):
         return None
-    return public if abs(started_at_s - public.process_started_at_s) < 1 else None
+    return public if not gone and abs(started_at_s - public.process_started_at_s) < 1 else None
 
 
 def stop_platform(state: Path, *, timeout_s: float = 60.0) -> bool:

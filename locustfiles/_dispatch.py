@@ -107,7 +107,7 @@ class Dispatcher:
         body = self._target.body_for(row.request_id)
         row.sent_at_ns = utc_ns()
         call = Invocation(request_id=row.request_id, invocation_id=row.invocation_id, sent_at_ns=row.sent_at_ns)
-        headers = call.headers() | {"Content-Type": "application/json", "X-Timeout": f"{self._timeout_s:g}s"}
+        headers = call.headers() | {"Content-Type": "application/json"}
         try:
             response = self._client.post(self._path, body=body, headers=headers)
             row.first_byte_at_ns = utc_ns()

@@ -10,10 +10,7 @@ import msgspec
 
 from fave.envelope import Envelope, PipelineRequest
 from fave.errors import ConfigError
-from fave.workload import ORCHESTRATOR, PIPELINE
-
-# Real inputs that `python -m assets --upload` puts into the store. Other stages need another stage's output.
-_SAMPLES = {"stage-ffmpeg-0": ("samples/short.mp4",), "stage-object-detector": ("samples/frames/0005.jpg",)}
+from fave.workload import ORCHESTRATOR, PIPELINE, SAMPLE_INPUTS
 
 
 def body_maker(
@@ -38,11 +35,11 @@ def body_maker(
             return msgspec.json.encode(request)
 
         return ORCHESTRATOR, pipeline_body
-    uris = given or tuple(f"s3://{bucket}/{key}" for key in _SAMPLES.get(target, ()))
+    uris = given or tuple(f"s3://{bucket}/{key}" for key in SAMPLE_INPUTS.get(target, ()))
     if not uris:
         raise ConfigError(
             f"{target} needs inputs that no sample provides",
-            hint=f"give them with --inputs, or target {PIPELINE}, {', '.join(_SAMPLES)}",
+            hint=f"give them with --inputs, or target {PIPELINE}, {', '.join(SAMPLE_INPUTS)}",
         )
 
     def stage_body(request_id: str) -> bytes:

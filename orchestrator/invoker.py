@@ -89,6 +89,8 @@ class Invoker:
 
     def _failed(self, task: Task, call: Invocation, failure: Failure, headers: Mapping[str, str]) -> Outcome:
         row = self._bare_row(task, call)
-        row.status, row.error = "failed", f"{failure.slug}: {failure.reason}"
+        # After a time-out the stage may still finish and write its row; a refusal is final.
+        row.status = "lost" if failure.slug == "timeout" else "failed"
+        row.error = f"{failure.slug}: {failure.reason}"
         with_caller_side(row, sent_at_ns=call.sent_at_ns, returned_at_ns=utc_ns(), headers=headers)
         return Outcome(task, (), row, failure)

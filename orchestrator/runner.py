@@ -24,10 +24,13 @@ def run(file: StateFile, invoke: Invoke, *, max_concurrent: int, deadline_s: flo
     pending: set[Future[Outcome]] = set()
     with ThreadPoolExecutor(max_concurrent, thread_name_prefix="invoke") as threads:
         while True:
+            remaining_s = deadline_s - time.monotonic()
+            if state.error is None and remaining_s <= 0:
+                state.error = Failure(slug="timeout", stage="orchestrator", reason="the request's deadline passed")
             if state.error is None:
-                for task in _next(state):
+                # No more than can run at once: what waits for a place could not be called back.
+                for task in _next(state)[: max_concurrent - len(pending)]:
                     state.tasks[task.name] = TaskState(status="RUNNING")
-                    remaining_s = max(0.001, deadline_s - time.monotonic())
                     pending.add(threads.submit(invoke, task, timeout_s=remaining_s))
             if not pending:
                 break

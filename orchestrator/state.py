@@ -64,4 +64,14 @@ class StateFile:
 
     def _put(self, **condition: Any) -> str:
         self.state.updated_at_ns = utc_ns()
-        return self._store.put(self.uri, msgspec.json.encode(self.state), content_type="application/json", **condition)
+        data = msgspec.json.encode(self.state)
+        try:
+            return self._store.put(self.uri, data, content_type="application/json", **condition)
+        except StorageError as error:
+            if error.slug != "conflict":
+                raise
+            # A write whose reply was lost is tried again by the client and meets itself.
+            found, etag = self._store.get_versioned(self.uri)
+            if found == data:
+                return etag
+            raise

@@ -126,6 +126,8 @@ def to_spec(function: str, settings: Settings, *, image: str, regime: str) -> Fu
         limits={"memory": f"{settings.memory_limit_mb}Mi"},
         env_vars={
             "max_inflight": str(settings.max_in_flight),
+            "FAVE_FUNCTION": function,
+            "FAVE_MEMORY_LIMIT_MB": str(settings.memory_limit_mb),
             "exec_timeout": timeout,
             "read_timeout": timeout,
             "write_timeout": timeout,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from fave.clock import utc_ns
 from fave.errors import PlatformError
 from fave.gateway_client import FunctionStatus, GatewayClient
 from prom import queries
@@ -58,7 +59,7 @@ def apply(
         gateway.scale(function, each.min_replicas)
     wanted = {function: each.min_replicas for function, each in settings.items()}
     _settle(gateway, wanted, say)
-    _agree(prometheus, wanted)
+    _agree(prometheus, wanted, settled_at_ns=utc_ns())
     return Applied(regime=regime, settings=settings, initial_ready=wanted, took_s=time.monotonic() - began_s)
 
 
@@ -69,7 +70,7 @@ def configuration(gateway: GatewayClient, functions: Iterable[str]) -> dict[str,
 
 
 def _settle(gateway: GatewayClient, wanted: dict[str, int], say: Say) -> None:
-    """Wait until every function has exactly `wanted` replicas, all of them ready."""
+    """Wait until every function has exactly `wanted` replicas, all of them ready, and none that is still ending."""
     deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
     told_s = time.monotonic()
     while wrong := _wrong(gateway.functions(), wanted):
@@ -85,19 +86,23 @@ def _settle(gateway: GatewayClient, wanted: dict[str, int], say: Say) -> None:
 
 
 def _wrong(statuses: list[FunctionStatus], wanted: dict[str, int]) -> list[str]:
-    have = {status.name: (status.replicas, status.available_replicas) for status in statuses}
-    return [
-        f"{function} has {have.get(function, (0, 0))[1]} ready of {have.get(function, (0, 0))[0]}, wanted {count}"
-        for function, count in wanted.items()
-        if have.get(function, (0, 0)) != (count, count)
-    ]
+    have = {status.name: (status.replicas, status.available_replicas, status.draining) for status in statuses}
+    wrong = []
+    for function, count in wanted.items():
+        replicas, ready, draining = have.get(function, (0, 0, 0))
+        if (replicas, ready, draining) != (count, count, 0):
+            wrong.append(
+                f"{function} has {ready} ready of {replicas}, wanted {count}"
+                + f", {draining} draining" * bool(draining)
+            )
+    return wrong
 
 
-def _agree(prometheus: Prometheus, wanted: dict[str, int]) -> None:
-    """Prometheus, the witness of the run, must see the same before the run starts."""
+def _agree(prometheus: Prometheus, wanted: dict[str, int], *, settled_at_ns: int) -> None:
+    """Prometheus, the witness of the run, must see the same, in a scrape from after the settling."""
     deadline_s = time.monotonic() + 15
     while True:
-        seen = prometheus.latest(queries.READY)
+        seen = {sample.function: sample.value for sample in prometheus.raw(queries.READY, settled_at_ns, utc_ns())}
         wrong = [f"{f}: {seen.get(f)} instead of {count}" for f, count in wanted.items() if seen.get(f) != count]
         if not wrong:
             return

@@ -45,8 +45,11 @@ def reset_peak_rss() -> None:
         return
 
 
-def peak_rss_mb() -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+def peak_rss_mb(pid: int | None = None) -> float:
+    """The high-water mark of this process, or of `pid`, in MiB; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    marks = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")]
+    return marks[0] / 1024 if marks else 0.0

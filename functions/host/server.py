@@ -99,7 +99,7 @@ class Host:
             return _answer(start_response, 200, b"OK")
         if path == "/_/ready":
             ready = self.ready_at_ns and not self._draining.is_set()
-            return _answer(start_response, 200 if ready else 503, b"")
+            return _answer(start_response, 200 if ready else 503, b"", {wire.REPLICA_ID: self.identity.replica_id})
         before = self._admit()
         if before is None:
             limit = self.limits.max_in_flight
@@ -147,7 +147,7 @@ class Host:
         service_s = (finished_at_ns - context.started_at_ns) / 1e9
         self._log(context, status, service_s)
         measured = {
-            "X-Fave-Replica-Id": self.identity.replica_id,
+            wire.REPLICA_ID: self.identity.replica_id,
             "X-Fave-Process-Started-At": self.identity.process_started_at_ns,
             "X-Fave-Ready-At": self.ready_at_ns,
             "X-Fave-Invocations-Before": before,
@@ -176,7 +176,9 @@ class Host:
             _write_log(
                 {"level": "error", "request_id": context.invocation.request_id, "traceback": traceback.format_exc()}
             )
-            answer = {"error": {"slug": "internal", "reason": f"{type(error).__name__}: {error}", "retryable": True}}
+            reason = f"{type(error).__name__}: {error}"
+            failure = {"slug": "internal", "stage": self.identity.function, "reason": reason, "retryable": True}
+            answer = {"request_id": "", "stage": self.identity.function, "status": "failed", "error": failure}
             return 500, msgspec.json.encode(answer), {"Content-Type": "application/json"}
 
     def _log(self, context: Context, status: int, service_s: float) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import ffmpeg
 import msgspec
 
+from fave.errors import StageError
 from functions import media, stage
 
 
@@ -16,7 +17,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Interval(msgspec.Struct, frozen=True):
-    clip: str
+    clip: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # becomes a file's name
     start_s: float
     end_s: float
 
@@ -24,7 +25,10 @@ class Interval(msgspec.Struct, frozen=True):
 def work(job: stage.Job) -> None:
     config = job.config(Config)
     timestamps = job.inputs_named("timestamps.json")[0]
-    intervals = msgspec.json.decode(job.read(timestamps), type=list[Interval])
+    try:
+        intervals = msgspec.json.decode(job.read(timestamps), type=list[Interval])
+    except msgspec.MsgspecError as error:
+        raise StageError("bad-request", f"{timestamps}: {error}") from error
     video = job.read_to_file(next(uri for uri in job.envelope.inputs if uri != timestamps))
     for interval in intervals:
         clip = job.folder / f"{interval.clip}.mp4"

@@ -29,6 +29,7 @@ async def serve(options: Options, port: int, metrics_port: int) -> None:
         await web.TCPSite(runner, "127.0.0.1", at, reuse_address=True).start()
         runners.append(runner)
     await stopped.wait()
+    await gateway.close()
     for runner in runners:
         await runner.cleanup()
 

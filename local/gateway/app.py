@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import itertools
 import platform as host_platform
+import secrets
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -23,7 +24,9 @@ from local.gateway.metrics import GatewayMetrics
 from local.gateway.model import NAMESPACE, Deployment, command_of, policy_of
 
 VERSION = "0.1.0"
-_MEMORY_CHECK_INTERVAL_S = 0.25
+_MEMORY_CHECK_INTERVAL_S = 0.1
+# How long work in flight may still take when the whole platform stops.
+_LAST_DRAIN_S = 3.0
 # Below the kernel's ephemeral range, so that no outgoing connection can take a replica's port first.
 _REPLICA_PORTS = range(20_000, 32_000)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,7 +45,11 @@ class Gateway:
         self.functions: dict[str, Function] = {}
         self.events = EventLog(options.state / "gateway-events.jsonl")
         self.metrics = GatewayMetrics(lambda: list(self.functions.values()))
-        self._ports = itertools.cycle(_REPLICA_PORTS)
+        # From anywhere in the range: two platforms on one machine should not ask for the same ports.
+        first = secrets.randbelow(len(_REPLICA_PORTS))
+        ports: list[int] = [*_REPLICA_PORTS[first:], *_REPLICA_PORTS[:first]]
+        self._ports = itertools.cycle(ports)
+        self._closing: set[asyncio.Task[None]] = set()
         basic = b64encode(f"{options.user}:{options.password}".encode()).decode()
         self._authorization = f"Basic {basic}".encode()
 
@@ -85,8 +92,11 @@ class Gateway:
             watcher = asyncio.create_task(self._watch_memory())
             yield
             watcher.cancel()
-            await asyncio.gather(*(function.close() for function in self.functions.values()))
         self.events.close()
+
+    async def close(self) -> None:
+        """Stop every replica, before the server: what is in flight is answered as far as it can be."""
+        await asyncio.gather(*(function.close(_LAST_DRAIN_S) for function in self.functions.values()))
 
     def _next_port(self) -> int:
         for port in itertools.islice(self._ports, len(_REPLICA_PORTS)):
@@ -146,8 +156,11 @@ class Gateway:
         function = self.functions.pop(_short(name), None)
         if function is None:
             return web.Response(status=404, text=f"error finding function {name}")
-        await function.close()
         self.events.add(function.name, "delete")
+        # In the background: its last invocation may take longer than a caller waits for this answer.
+        task = asyncio.create_task(function.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
         return web.Response(status=202)
 
     async def _status(self, request: web.Request) -> web.Response:
@@ -184,7 +197,7 @@ class Gateway:
         function = self._find(request)
         if function is None:
             return web.Response(status=404, text=f"error finding function {request.match_info['name']}")
-        path = request.match_info.get("path", "")
+        path = request.rel_url.raw_path.removeprefix("/function/").partition("/")[2]
         return await proxy.invoke(function, request, path, self._session, self.metrics)
 
     def _find(self, request: web.Request) -> Function | None:

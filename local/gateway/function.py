@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import subprocess
 import sys
 import time
 import uuid
@@ -32,7 +34,10 @@ _HOPELESS_STARTS = 3
 _SINGLE_THREADED = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "FAVE_THREADS"), "1"
 )
-_INHERITED = ("HOME", "LANG", "TZ", "TMPDIR", "XDG_CACHE_HOME", "FAVE_FFMPEG", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+_INHERITED = (
+    *("HOME", "LANG", "TZ", "XDG_CACHE_HOME", "AWS_REGION", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"),
+    *("FAVE_FFMPEG", "FAVE_DETECTOR_MODEL", "FAVE_WHISPER_MODEL", "MAX_CONCURRENT_INVOCATIONS", "CONFIG_PROFILE"),
+)
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a mistake
@@ -46,7 +51,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a mistake
 
 class _Waiter(NamedTuple):
     future: asyncio.Future[Replica]
-    request_id: str
+    abandoned: Callable[[], bool]
 
 
 class Platform(NamedTuple):
@@ -64,13 +69,14 @@ class Function:
         self.deployment = deployment
         self.policy = policy_of(deployment)
         self.command = command_of(deployment)
-        self.created_at_s = time.time()
         self.invocations = 0
         self.replicas: dict[str, Replica] = {}
         self._platform = platform
         self._waiting: deque[_Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed_starts = 0
+        # Back-off: until then (monotonic clock) nothing is started on its own.
+        self._not_before_s = 0.0
         self._closing = False
         # Restored after crashes. An explicit scale below min lowers it: the operator's word counts.
         self._floor = self.policy.min_replicas
@@ -108,6 +114,7 @@ class Function:
             namespace=self.deployment.namespace,
             replicas=self.alive,
             available_replicas=self.ready,
+            draining=len(self._in(State.DRAINING)),
             invocation_count=self.invocations,
             labels=self.deployment.labels,
             annotations=self.deployment.annotations,
@@ -115,13 +122,16 @@ class Function:
 
     # Requests.
 
-    async def acquire(self, request_id: str) -> Replica:
+    async def acquire(self, request_id: str, abandoned: Callable[[], bool]) -> Replica:
         """A replica with a reserved slot, waiting for one if need be. Pair with `release`.
+
+        abandoned: whether the caller has gone; asked when the request's turn comes.
 
         Raises
         ------
         Refused
-            429 when the queue is full, 503 when the function is going away, 500 when replicas cannot start.
+            429 when the queue is full, 503 when the function is going away, 500 when replicas cannot start,
+            499 when the caller has gone.
         """
         if self._closing:
             raise Refused(503, f"No endpoints available for: {self.name}.")
@@ -132,7 +142,7 @@ class Function:
             return replica
         if len(self._waiting) >= self.policy.max_waiting:
             raise Refused(429, f"Queue limit of {self.policy.max_waiting} waiting requests reached for: {self.name}.")
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), request_id)
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), abandoned)
         self._waiting.append(waiter)
         self._scale_up(request_id)
         try:
@@ -165,7 +175,9 @@ class Function:
     def _dispatch(self) -> None:
         while self._waiting and (replica := self._pick()) is not None:
             waiter = self._waiting.popleft()
-            if not waiter.future.done():
+            if waiter.abandoned():
+                waiter.future.set_exception(Refused(499, "the caller has gone"))
+            elif not waiter.future.done():
                 self._reserve(replica)
                 waiter.future.set_result(replica)
 
@@ -183,22 +195,27 @@ class Function:
             ready=self.ready,
             starting=len(self._in(State.STARTING)),
             waiting=len(self._waiting),
-            in_flight=self.in_flight,
+            in_flight=sum(replica.in_flight for replica in self._in(State.READY)),
             free=free,
         )
-        for _ in range(replicas_to_start(self.policy, state)):
-            self._start("request", request_id)
+        if time.monotonic() >= self._not_before_s:
+            for _ in range(replicas_to_start(self.policy, state)):
+                self._start("request", request_id)
 
     def scale(self, replicas: int) -> None:
         """To exactly `replicas` (at most max): starts what is missing, drains the least recently used of the rest."""
         replicas = min(replicas, self.policy.max_replicas)
         self._floor = min(replicas, self.policy.min_replicas)
         self._platform.events.add(self.name, "scale", replicas=replicas)
-        alive = sorted(self._in(State.STARTING, State.READY), key=lambda replica: replica.last_used_s)
-        for replica in alive[: max(0, len(alive) - replicas)]:
-            self._stop(replica, "scaled down")
+        self._not_before_s = 0.0
+        self._shrink_to(replicas, "scaled down")
         for _ in range(replicas - self.alive):
             self._start("scaled up", "")
+
+    def _shrink_to(self, replicas: int, reason: str) -> None:
+        alive = sorted(self._in(State.STARTING, State.READY), key=lambda replica: replica.last_used_s)
+        for replica in alive[: max(0, len(alive) - replicas)]:
+            self._stop(replica, reason)
 
     def update(self, deployment: Deployment) -> None:
         """Take over a new deployment. Replicas are kept when only scaling labels changed, else replaced."""
@@ -206,18 +223,18 @@ class Function:
         keep = deployment.identity() == self.deployment.identity()
         self.deployment, self.policy, self.command = deployment, policy, command
         self._failed_starts = 0
+        self._not_before_s = 0.0
         self._floor = policy.min_replicas
         if not keep:
             for replica in self._in(State.STARTING, State.READY):
                 self._stop(replica, "replaced")
-        for replica in sorted(self._in(State.READY), key=lambda r: r.last_used_s)[policy.max_replicas :]:
-            self._stop(replica, "over max")
+        self._shrink_to(policy.max_replicas, "over max")
         self._restore()
         for replica in self._in(State.READY):
             self._watch_idle(replica)
 
     def _restore(self) -> None:
-        if not self._closing:
+        if not self._closing and time.monotonic() >= self._not_before_s:
             for _ in range(self._floor - self.alive):
                 self._start("below min", "")
             self._scale_up("")
@@ -228,11 +245,11 @@ class Function:
         self._platform.events.add(self.name, "start", replica_id=replica.id, reason=reason, request_id=request_id)
         self._spawn_task(self._life_of(replica))
 
-    def _stop(self, replica: Replica, reason: str) -> None:
+    def _stop(self, replica: Replica, reason: str, drain_s: float | None = None) -> None:
         if replica.state in (State.STARTING, State.READY):
             replica.state = State.DRAINING
             replica.stop_reason = reason
-            self._spawn_task(replica.stop(drain_s=self.policy.write_timeout_s))
+            self._spawn_task(replica.stop(drain_s=self.policy.write_timeout_s if drain_s is None else drain_s))
 
     def let_end(self, replica: Replica, reason: str) -> None:
         """Send nothing more to a replica that ends by itself once its other invocations are answered."""
@@ -261,9 +278,10 @@ class Function:
     async def _life_of(self, replica: Replica) -> None:
         log = self._platform.logs / self.name / f"{replica.id}.log"
         try:
+            self._scratch(replica).mkdir(parents=True)
             await replica.spawn(self.command, self._environment(replica), log)
-        except OSError as error:
-            self._ended(replica, 127, f"{self.command[0]}: {error.strerror}")
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._ended(replica, 127, f"{self.command[0]}: {error}")
             return
         if replica.state is State.DRAINING:
             replica.kill()  # stopped before there was a process to stop
@@ -282,6 +300,7 @@ class Function:
     def _ended(self, replica: Replica, code: int, reason: str) -> None:
         # Descendants that outlived their leader must not outlive the replica.
         replica.kill()
+        shutil.rmtree(self._scratch(replica), ignore_errors=True)
         state, replica.state = replica.state, State.ENDED
         del self.replicas[replica.id]
         add = self._platform.events.add
@@ -294,17 +313,23 @@ class Function:
             add(self.name, "start_failed", replica_id=replica.id, exit_code=code, reason=reason or "ended before ready")
         else:
             add(self.name, "crashed", replica_id=replica.id, exit_code=code)
-        if state is not State.DRAINING:
-            self._failed_starts += 1
-            self._recover()
+        if state is State.STARTING and not replica.oom_killed:
+            self._back_off()
         else:
             self._restore()
 
-    def _recover(self) -> None:
+    def _back_off(self) -> None:
+        self._failed_starts += 1
         if self._failed_starts >= _HOPELESS_STARTS:
             text = f"Can't reach service for: {self.name}. (replicas end before they are ready; see their logs)"
             self._refuse_waiting(Refused(500, text))
-        asyncio.get_running_loop().call_later(restart_delay_s(self._failed_starts), self._restore)
+        delay_s = restart_delay_s(self._failed_starts)
+        self._not_before_s = time.monotonic() + delay_s
+        asyncio.get_running_loop().call_later(delay_s + 0.001, self._restore)
+
+    def _scratch(self, replica: Replica) -> Path:
+        """The replica's temporary folder, removed with it: a killed stage cannot clean up."""
+        return self._platform.logs.parent / "tmp" / replica.id
 
     def _environment(self, replica: Replica) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -312,6 +337,7 @@ class Function:
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(self._scratch(replica)),
             "HF_HUB_OFFLINE": "1",
             **inherited,
             **_SINGLE_THREADED,
@@ -329,16 +355,19 @@ class Function:
             return
         for replica in list(self.replicas.values()):
             pid = replica.pid
-            if pid is not None and tree_rss_bytes(pid) > self.policy.memory_limit_mb * 2**20:
+            over = pid is not None and tree_rss_bytes(pid) > self.policy.memory_limit_mb * 2**20
+            if over and replica.over_limit:
                 replica.oom_killed = True
                 replica.kill()
+            # Twice in a row: between fork and exec a child shows its parent's memory once more.
+            replica.over_limit = over
 
-    async def close(self) -> None:
-        """Refuse what waits, drain and stop every replica."""
+    async def close(self, drain_s: float | None = None) -> None:
+        """Refuse what waits, drain (at most `drain_s`, default write_timeout) and stop every replica."""
         self._closing = True
         self._refuse_waiting(Refused(503, f"No endpoints available for: {self.name}."))
         for replica in self._in(State.STARTING, State.READY):
-            self._stop(replica, "deleted")
+            self._stop(replica, "deleted", drain_s)
         while self._tasks:
             await asyncio.wait(self._tasks)
 

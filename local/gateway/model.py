@@ -16,10 +16,12 @@ from fave.settings import ROOT, Duration
 NAME = re.compile(r"[-a-zA-Z_0-9.]+")
 NAMESPACE = "openfaas-fn"
 LABEL = "com.openfaas.scale."
+# rps is OpenFaaS' default and stands for: start what waiting requests need, nothing planned ahead.
+_SCALING_TYPES = ("rps", "capacity")
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """OpenFaaS' FunctionDeployment; keys that the embedded platform has no use for are kept and shown again."""
+    """OpenFaaS' FunctionDeployment; keys that the embedded platform has no use for are accepted."""
 
     service: str
     image: str = ""
@@ -93,6 +95,10 @@ def policy_of(deployment: Deployment) -> Policy:
         reader.problems.append(
             f"{LABEL}min={policy.min_replicas}, max={policy.max_replicas}: need 0 <= min <= max, max >= 1"
         )
+    if policy.target_in_flight <= 0 or policy.target_proportion <= 0:
+        reader.problems.append(f"{LABEL}target, target-proportion: must be over 0")
+    if policy.scaling_type not in _SCALING_TYPES:
+        reader.problems.append(f"{LABEL}type={policy.scaling_type!r}: only {', '.join(_SCALING_TYPES)} here")
     if policy.max_in_flight < 1:
         reader.problems.append(f"max_inflight={policy.max_in_flight}: must be at least 1")
     if not NAME.fullmatch(deployment.service):

@@ -8,6 +8,7 @@ import uuid
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
+from yarl import URL
 
 from fave.clock import utc_ns
 from fave.invocation import ENDING, REQUEST_ID
@@ -42,7 +43,7 @@ async def invoke(
     call_id = request.headers.get("X-Call-Id") or str(uuid.uuid4())
     body = await request.read()
     try:
-        replica = await function.acquire(request.headers.get(REQUEST_ID, call_id))
+        replica = await function.acquire(request.headers.get(REQUEST_ID, call_id), lambda: request.transport is None)
     except Refused as refusal:
         response = web.Response(status=refusal.status, text=refusal.text)
         if refusal.status == 429:
@@ -72,9 +73,9 @@ async def _forward(
     headers["X-Start-Time"] = start_time
     headers["X-Forwarded-Host"] = request.host
     headers["X-Forwarded-For"] = request.remote or ""
-    target = f"http://127.0.0.1:{replica.port}/{path.lstrip('/')}"
-    if request.query_string:
-        target += f"?{request.query_string}"
+    # As it came, still encoded: a decoded `#` or `&` would change its meaning.
+    query = request.rel_url.raw_query_string
+    target = URL(f"http://127.0.0.1:{replica.port}/{path}" + f"?{query}" * bool(query), encoded=True)
     timeout = aiohttp.ClientTimeout(total=function.policy.exec_timeout_s + _HOST_MARGIN_S)
     try:
         async with session.request(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
+from fave.invocation import REPLICA_ID
 from fave.processes import die_with_parent, kill_group
 
 PROBE_INTERVAL_S = 0.02
@@ -35,6 +36,7 @@ class Replica:
         self.state = State.STARTING
         self.in_flight = 0
         self.last_used_s = time.monotonic()
+        self.over_limit = False
         self.oom_killed = False
         self.stop_reason = ""
         self.idle = asyncio.Event()
@@ -65,7 +67,8 @@ class Replica:
         while self.pid is not None and time.monotonic() < deadline_s:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with session.get(url, timeout=aiohttp.ClientTimeout(total=5)) as reply:
-                    if reply.status == 200:
+                    # Another platform's replica may have taken the port: a host says who it is.
+                    if reply.status == 200 and reply.headers.get(REPLICA_ID, self.id) == self.id:
                         return True
             await asyncio.sleep(PROBE_INTERVAL_S)
         return False

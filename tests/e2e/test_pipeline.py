@@ -149,6 +149,28 @@ def test_only_videos_of_the_own_bucket_are_touched(pipeline, video, slug):
     assert (status, answer["error"]["slug"]) == (403, slug)
 
 
+@pytest.mark.parametrize(
+    "output", ["s3://fave-artifacts/requests/other/", "s3://other/requests/x1/", "s3://fave-artifacts/x"]
+)
+def test_a_stage_writes_nowhere_but_under_its_request(pipeline, output):
+    envelope = {"request_id": "x1", "stage": "stage-ffmpeg-0", "output_uri": output}
+    reply = pipeline.gateway.invoke("stage-ffmpeg-0", json.dumps(envelope).encode())
+    assert (reply.status_code, reply.json()["error"]["slug"]) == (403, "forbidden")
+
+
+def test_a_clip_name_cannot_become_a_path(pipeline):
+    timestamps = pipeline.store.uri("requests/x2/in/timestamps.json")
+    pipeline.store.put(timestamps, json.dumps([{"clip": "../../evil", "start_s": 0, "end_s": 1}]).encode())
+    envelope = {
+        "request_id": "x2",
+        "stage": "stage-ffmpeg-1",
+        "input_uris": [pipeline.store.uri("samples/short.mp4"), timestamps],
+        "output_uri": pipeline.store.uri("requests/x2/out/"),
+    }
+    reply = pipeline.gateway.invoke("stage-ffmpeg-1", json.dumps(envelope).encode())
+    assert (reply.status_code, reply.json()["error"]["slug"]) == (400, "bad-request")
+
+
 def test_a_request_id_is_used_once(pipeline, cars):
     _, answer, _ = cars
     status, again, _ = search(pipeline, "cars", request_id=answer["request_id"])

@@ -57,6 +57,13 @@ def test_a_chunked_body_arrives_whole(platform, deploy):
     assert call(platform, name, data=iter(parts)).json()["body"] == "one two three"
 
 
+def test_what_is_encoded_stays_encoded_on_its_way(platform, deploy):
+    name = deploy("encoded")
+    seen = call(platform, name, path="/a%2Fb%3Fc?x=a%26b%23c&y=%2B").json()
+    assert seen["query"] == {"x": "a&b#c", "y": "+"}
+    assert seen["path"] == "/a/b?c"
+
+
 def test_redirects_and_errors_of_a_function_pass_through(platform, deploy):
     name = deploy("statuses")
     assert call(platform, name, path="?status=418").status_code == 418
@@ -131,6 +138,18 @@ def test_a_replica_never_has_more_in_flight_than_its_limit(platform, deploy):
     with ThreadPoolExecutor(4) as threads:
         replies = list(threads.map(lambda _: call(platform, name, path="?sleep_s=0.2").status_code, range(4)))
     assert replies == [200] * 4
+
+
+def test_a_waiting_request_whose_caller_has_gone_is_not_executed(platform, deploy):
+    name = deploy("gone", low=1, high=1)
+    assert wait_until(lambda: platform.counts(name) == (1, 1), timeout_s=30)
+    with ThreadPoolExecutor(1) as threads:
+        busy = threads.submit(call, platform, name, path="?sleep_s=1")
+        assert wait_until(lambda: _in_flight(platform, name) == 1, timeout_s=5)
+        with pytest.raises(requests.ReadTimeout):
+            call(platform, name, timeout=0.2)
+        assert busy.result().status_code == 200
+    assert call(platform, name).headers["X-Fave-Invocations-Before"] == "1"
 
 
 def test_a_full_queue_refuses_with_retry_after(platform, deploy):

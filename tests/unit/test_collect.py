@@ -1,7 +1,10 @@
+import math
+
 import msgspec
 import pytest
 
-from experiments.collect import Document, collect, longest_gap_s
+from experiments.collect import Document, TaskStatus, collect
+from experiments.observe import label_mismatches, longest_gap_s, refused
 from fave.errors import StorageError
 from fave.records import ArrivalRow, ReplicaRow, StageRow, derive
 
@@ -18,6 +21,9 @@ class Objects:
 
     def uri(self, key):
         return key
+
+    def keys(self, prefix):
+        return [key for key in self.objects if key.startswith(prefix)]
 
     def get(self, uri):
         if uri not in self.objects:
@@ -41,18 +47,20 @@ def arrival(k=0, **more):
     return ArrivalRow(k=k, request_id=f"r{k}", invocation_id=f"i{k}", **values)
 
 
-def collected(arrivals, objects, target="pipeline", started=frozenset()):
-    return collect(Objects(objects), arrivals, target=target, regime="cold", load="steady", started=started)
+def collected(arrivals, objects, target="pipeline", known=frozenset()):
+    return collect(Objects(objects), arrivals, target=target, regime="cold", load="steady", known=known)
 
 
-def final(*rows):
+def final(*rows, status="COMPLETED", tasks=()):
     own = StageRow(request_id="r0", invocation_id="i0", stage="orchestrator", ready_at_ns=1, started_at_ns=2 * S)
-    return Document(invocation=own, rows=list(rows))
+    return Document(
+        invocation=own, rows=list(rows), status=status, tasks={name: TaskStatus("RUNNING") for name in tasks}
+    )
 
 
 def test_a_request_is_cold_when_any_invocation_on_its_behalf_was():
     rows = [stage_row("stage-librosa", sent=2, ready=1), stage_row("stage-search", sent=4, ready=5, replica="y")]
-    requests, stages = collected([arrival()], {"requests/r0/metadata/final.json": final(*rows)}, started=frozenset("y"))
+    requests, stages = collected([arrival()], {"requests/r0/metadata/final.json": final(*rows)}, known=frozenset("y"))
     assert (requests[0].cold, requests[0].cold_invocations, requests[0].invocations) == (True, 1, 3)
     assert requests[0].latency_s == 8.0
     assert [row.evidence for row in stages] == ["stamps", "stamps", "platform"]
@@ -95,10 +103,55 @@ def test_a_single_stage_is_joined_with_the_callers_side_of_its_reply():
     assert (stages[0].returned_at_ns, requests[0].cold) == (9 * S, True)
 
 
-def test_the_longest_silence_of_prometheus_is_found_per_function():
-    def sample(function, at_s):
-        return ReplicaRow(at_ns=int(at_s * S), source="prometheus", function=function)
+def test_rows_that_the_orchestrator_missed_come_from_beside_the_outputs():
+    """It timed out on librosa, which finished later; search was still running when the cell ended."""
+    timed_out = StageRow(
+        request_id="r0", invocation_id="stage-librosa", stage="stage-librosa", sent_at_ns=2 * S, status="lost"
+    )
+    written = stage_row("stage-librosa", sent=2, ready=8)
+    objects = {
+        "requests/r0/metadata/state.json": final(timed_out, status="RUNNING", tasks=("stage-librosa", "stage-search")),
+        "requests/r0/stage-librosa/metadata.1.json": written,
+    }
+    requests, stages = collected([arrival(status="timeout")], objects)
+    assert [(row.stage, row.cold, row.status) for row in stages] == [
+        ("orchestrator", False, "failed"),
+        ("stage-librosa", True, "ok"),
+        ("stage-search", None, "lost"),
+    ]
+    assert requests[0].cold is True
 
-    rows = [sample("a", 0), sample("a", 0.5), sample("b", 0), sample("b", 2), sample("a", 1)]
-    assert longest_gap_s(sorted(rows, key=lambda r: r.at_ns)) == 2.0
-    assert longest_gap_s([]) is None
+
+def test_a_request_with_a_missing_label_is_not_called_warm():
+    state = final(stage_row("stage-librosa", sent=2, ready=1), status="RUNNING", tasks=("stage-search",))
+    requests, _ = collected([arrival(status="timeout")], {"requests/r0/metadata/state.json": state})
+    assert requests[0].cold is None
+
+
+def test_what_the_platform_refused_is_a_failure_and_not_a_lost_label():
+    requests, stages = collected([arrival(status="failed", error="429: full")], {}, target="stage-search")
+    assert (requests[0].status, requests[0].cold) == ("failed", None)
+    assert refused(stages[0])
+    assert not refused(StageRow(request_id="r", invocation_id="i", stage="s", status="lost"))
+
+
+def sample(function, at_s):
+    return ReplicaRow(at_ns=int(at_s * S), source="prometheus", function=function)
+
+
+def test_the_longest_silence_of_prometheus_counts_at_the_edges_too():
+    rows = [sample("a", 0.5), sample("b", 0.5), sample("a", 1), sample("b", 2.5), sample("a", 1.5), sample("a", 2)]
+    assert longest_gap_s(rows, ("a", "b"), 0, 3 * S) == 2.0
+    assert longest_gap_s(rows, ("a",), 0, 8 * S) == 6.0
+    assert longest_gap_s(rows, ("a", "c"), 0, 3 * S) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("sent", "ready", "event", "wrong"),
+    [(2, 3, 3.1, 0), (2, 3, 1.0, 1), (4, 3, 3.1, 0), (2, 1, 5.0, 1), (2, 1.9, 2.1, 0), (2, 3, None, 1)],
+)
+def test_labels_are_checked_against_the_platforms_own_events(sent, ready, event, wrong):
+    row = StageRow(request_id="r", invocation_id="i", stage="s", replica_id="x")
+    row.sent_at_ns, row.ready_at_ns = int(sent * S), int(ready * S)
+    events = {} if event is None else {"x": int(event * S)}
+    assert label_mismatches([derive(row)], events) == wrong

@@ -45,6 +45,9 @@ class MemoryStore:
     def uri(self, key):
         return f"s3://b/{key}"
 
+    def get_versioned(self, uri):
+        return self.objects[uri], str(self.version)
+
     def put(self, uri, data, *, content_type="", if_match="", create=False):
         if (create and uri in self.objects) or (if_match and if_match != str(self.version)):
             raise StorageError(uri, slug="conflict")
@@ -149,6 +152,41 @@ def test_a_second_writer_is_noticed_instead_of_overwritten():
     with pytest.raises(StorageError) as caught:
         file.save()
     assert caught.value.slug == "conflict"
+
+
+def test_a_write_that_meets_itself_after_a_lost_reply_is_no_conflict():
+    """The client repeats a conditional write whose reply was lost, and is told that somebody was first: itself."""
+
+    class LosesOneReply(MemoryStore):
+        def put(self, uri, data, **condition):
+            super().put(uri, data, **condition)
+            return super().put(uri, data, **condition)
+
+    file = new_file(LosesOneReply())
+    assert file.create()
+
+
+def test_after_the_first_failure_nothing_new_is_started():
+    tried = []
+
+    def fail_on_clips(task: Task, *, timeout_s: float) -> Outcome:
+        tried.append(task.name)
+        outcome = succeed(task, timeout_s=timeout_s)
+        error = Failure(slug="internal", stage=task.stage, reason="boom")
+        return outcome._replace(error=error) if task.clip else outcome
+
+    file = new_file(MemoryStore())
+    file.create()
+    run(file, fail_on_clips, max_concurrent=1, deadline_s=time.monotonic() + 60)
+    assert tried[-1] == "stage-ffmpeg-2/clip-000"
+    assert "stage-ffmpeg-2/clip-001" not in tried
+
+
+def test_a_request_past_its_deadline_ends_as_failed_and_is_written_down():
+    file = new_file(MemoryStore())
+    file.create()
+    run(file, succeed, max_concurrent=2, deadline_s=time.monotonic() - 1)
+    assert (file.state.status, file.state.error.slug) == ("FAILED", "timeout")
 
 
 def test_sounds_near_each_other_are_one_clip_and_short_ones_are_dropped():

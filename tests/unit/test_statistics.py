@@ -11,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import compare, intervals, measures, summary
+from analysis.load import Run, used_runs
+from analysis.results import RunFigures, _contrasts
+from fave.validity import Verdict
 
 pytestmark = pytest.mark.unit
 
@@ -112,10 +115,66 @@ def test_runs_that_all_agree_on_zero_get_a_bound_and_not_a_false_certainty():
     assert (all_cold.low, all_cold.high) == (pytest.approx(0.05 ** (10 / 60)), 1.0)
 
 
-def test_one_run_has_no_interval_and_says_why():
-    estimate = intervals.run_rate_interval([(3, 20)])
+@pytest.mark.parametrize("run", [(3, 20), (0, 20), (20, 20)])
+def test_one_run_has_no_interval_and_says_why(run):
+    estimate = intervals.run_rate_interval([run])
     assert (estimate.low, estimate.high) == (None, None)
     assert "no replicates" in estimate.reason
+
+
+def test_runs_that_agree_on_a_rate_between_have_no_interval_of_width_zero():
+    estimate = intervals.run_rate_interval([(5, 20)] * 3)
+    assert (estimate.estimate, estimate.low, estimate.high) == (0.25, None, None)
+    assert "no variance" in estimate.reason
+
+
+def a_run(block, regime, attempt=1, valid=True, load="l"):
+    return Run(block, load, regime, attempt, "t", Verdict(valid=valid, findings=()), {}, {}, {}, "")
+
+
+def test_an_invalid_run_takes_its_whole_block_with_it_and_the_last_try_counts():
+    runs = [
+        *(a_run(0, "a"), a_run(0, "b", valid=False)),
+        *(a_run(1, "a", valid=False), a_run(1, "b"), a_run(1, "a", 2), a_run(1, "b", 2)),
+        a_run(2, "a"),
+    ]
+    assert [(run.block, run.regime, run.attempt) for run in used_runs(runs, ["a", "b"])] == [(1, "a", 2), (1, "b", 2)]
+
+
+def experiment_with(contrasts):
+    load = {"target": "t", "descriptive": False}
+    return {
+        "loads": {"l": load},
+        "contrasts": contrasts,
+        "regimes": ["a", "b", "c"],
+        "primary_outcome": "invocation_cold_rate",
+        "equivalence_margin": 0.05,
+    }
+
+
+def test_holm_counts_planned_contrasts_that_could_not_be_tested():
+    """Otherwise two regimes that happen to agree would make the correction of the others milder."""
+    figures = [
+        RunFigures(a_run(block, regime), 20, 0, (cold, 20), None, None, 0, None, None, 0.0, None)
+        for block in range(3)
+        for regime, cold in (("a", 8 + 2 * block), ("b", 0), ("c", 0))
+    ]
+    rows = _contrasts(experiment_with([("a", "b"), ("a", "c"), ("b", "c")]), figures)
+    assert rows[0]["p_holm"] == pytest.approx(3 * rows[0]["p"])
+    assert (rows[2]["verdict"], rows[2]["p_holm"]) == ("degenerate", None)
+
+
+def test_held_seconds_count_starting_and_draining_replicas_and_those_that_were_there():
+    """One stood at the start and ended at 2 s, one stood throughout, one lived from 3 to 4 s and one from 9 s on."""
+    s = 1_000_000_000
+    events = [("x", "stop", 2), ("y", "start", 3), ("y", "ready", 3.5), ("y", "stop", 4), ("z", "start", 9)]
+    table = pl.DataFrame(
+        [
+            {"source": "gateway", "function": "f", "replica_id": replica, "event": event, "at_ns": int(at_s * s)}
+            for replica, event, at_s in events
+        ]
+    )
+    assert measures.held_seconds(table, {"f": 2}, 0, 10 * s) == {"f": pytest.approx(2 + 10 + 1 + 1)}
 
 
 def test_run_percentiles_are_averaged_geometrically():

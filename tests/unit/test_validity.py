@@ -14,13 +14,14 @@ GOOD = {
     "schedule_lags_s": (0.001,) * 100,
     "median_latency_s": 1.0,
     "cold_missing": 0,
-    "answered": 100,
+    "served": 100,
     "generator_cpu_share": 0.1,
     "replica_gap_s": 0.5,
     "initial_state_ok": True,
     "configuration_unchanged": True,
-    "cold_replicas": 10,
-    "started_replicas": 10,
+    "drained": True,
+    "labelled": 100,
+    "label_mismatches": 0,
 }
 
 
@@ -37,9 +38,10 @@ def test_a_clean_run_is_valid():
         ("generator_cpu_share", {"generator_cpu_share": 0.9}),
         ("cold_missing_share", {"cold_missing": 2}),
         ("replica_gap_s", {"replica_gap_s": 2.0}),
-        ("cold_start_disagreement", {"started_replicas": 9}),
+        ("cold_label_disagreement", {"label_mismatches": 6}),
         ("initial_state", {"initial_state_ok": False}),
         ("configuration", {"configuration_unchanged": False}),
+        ("drained", {"drained": False}),
         ("requests", {"sent": 0, "schedule_lags_s": ()}),
     ],
 )
@@ -60,7 +62,7 @@ def test_gates_are_settings():
 
 
 def test_what_a_platform_cannot_show_is_named_and_not_failed():
-    verdict = judge(Observed(**{**GOOD, "started_replicas": None, "replica_gap_s": None}))
+    verdict = judge(Observed(**{**GOOD, "label_mismatches": None, "replica_gap_s": None}))
     assert verdict.valid
     assert any("no events" in finding.note for finding in verdict.findings)
 

@@ -1,0 +1,86 @@
+"""What a cell showed, in the form in which `fave.validity` judges it. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from experiments.collect import Rows
+from fave.records import ReplicaRow, StageRow
+from fave.validity import Observed
+
+# A replica stamps itself ready, then the platform's probe notices: within this the two may disagree about a caller.
+_PROBE_TOLERANCE_NS = 250_000_000
+
+
+def observe(
+    rows: Rows,
+    replicas: list[ReplicaRow],
+    generator: Mapping[str, Any],
+    ready_at_ns: Mapping[str, int],
+    *,
+    functions: tuple[str, ...],
+    verified_at_ns: int,
+    unchanged: bool,
+    drained: bool,
+) -> Observed:
+    """`ready_at_ns`: by replica, from the platform's events; empty where it has none."""
+    sent = [row for row in rows.requests if row.sent_at_ns]
+    latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
+    served = [row for row in rows.stages if not refused(row)]
+    last_ns = max((row.done_at_ns or row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
+    return Observed(
+        scheduled=generator["scheduled"],
+        sent=len(sent),
+        unsent=generator["scheduled"] - len(sent) - sum(row.dropped for row in rows.requests),
+        schedule_lags_s=tuple(row.schedule_lag_s for row in sent if row.schedule_lag_s is not None),
+        median_latency_s=statistics.median(latencies) if latencies else None,
+        cold_missing=sum(row.cold is None for row in served),
+        served=len(served),
+        generator_cpu_share=generator["cpu_share"],
+        replica_gap_s=longest_gap_s(replicas, functions, verified_at_ns, last_ns),
+        initial_state_ok=True,  # regimes.openfaas.apply raises otherwise
+        configuration_unchanged=unchanged,
+        drained=drained,
+        labelled=sum(row.cold is not None for row in rows.stages),
+        label_mismatches=label_mismatches(rows.stages, ready_at_ns) if ready_at_ns else None,
+    )
+
+
+def refused(row: StageRow) -> bool:
+    """Whether the platform answered without a replica (queue full, function cannot start): a failure, no lost label."""
+    return row.status == "failed" and not row.replica_id and row.cold is None
+
+
+def label_mismatches(rows: list[StageRow], ready_at_ns: Mapping[str, int]) -> int:
+    """Labelled rows whose replica the platform does not know, or saw become ready on the other side of the send."""
+    wrong = 0
+    for row in rows:
+        if row.cold is None:
+            continue
+        event_ns = ready_at_ns.get(row.replica_id)
+        if event_ns is None:
+            wrong += 1
+        elif (event_ns > row.sent_at_ns) != row.cold:
+            wrong += abs(event_ns - row.sent_at_ns) > _PROBE_TOLERANCE_NS
+    return wrong
+
+
+def longest_gap_s(rows: list[ReplicaRow], functions: tuple[str, ...], start_ns: int, end_ns: int) -> float:
+    """The longest time within the window without a Prometheus sample, over all functions; infinite without samples."""
+    times: dict[str, list[int]] = {function: [] for function in functions}
+    for row in rows:
+        if row.source == "prometheus" and row.function in times:
+            times[row.function].append(row.at_ns)
+    if not all(times.values()):
+        return math.inf
+    return max(_longest_ns([start_ns, *each], end_ns) for each in times.values()) / 1e9
+
+
+def _longest_ns(times: list[int], end_ns: int) -> int:
+    inside = [*sorted(time for time in times if time <= end_ns), end_ns]
+    # The first sample after the end closes the last gap as well as one before it.
+    return max(b - a for a, b in pairwise(inside))
