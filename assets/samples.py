@@ -33,8 +33,8 @@ class Utterance(NamedTuple):
     at_s: float
 
 
-SHORT_SCENES = (Scene("bigbuckbunny.mp4", 0.3, 4.6), Scene("bikes.mp4", 1.24, 4.9, slower=1.25))
-SHORT_SPEECH = (Utterance("0880", 0.6), Utterance("0930", 5.2))
+SHORT_SCENES = (Scene("bigbuckbunny.mp4", 0.3, 6.6, slower=1.4), Scene("bikes.mp4", 1.24, 4.6, slower=1.2))
+SHORT_SPEECH = (Utterance("0890", 0.6), Utterance("0930", 7.2))
 
 LONG_SCENES = (
     Scene("vtest.avi", 0, 8.4),

@@ -21,7 +21,10 @@ from regimes.model import resolve
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-SPOKEN = ("he was not an ill disposed young man", "he might even have been made amiable himself")
+SPOKEN = (
+    "unless to be rather cold hearted and rather selfish is to be ill disposed",
+    "he might even have been made amiable himself",
+)
 _ids = count()
 
 
@@ -77,7 +80,7 @@ def test_the_clip_with_cars_is_first_for_cars(cars):
 
 
 def test_the_clip_in_which_it_is_said_is_first_for_what_is_said(pipeline):
-    _, answer, _ = search(pipeline, "who is a young man")
+    _, answer, _ = search(pipeline, "who is cold hearted and selfish")
     assert answer["ranking"][0]["clip"] == "clip-000"
 
 
