@@ -86,7 +86,7 @@ def load(folder: Path) -> Campaign:
         ):
             tables[table].append(_tagged(_read(file, cls), run))
     return Campaign(
-        name=folder.name,
+        name=info["campaign"],
         info=info,
         runs=runs,
         requests=_joined(tables["requests"], RequestRow),

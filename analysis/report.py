@@ -39,7 +39,7 @@ def write(folder: Path) -> dict[str, Any]:
         "results": found,
         "campaign": campaign.info,
         "started": iso(campaign.info["started_at_ns"]),
-        "folder": folder.name,
+        "folder": campaign.name,
         "cells": summary.cell_rows(found),
         "cell_columns": summary.CELL_COLUMNS,
         "contrasts": summary.contrast_rows(found),

@@ -10,7 +10,7 @@ from assets.library import DEFAULT_PRODUCTS, provide
 from assets.manifest import load
 from fave.cli import run_door
 from fave.endpoints import find
-from fave.programs import cache_dir
+from fave.programs import cache_dir, ffmpeg
 
 
 def main() -> int:
@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true", help="say nothing when all is well")
     arguments = parser.parse_args()
     say = (lambda _: None) if arguments.quiet else (lambda text: print(text, flush=True))
+    ffmpeg()  # the stages need it as well: better to say so now than in a replica's log
     paths = provide(arguments.names or DEFAULT_PRODUCTS, say)
     if arguments.upload:
         _upload(paths)

@@ -36,7 +36,7 @@ def run(name: str, experiment: Experiment, *, runs: Path, quiet: bool = False) -
     with platform(progress.say) as endpoints:
         upload_samples()
         bench = _bench(experiment, endpoints, stamp)
-        write_json(folder / "campaign.json", _campaign(name, experiment, groups, bench))
+        write_json(folder / "campaign.json", {"campaign": folder.name, **_campaign(name, experiment, groups, bench)})
         progress.say(f"results go to {_shown(folder)}")
         journal = Journal(folder / "journal.jsonl")
         try:

