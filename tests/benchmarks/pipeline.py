@@ -25,7 +25,7 @@ from fave.settings import ROOT
 from fave.workload import ORCHESTRATOR, PIPELINE, STAGES, functions_of
 from prom.client import Prometheus
 from regimes import openfaas
-from regimes.model import resolve
+from regimes.model import Scaling, resolve
 
 PASSES = 5
 COLD_STARTS = 3
@@ -81,19 +81,13 @@ def _warm_passes(
     row: list[float] = []
     with _handlers_in_a_row(endpoints) as one_pass:
         for most in through:
-            settings = resolve("burst-ready" if most == 2 else "warm", functions_of(PIPELINE))
-            openfaas.apply(gateway, prometheus, "bench", settings)
-            _limit_replicas(gateway, most)
+            fixed = Scaling(min_replicas=most, max_replicas=most)
+            openfaas.apply(gateway, prometheus, "bench", resolve("warm", functions_of(PIPELINE), fixed))
             _pipeline_pass(gateway, f"touch-{most}")
             for number in range(PASSES):
                 through[most].append(_pipeline_pass(gateway, f"{most}-{number}"))
                 row.append(one_pass(f"row-{most}-{number}"))
     return through, row
-
-
-def _limit_replicas(gateway: GatewayClient, most: int) -> None:
-    for function in STAGES:
-        gateway.scale(function, most)
 
 
 def _pipeline_pass(gateway: GatewayClient, name: str) -> float:
@@ -110,11 +104,10 @@ def _pipeline_pass(gateway: GatewayClient, name: str) -> float:
 
 @contextlib.contextmanager
 def _handlers_in_a_row(endpoints: Endpoints) -> Iterator:
-    environment = {**os.environ, **endpoints.storage_environment(), "OMP_NUM_THREADS": "1", "FAVE_THREADS": "1"}
     config = {**CONFIG, "stage-search": {"query": QUERY}}
     command = [sys.executable, "-c", IN_A_ROW, "s3://fave-artifacts/samples/short.mp4", json.dumps(config)]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=_environment(endpoints), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdin
         assert child.stdout
@@ -157,19 +150,26 @@ def _start_once(gateway: GatewayClient, stage: str) -> float:
 
 def _import_once(stage: str, endpoints: Endpoints) -> float:
     module = f"functions.{stage.replace('-', '_')}.handler"
-    environment = {**os.environ, **endpoints.storage_environment(), "OMP_NUM_THREADS": "1", "FAVE_THREADS": "1"}
+    # Without the interpreter's tidying up at the end, which a replica does not wait for either.
+    script = f"import os, {module}; os._exit(0)"
     began_s = time.monotonic()
-    subprocess.run([sys.executable, "-c", f"import {module}"], cwd=ROOT, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=_environment(endpoints), check=True)
     return time.monotonic() - began_s
+
+
+def _environment(endpoints: Endpoints) -> dict[str, str]:
+    """As a replica has it: one thread, compiled modules kept."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, **endpoints.storage_environment(), "OMP_NUM_THREADS": "1", "FAVE_THREADS": "1"}
 
 
 def _print_warm(through: dict[int, list[float]], row: list[float]) -> None:
     in_a_row = statistics.median(row)
     print(f"\none warm pass of the short sample, median of {PASSES} (lowest to highest)")
-    print(f"{'handlers in a row, one process':44}{_spread(row)}")
+    print(f"{'handlers in a row, one process':48}{_spread(row)}")
     for most, values in through.items():
         ratio = statistics.median(values) / in_a_row
-        print(f"{f'gateway and orchestrator, {most} replica(s) a stage':44}{_spread(values)}   {ratio:.2f} x in a row")
+        print(f"{f'gateway and orchestrator, {most} replica(s) a stage':48}{_spread(values)}   {ratio:.2f} x in a row")
 
 
 def _print_cold(found: dict[str, tuple[list[float], list[float]]]) -> None:
