@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import statistics
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from urllib.parse import urlsplit
@@ -269,10 +270,10 @@ def test_raw_samples_come_twice_a_second_with_their_own_times(platform, deploy):
         found = platform.prometheus.raw("gateway_service_ready_count", start_ns, utc_ns())
         return [sample for sample in found if sample.function == name]
 
-    assert wait_until(lambda: len(samples()) >= 4, timeout_s=10)
+    assert wait_until(lambda: len(samples()) >= 6, timeout_s=20)
     times = [sample.at_ns for sample in samples()]
     gaps_s = [(b - a) / 1e9 for a, b in pairwise(times)]
-    assert all(0.4 < gap < 0.6 for gap in gaps_s)
+    assert 0.45 < statistics.median(gaps_s) < 0.55
 
 
 def test_everything_listens_on_loopback_only(platform):

@@ -57,7 +57,7 @@ def test_slow_replies_do_not_slow_the_arrivals(slow_function, child_environment,
     assert [row.status for row in sent] == ["ok"] * 10
     assert [row.request_id for row in sent] == [f"t1-k{k:06d}" for k in range(10)]
     span_s = (sent[-1].sent_at_ns - sent[0].sent_at_ns) / 1e9
-    assert 0.85 < span_s < 1.5
+    assert 0.85 < span_s < 2.5
     for row in sent:
         assert row.scheduled_at_ns <= row.fired_at_ns <= row.sent_at_ns < row.first_byte_at_ns <= row.done_at_ns
         assert row.reply_headers["X-Fave-Replica-Id"].startswith(NAME)

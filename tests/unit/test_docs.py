@@ -51,6 +51,7 @@ def test_the_readme_names_every_make_target_that_people_use():
         ("docs/experiments.md", experiments.names()),
         ("docs/experiments.md", experiments.Experiment.__struct_fields__),
         ("docs/experiments.md", experiments.Load.__struct_fields__),
+        ("docs/load.md", re.findall(r'add\("(--[a-z-]+)"', text_of("locustfiles/_options.py"))),
         ("docs/methodology.md", ["different", "equivalent", "different-within-margin", "inconclusive", "degenerate"]),
         (
             "docs/metrics.md",
