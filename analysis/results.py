@@ -118,7 +118,7 @@ def _latency(mine: list[RunFigures]) -> dict[str, Any]:
         latency[f"{name}_low"], latency[f"{name}_high"] = estimate.low, estimate.high
         reasons += sorted({q.reason for q in quantiles if q.reason})
         if whole and estimate.reason:
-            reasons.append(f"{name}: {estimate.reason}")
+            reasons.append(f"{name} has no interval: {estimate.reason}")
     latency["reason"] = "; ".join(reasons) or ("" if mine else "no valid run")
     return latency
 
