@@ -50,12 +50,26 @@ def _port_pair(preferred: int) -> int:
     """SeaweedFS also takes each port + 10000, for gRPC."""
     candidates: list[int] = [preferred, *range(preferred + 10, preferred + 1000, 10)]
     for candidate in candidates:
-        if free_port(candidate) == candidate and free_port(candidate + _GRPC_OFFSET) == candidate + _GRPC_OFFSET:
+        free = free_port(candidate) == candidate and free_port(candidate + _GRPC_OFFSET) == candidate + _GRPC_OFFSET
+        if free and all(socket.stat().st_uid == os.geteuid() for socket in _sockets(candidate)):
             return candidate
     raise PlatformError(f"no free pair of ports near {preferred}", hint="something holds hundreds of ports on loopback")
 
 
-def start_object_store(state: Path, sockets: Path, ports: Ports, credentials: Credentials) -> OwnedProcess:
+def _sockets(port: int) -> list[Path]:
+    """SeaweedFS' Unix sockets for a port. Their place is fixed: what another account left there is in the way."""
+    names = [f"seaweedfs-*-{number}.sock" for number in (port, port + _GRPC_OFFSET)]
+    return [path for name in names for path in Path("/tmp").glob(name)]
+
+
+def remove_sockets(ports: Ports) -> None:
+    """After the object store has ended, however it did."""
+    for port in (ports.master, ports.volume, ports.filer, ports.s3):
+        for socket in _sockets(port):
+            socket.unlink(missing_ok=True)
+
+
+def start_object_store(state: Path, ports: Ports, credentials: Credentials) -> OwnedProcess:
     weed = Path(sys.executable).with_name("weed")
     program = str(weed) if weed.exists() else shutil.which("weed")
     if not program:
@@ -85,11 +99,9 @@ def start_object_store(state: Path, sockets: Path, ports: Ports, credentials: Cr
         f"-filer.port={ports.filer}",
         f"-s3.port={ports.s3}",
     ]
-    # It puts Unix sockets into the temporary folder, and their paths must be short.
-    env = {**os.environ, "TMPDIR": str(sockets)}
     log = state / "logs" / "object-store.log"
     # Its tidy end takes 16 s, waiting for clients that are gone; what was acknowledged is on disk already.
-    return OwnedProcess("object store", command, log=log, env=env, cwd=state, stop_grace_s=1)
+    return OwnedProcess("object store", command, log=log, cwd=state, stop_grace_s=1)
 
 
 def start_gateway(state: Path, ports: Ports, credentials: Credentials) -> OwnedProcess:

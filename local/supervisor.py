@@ -6,9 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -39,9 +37,7 @@ def serve(state: Path) -> int:
         signal.signal(sig, lambda *_: stop.set())
     state.mkdir(parents=True, exist_ok=True)
     with _lock(state), contextlib.ExitStack() as stack:
-        sockets = Path(tempfile.mkdtemp(prefix="fave-"))
-        stack.callback(shutil.rmtree, sockets, ignore_errors=True)
-        running = _start(state, sockets, stack)
+        running = _start(state, stack)
         stack.callback((state / "endpoints.json").unlink, missing_ok=True)
         while not stop.wait(0.2):
             for service in running:
@@ -50,7 +46,7 @@ def serve(state: Path) -> int:
     return 0
 
 
-def _start(state: Path, sockets: Path, stack: contextlib.ExitStack) -> list[OwnedProcess]:
+def _start(state: Path, stack: contextlib.ExitStack) -> list[OwnedProcess]:
     ports = services.choose_ports()
     credentials = Credentials(
         gateway_user="admin",
@@ -60,7 +56,8 @@ def _start(state: Path, sockets: Path, stack: contextlib.ExitStack) -> list[Owne
     )
     services.write_credentials(state, credentials)
     # Started together, waited for one after another. Stopped in reverse: the gateway's replicas before their store.
-    store = stack.enter_context(services.start_object_store(state, sockets, ports, credentials))
+    stack.callback(services.remove_sockets, ports)
+    store = stack.enter_context(services.start_object_store(state, ports, credentials))
     prometheus = stack.enter_context(services.start_prometheus(state, ports))
     gateway = stack.enter_context(services.start_gateway(state, ports, credentials))
     gateway.wait_ready(

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
@@ -106,11 +107,14 @@ def test_up_status_and_down_are_the_life_of_a_platform(tmp_path):
         assert "gateway" in up.stdout
         assert door("up", state=tmp_path).returncode == 0, "a second call finds it running"
         assert door("status", state=tmp_path).stdout.startswith("gateway")
-        family = connect(tmp_path).supervisor.children(recursive=True)
+        running = connect(tmp_path)
+        family = running.supervisor.children(recursive=True)
+        s3_port = running.endpoints.s3_endpoint_url.rpartition(":")[2]
     finally:
         down = door("down", state=tmp_path)
     assert down.stdout == "stopped\n"
     assert wait_until(lambda: not any(alive(process) for process in family), timeout_s=10)
+    assert not list(Path("/tmp").glob(f"seaweedfs-*-{s3_port}.sock")), "the object store's sockets were left behind"
     assert door("down", state=tmp_path).stdout == "nothing was running\n"
 
 
