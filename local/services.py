@@ -90,6 +90,9 @@ def start_object_store(state: Path, ports: Ports, credentials: Credentials) -> O
         "-volume.max=0",
         "-volume.preStopSeconds=0",
         "-master.volumeSizeLimitMB=1024",
+        # A single master needs no vote: by default it waits 10 to 20 s for rivals whenever it finds its old state.
+        "-master.electionTimeout=500ms",
+        "-master.heartbeatInterval=200ms",
         # On by default: reports to its makers, and two more servers on fixed ports.
         "-master.telemetry=false",
         "-s3.port.iceberg=0",
