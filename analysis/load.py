@@ -65,7 +65,9 @@ def find_run(name: str) -> Path:
         return found[-1]
     path = (RUNS / name if (RUNS / name / "campaign.json").exists() else Path(name)).resolve()
     if not (path / "campaign.json").exists():
-        raise ConfigError(f"{name}: no campaign (there is no campaign.json)", hint="name a folder of runs/")
+        there = [found.parent.name for found in sorted(RUNS.glob("*/campaign.json"))]
+        hint = f"there are: {', '.join(there)}" if there else "`make bench` makes one"
+        raise ConfigError(f"{name}: no campaign (there is no campaign.json)", hint=hint)
     return path
 
 

@@ -77,14 +77,15 @@ def mean_ready(replicas: pl.DataFrame, requests: pl.DataFrame) -> float | None:
     return sum(by_function.values()) / ((end_ns - start_ns) / 1e9) if by_function and end_ns > start_ns else None
 
 
-def provisioned(run: Run, replicas: pl.DataFrame, requests: pl.DataFrame) -> Provisioned:
+def provisioned(run: Run, replicas: pl.DataFrame, requests: pl.DataFrame, *, has_events: bool) -> Provisioned:
     """Replica-seconds times memory limit: what is paid for when idle time is paid.
 
     From the platform's events a replica counts from its start until its process is gone (starting and draining
-    included); without events, from Prometheus' samples of desired replicas, which miss draining ones.
+    included); on a platform without events, from Prometheus' samples of desired replicas, which miss draining ones.
+    has_events is the campaign's, not the run's: a run in which nothing started or stopped has none either.
     """
     start_ns, end_ns = window_ns(requests)
-    if len(replicas.filter(pl.col("source") == "gateway")) or not len(replicas):
+    if has_events:
         seconds, method = held_seconds(replicas, run.initial_ready, start_ns, end_ns), "platform events"
     else:
         seconds, method = replica_seconds(replicas, "desired", start_ns, end_ns), "Prometheus samples"

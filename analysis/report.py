@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ def write(folder: Path) -> dict[str, Any]:
         "contrasts": summary.contrast_rows(found),
         "contrast_columns": summary.CONTRAST_COLUMNS,
         "findings": summary.findings(found),
+        "legend": summary.LEGEND,
+        "design": _design(campaign),
+        "design_columns": ("load", "target", "traffic", "blocks", "instead of the regime's own"),
         "reasons": _reasons(found),
         "figures": figures,
         "titles": _TITLES,
@@ -90,6 +94,18 @@ def _figures(campaign: Campaign, found: dict[str, Any]) -> dict[str, str]:
     return figures
 
 
+def _design(campaign: Campaign) -> list[tuple[str, ...]]:
+    """What each load was: without it a cold share means nothing."""
+    rows: list[tuple[str, ...]] = []
+    for name, each in campaign.experiment["loads"].items():
+        traffic = each["traffic"]
+        windows = f", {traffic['bursts']} windows of {traffic['burst_length']}" if traffic["bursts"] else ""
+        sent = f"{traffic['model']}, {traffic['requests']} in {traffic['duration']}{windows}"
+        changed = [f"{regime}: {key} {value}" for regime, o in each["overrides"].items() for key, value in o.items()]
+        rows.append((name, each["target"], sent, str(each["blocks"]), "; ".join(changed) or "-"))
+    return rows
+
+
 def _reasons(found: dict[str, Any]) -> list[str]:
     """Why figures are missing, each reason once."""
     reasons = [cell["latency_s"]["reason"] for cell in found["cells"]]
@@ -114,6 +130,7 @@ def in_terminal(found: dict[str, Any], folder: Path) -> str:
             "",
             *(f"- {sentence}" for sentence in summary.findings(found)),
             *excluded,
+            textwrap.fill(summary.LEGEND, 118, initial_indent="  ", subsequent_indent="  "),
             *(f"  ({reason})" for reason in _reasons(found)),
             "",
             f"report: {folder / 'report.html'}",

@@ -57,6 +57,7 @@ def results(campaign: Campaign) -> dict[str, Any]:
 
 def _figures(campaign: Campaign, run: Run, outcome: str) -> RunFigures:
     requests, stages = of_run(campaign.requests, run), of_run(campaign.stages, run)
+    has_events = bool((campaign.replicas["source"] == "gateway").any())
     replicas = of_run(campaign.replicas, run)
     return RunFigures(
         run=run,
@@ -69,7 +70,7 @@ def _figures(campaign: Campaign, run: Run, outcome: str) -> RunFigures:
         queue_mean_s=measures.mean_queue_s(stages),
         ready_mean=measures.mean_ready(replicas, requests),
         execution_gb_s=float(stages["cost_gb_s"].sum()),
-        provisioned=measures.provisioned(run, replicas, requests),
+        provisioned=measures.provisioned(run, replicas, requests, has_events=has_events),
     )
 
 

@@ -17,7 +17,15 @@ CELL_COLUMNS = (
     "ready",
     "GB-s exec / prov",
 )
-CONTRAST_COLUMNS = ("load", "contrast", "difference [95 %]", "p", "p Holm", "p sign-flip", "blocks", "verdict")
+CONTRAST_COLUMNS = ("load", "contrast", "difference, points [95 %]", "p", "p Holm", "p sign-flip", "blocks", "verdict")
+
+
+LEGEND = (
+    "cold share: mean over runs; where every run has none, the upper end is a bound that counts ten requests as one "
+    "(requests of a run depend on each other). p50, p95: latency from the scheduled arrival. ready: replicas of all "
+    "functions together, averaged over a run. GB-s: per run, while executing / while held. A block is one run of each "
+    "regime with the same schedule; differences are in percentage points, paired by block."
+)
 
 
 def cell_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -74,9 +82,16 @@ def _sentence(row: dict[str, Any]) -> str:
         "equivalent": f"equivalent within {margin} ({difference})",
         "different-within-margin": f"differs by {difference}, but stays within {margin}",
         "inconclusive": f"no answer: {difference} is compatible with none and with a relevant difference",
-        "degenerate": f"the same difference in every block ({difference}), sign-flip p = {p_value(row['p_sign_flip'])}",
+        "degenerate": _constant(row),
     }
     return f"{head}: {said[row['verdict']]}{mark}."
+
+
+def _constant(row: dict[str, Any]) -> str:
+    if row["risk_difference"] == 0:
+        return "no difference in any block; with no variance there is nothing to test"
+    difference = points(row["risk_difference"])
+    return f"the same difference in every block ({difference}), sign-flip p = {p_value(row['p_sign_flip'])}"
 
 
 def _difference(row: dict[str, Any]) -> str:

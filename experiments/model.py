@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+import regimes.model as regimes
 from fave.arrivals import Traffic
 from fave.errors import ConfigError
 from fave.settings import NAME_PATTERN, Duration, load_yaml
@@ -38,10 +39,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         problems = []
         if self.target not in (PIPELINE, *STAGES):
             problems.append(f"target: {self.target!r} is neither {PIPELINE} nor one of {', '.join(STAGES)}")
+        elif self.target not in (PIPELINE, *SAMPLE_INPUTS) and not self.inputs:
+            problems.append(f"inputs: {self.target} needs some; samples are shipped for {', '.join(SAMPLE_INPUTS)}")
         if self.blocks < 1:
             problems.append(f"blocks: {self.blocks} must be at least 1")
-        if self.target not in (PIPELINE, *SAMPLE_INPUTS) and not self.inputs:
-            problems.append(f"inputs: {self.target} needs some; samples are shipped for {', '.join(SAMPLE_INPUTS)}")
         if self.max_in_flight < 1:
             problems.append(f"max_in_flight: {self.max_in_flight} must be at least 1")
         if problems:
@@ -111,12 +112,15 @@ def load(name: str) -> Experiment:
         With every mistake in the file, or those of its regimes.
     """
     path = Path(name) if name.endswith(".yml") else FOLDER / f"{name}.yml"
+    if not path.exists() and name.endswith(".yml"):
+        raise ConfigError(f"{name}: there is no such file")
     if not path.exists():
         raise ConfigError(f"unknown experiment {name!r}", hint=f"there are: {', '.join(names())}; or give a .yml file")
     experiment = load_yaml(path, Experiment)
-    problems: list[str] = []
+    unknown = [regime for regime in experiment.regimes if regime not in regimes.names()]
+    problems = [f"{path.name}: regimes: unknown {r!r} (there are: {', '.join(regimes.names())})" for r in unknown]
     for label, each in experiment.loads.items():
-        for regime in experiment.regimes:
+        for regime in set(experiment.regimes) - set(unknown):
             try:
                 resolve(regime, each.functions, each.overrides.get(regime))
             except ConfigError as error:

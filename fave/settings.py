@@ -103,6 +103,9 @@ def _build(data: object, kind: Any, where: str, key: str, problems: list[str]) -
     if origin in (list, tuple) and isinstance(data, list | tuple):
         items = [_build(item, arguments[0], where, f"{key}[{i}]", problems) for i, item in enumerate(data)]
         return items if origin is list else tuple(items)
+    if origin is typing.Literal and data not in arguments:
+        problems.append(f"{where}: {key}: {data!r} is none of {', '.join(map(str, arguments))}")
+        return None
     try:
         return msgspec.convert(data, kind, dec_hook=_decode_leaf)
     except (msgspec.ValidationError, ValueError) as error:

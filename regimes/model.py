@@ -12,6 +12,8 @@ from fave.settings import NAME_PATTERN, Duration, load_yaml
 
 FOLDER = Path(__file__).parent
 LABEL = "com.openfaas.scale."
+# On every function that FAVE deploys. Others are never touched.
+MANAGED = "fave.managed"
 
 
 class Scaling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -114,6 +116,7 @@ def to_spec(function: str, settings: Settings, *, image: str, regime: str) -> Fu
         service=function,
         image=image,
         labels={
+            MANAGED: "true",
             f"{LABEL}min": str(settings.min_replicas),
             f"{LABEL}max": str(settings.max_replicas),
             f"{LABEL}zero": "true",

@@ -14,7 +14,7 @@ from fave.errors import GatewayError, PlatformError
 from fave.gateway_client import FunctionStatus, GatewayClient
 from prom import queries
 from prom.client import Prometheus
-from regimes.model import LABEL, Settings, to_spec
+from regimes.model import LABEL, MANAGED, Settings, to_spec
 
 Say = Callable[[str], None]
 # Nine functions start together on two cores: librosa's import alone takes seconds of CPU.
@@ -40,17 +40,18 @@ def image_of(function: str) -> str:
 def apply(
     gateway: GatewayClient, prometheus: Prometheus, regime: str, settings: dict[str, Settings], say: Say = print
 ) -> Applied:
-    """All replicas to 0, deploy, scale to min, verify; other functions of an earlier target are removed.
+    """All replicas to 0, deploy, scale to min, verify; FAVE's own functions of an earlier target are removed.
 
     Explicitly, not by waiting for idle time-outs: the state at the start must not depend on what ran before.
 
     Raises
     ------
     PlatformError
-        When the replicas do not become what the regime says; names each function with what it has.
+        When a function of that name is there that FAVE did not deploy, before anything is changed; when the replicas do
+        not become what the regime says (names each function with what it has).
     """
     began_s = time.monotonic()
-    there = {status.name for status in gateway.functions()}
+    there = _own_functions(gateway, settings)
     for function in there:
         gateway.scale(function, 0)
     _settle(gateway, dict.fromkeys(there, 0), say)
@@ -63,6 +64,19 @@ def apply(
     _settle(gateway, wanted, say)
     _agree(prometheus, wanted, settled_at_ns=utc_ns())
     return Applied(regime=regime, settings=settings, initial_ready=wanted, took_s=time.monotonic() - began_s)
+
+
+def _own_functions(gateway: GatewayClient, wanted: Iterable[str]) -> set[str]:
+    """The functions that FAVE deployed. Everybody else's stay as they are."""
+    statuses = gateway.functions()
+    own = {status.name for status in statuses if (status.labels or {}).get(MANAGED) == "true"}
+    foreign = sorted({status.name for status in statuses} & set(wanted) - own)
+    if foreign:
+        hint = f"delete or rename them, or give them the label {MANAGED}=true if FAVE may replace them"
+        raise PlatformError(
+            f"functions that FAVE did not deploy have the names it needs: {', '.join(foreign)}", hint=hint
+        )
+    return own
 
 
 def configuration(gateway: GatewayClient, functions: Iterable[str]) -> dict[str, dict[str, str]]:

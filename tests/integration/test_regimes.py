@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from fave.errors import PlatformError
+from fave.gateway_client import FunctionSpec
 from fave.processes import wait_until
 from regimes import openfaas
 from regimes.model import resolve
+from tests.conftest import ECHO
 
 pytestmark = pytest.mark.integration
 
@@ -41,11 +43,26 @@ def test_switching_replaces_every_replica_of_the_regime_before(platform, apply):
     assert not before & {process.pid for process in platform.replica_processes(STAGE)}
 
 
-def test_functions_of_an_earlier_target_are_removed(platform, apply, deploy):
-    other = deploy("earlier", low=1)
-    assert wait_until(lambda: platform.counts(other) == (1, 1), timeout_s=30)
+def test_functions_of_an_earlier_target_are_removed_and_foreign_ones_are_left_alone(platform, apply, deploy):
+    """On a cluster the gateway also serves functions that are none of FAVE's business."""
+    foreign = deploy("foreign", low=1)
+    assert wait_until(lambda: platform.counts(foreign) == (1, 1), timeout_s=30)
+    (before,) = {process.pid for process in platform.replica_processes(foreign)}
+    platform.gateway.deploy(
+        FunctionSpec(service="earlier", image="", env_process=ECHO, labels={"fave.managed": "true"})
+    )
     apply("cold")
-    assert platform.gateway.function(other) is None
+    assert platform.gateway.function("earlier") is None
+    assert platform.counts(foreign) == (1, 1)
+    assert {process.pid for process in platform.replica_processes(foreign)} == {before}
+
+
+def test_a_foreign_function_of_the_same_name_is_refused_and_stays(platform, deploy):
+    deploy(STAGE, low=1)
+    assert wait_until(lambda: platform.counts(STAGE) == (1, 1), timeout_s=30)
+    with pytest.raises(PlatformError, match="did not deploy have the names it needs: stage-search"):
+        openfaas.apply(platform.gateway, platform.prometheus, "cold", resolve("cold", (STAGE,)), lambda _: None)
+    assert platform.counts(STAGE) == (1, 1)
 
 
 def test_a_function_that_cannot_start_is_refused_soon_and_by_name(platform, deploy, monkeypatch, apply):
@@ -55,7 +72,7 @@ def test_a_function_that_cannot_start_is_refused_soon_and_by_name(platform, depl
 
 
 def _broken_spec(function, settings, *, image, regime):
-    from fave.gateway_client import FunctionSpec
-
     process = "python -m functions.host tests.handlers.broken"
-    return FunctionSpec(service=function, image="", env_process=process, labels={"com.openfaas.scale.min": "1"})
+    return FunctionSpec(
+        service=function, image="", env_process=process, labels={"com.openfaas.scale.min": "1", "fave.managed": "true"}
+    )
