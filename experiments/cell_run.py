@@ -144,10 +144,12 @@ def _generate(bench: Bench, cell: Cell, folder: CellDir) -> None:
 
 def _drain(prometheus: Prometheus, functions: tuple[str, ...]) -> bool:
     """Wait until nothing is in flight any more: a caller's time-out does not end the work."""
+    since_ns = utc_ns()
 
     def quiet() -> bool:
-        in_flight = prometheus.latest(queries.IN_FLIGHT)
-        return not any(in_flight.get(function, 0) for function in functions)
+        # Only what was scraped from now on: the newest sample may be older than the last request.
+        newest = {s.function: s.value for s in prometheus.raw(queries.IN_FLIGHT, since_ns, utc_ns())}
+        return all(newest.get(function) == 0 for function in functions)
 
     return wait_until(quiet, timeout_s=_DRAIN_TIMEOUT_S, interval_s=0.25)
 

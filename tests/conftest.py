@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import psutil
 import pytest
 import requests
@@ -43,6 +44,15 @@ class Running(NamedTuple):
 
     def events(self, function: str) -> list[dict]:
         return [event for event in self.gateway.events() if event["function"] == function]
+
+    def metrics_url(self) -> str:
+        return msgspec.json.decode((self.state / "endpoints.json").read_bytes())["metrics_url"] + "/metrics"
+
+    def in_flight(self, function: str) -> float:
+        """From the gateway itself: Prometheus' newest sample may still tell of the test before."""
+        text = requests.get(self.metrics_url(), timeout=5).text
+        head = f'gateway_function_invocation_inflight{{function_name="{function}.'
+        return float(next(line for line in text.splitlines() if line.startswith(head)).rpartition(" ")[2])
 
     def counts(self, function: str) -> tuple[int, int]:
         """(desired, ready)"""

@@ -146,7 +146,7 @@ def test_a_waiting_request_whose_caller_has_gone_is_not_executed(platform, deplo
     assert wait_until(lambda: platform.counts(name) == (1, 1), timeout_s=30)
     with ThreadPoolExecutor(1) as threads:
         busy = threads.submit(call, platform, name, path="?sleep_s=1")
-        assert wait_until(lambda: _in_flight(platform, name) == 1, timeout_s=5)
+        assert wait_until(lambda: platform.in_flight(name) == 1, timeout_s=5)
         with pytest.raises(requests.ReadTimeout):
             call(platform, name, timeout=0.2)
         assert busy.result().status_code == 200
@@ -174,7 +174,7 @@ def test_scaling_down_lets_work_in_flight_finish(platform, deploy):
     assert wait_until(lambda: platform.counts(name) == (1, 1), timeout_s=30)
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(call, platform, name, path="?sleep_s=1")
-        assert wait_until(lambda: _in_flight(platform, name) == 1, timeout_s=5)
+        assert wait_until(lambda: platform.in_flight(name) == 1, timeout_s=5)
         platform.gateway.scale(name, 0)
         assert platform.counts(name) == (0, 0)
         assert slow.result().status_code == 200
@@ -252,7 +252,7 @@ def test_prometheus_events_and_the_process_table_agree_on_ready_replicas(platfor
 def test_metrics_have_openfaas_names_and_count_invocations(platform, deploy):
     name = deploy("metrics")
     call(platform, name)
-    text = requests.get(_metrics_url(platform), timeout=5).text
+    text = requests.get(platform.metrics_url(), timeout=5).text
     label = f'function_name="{name}.openfaas-fn"'
     assert f'gateway_function_invocation_total{{code="200",{label}}} 1.0' in text
     assert f"gateway_function_invocation_started{{{label}}} 1.0" in text
@@ -284,21 +284,8 @@ def test_everything_listens_on_loopback_only(platform):
             probe.connect(("127.0.0.2", port))
 
 
-def _in_flight(platform, name):
-    text = requests.get(_metrics_url(platform), timeout=5).text
-    line = next(
-        x for x in text.splitlines() if x.startswith("gateway_function_invocation_inflight") and f'"{name}.' in x
-    )
-    return float(line.rpartition(" ")[2])
-
-
 def _stop_reasons(platform, name):
     return [event["reason"] for event in platform.events(name) if event["event"] == "stop"]
-
-
-def _metrics_url(platform):
-    targets = requests.get(f"{platform.endpoints.prometheus_url}/api/v1/targets", timeout=5).json()
-    return targets["data"]["activeTargets"][0]["scrapeUrl"]
 
 
 def _ready_by_events(platform, name):

@@ -83,7 +83,9 @@ def test_a_reply_that_does_not_come_is_a_time_out_row(slow_function, child_envir
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_has_a_whole_row_for_every_arrival(slow_function, child_environment, tmp_path, how):
+def test_an_interrupted_run_has_a_whole_row_for_every_arrival(
+    platform, slow_function, child_environment, tmp_path, how
+):
     slow_function(4)
     write_csv(tmp_path / "s.csv", (0, 60_000_000))
     with OwnedProcess(
@@ -94,7 +96,7 @@ def test_an_interrupted_run_has_a_whole_row_for_every_arrival(slow_function, chi
         cwd=ROOT,
     ) as process:
         assert wait_until(lambda: (tmp_path / "arrivals-0.jsonl").exists(), timeout_s=30)
-        assert wait_until(lambda: _in_flight_of(child_environment) >= 1, timeout_s=30)
+        assert wait_until(lambda: platform.in_flight(NAME) == 1, timeout_s=30)
         os.kill(process.pid, how)
         assert wait_until(lambda: not process.running(), timeout_s=30)
     assert [row.status for row in rows(tmp_path)] == ["lost", "unsent"]
@@ -149,12 +151,3 @@ def _ok(url):
 
 def _snapshot(url):
     return requests.get(f"{url}/fave/snapshot", timeout=5).json()
-
-
-def _in_flight_of(environment):
-    from pathlib import Path
-
-    from tests.conftest import connect
-
-    running = connect(Path(environment["FAVE_STATE"]))
-    return running.prometheus.latest("gateway_function_invocation_inflight").get(NAME, 0)
