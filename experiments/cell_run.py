@@ -86,7 +86,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
         replicas,
         generator,
         ready_at_ns,
-        functions=load.functions,
+        initial_ready=applied.initial_ready,
         verified_at_ns=verified_at_ns,
         unchanged=openfaas.configuration(bench.gateway, settings) == before,
         drained=drained,

@@ -22,16 +22,20 @@ def observe(
     generator: Mapping[str, Any],
     ready_at_ns: Mapping[str, int],
     *,
-    functions: tuple[str, ...],
+    initial_ready: Mapping[str, int],
     verified_at_ns: int,
     unchanged: bool,
     drained: bool,
 ) -> Observed:
-    """`ready_at_ns`: by replica, from the platform's events; empty where it has none."""
+    """`ready_at_ns`: by replica, from the platform's events; empty where it has none.
+
+    initial_ready: what was verified for each function at `verified_at_ns`, when the rows begin.
+    """
     sent = [row for row in rows.requests if row.sent_at_ns]
     latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
     served = [row for row in rows.stages if not refused(row)]
     last_ns = max((row.done_at_ns or row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
+    first_ns = min((row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
     return Observed(
         scheduled=generator["scheduled"],
         sent=len(sent),
@@ -41,8 +45,8 @@ def observe(
         cold_missing=sum(row.cold is None for row in served),
         served=len(served),
         generator_cpu_share=generator["cpu_share"],
-        replica_gap_s=longest_gap_s(replicas, functions, verified_at_ns, last_ns),
-        initial_state_ok=True,  # regimes.openfaas.apply raises otherwise
+        replica_gap_s=longest_gap_s(replicas, tuple(initial_ready), verified_at_ns, last_ns),
+        initial_state_ok=initial_state_holds(replicas, initial_ready, first_ns),
         configuration_unchanged=unchanged,
         drained=drained,
         labelled=sum(row.cold is not None for row in rows.stages),
@@ -53,6 +57,18 @@ def observe(
 def refused(row: StageRow) -> bool:
     """Whether the platform answered without a replica (queue full, function cannot start): a failure, no lost label."""
     return row.status == "failed" and not row.replica_id and row.cold is None
+
+
+def initial_state_holds(replicas: list[ReplicaRow], initial_ready: Mapping[str, int], first_ns: int) -> bool:
+    """Whether what was verified still stood when the first arrival was due: the last sample before it says so.
+
+    A function without a sample in between counts as it was verified.
+    """
+    standing = dict(initial_ready)
+    for row in sorted(replicas, key=lambda row: row.at_ns):
+        if row.source == "prometheus" and row.at_ns <= first_ns and row.ready is not None and row.function in standing:
+            standing[row.function] = row.ready
+    return standing == dict(initial_ready)
 
 
 def label_mismatches(rows: list[StageRow], ready_at_ns: Mapping[str, int]) -> int:

@@ -56,8 +56,8 @@ def plan(experiment: Experiment) -> list[Group]:
 
 
 # Seconds beside the offered load, as seen on two cores; the driver corrects them by what it sees.
-_CELL_OVERHEAD_S = 5.0
-_PIPELINE_OVERHEAD_S = 14.0
+_CELL_OVERHEAD_S = 2.0
+_PIPELINE_OVERHEAD_S = 3.0
 
 
 def forecast_s(experiment: Experiment, groups: list[Group]) -> float:

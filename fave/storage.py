@@ -23,6 +23,8 @@ _SLUGS = {
     "409": "conflict",
     "ConditionalRequestConflict": "conflict",
     "403": "forbidden",
+    "InvalidAccessKeyId": "forbidden",
+    "SignatureDoesNotMatch": "forbidden",
     "AccessDenied": "forbidden",
 }
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from experiments.collect import Document, TaskStatus, collect
-from experiments.observe import label_mismatches, longest_gap_s, refused
+from experiments.observe import initial_state_holds, label_mismatches, longest_gap_s, refused
 from fave.errors import StorageError
 from fave.records import ArrivalRow, ReplicaRow, StageRow, derive
 
@@ -144,6 +144,14 @@ def test_the_longest_silence_of_prometheus_counts_at_the_edges_too():
     assert longest_gap_s(rows, ("a", "b"), 0, 3 * S) == 2.0
     assert longest_gap_s(rows, ("a",), 0, 8 * S) == 6.0
     assert longest_gap_s(rows, ("a", "c"), 0, 3 * S) == math.inf
+
+
+def test_a_replica_lost_before_the_first_arrival_is_noticed():
+    def ready(at_s, count):
+        return ReplicaRow(at_ns=int(at_s * S), source="prometheus", function="a", ready=count)
+
+    assert initial_state_holds([ready(0.5, 1), ready(1.5, 0)], {"a": 1, "b": 0}, first_ns=S)
+    assert not initial_state_holds([ready(0.5, 0), ready(1.5, 1)], {"a": 1, "b": 0}, first_ns=S)
 
 
 @pytest.mark.parametrize(
