@@ -81,7 +81,8 @@ def _sentence(row: dict[str, Any]) -> str:
         "different": f"the cold share differs by {difference}, Holm p = {p_value(row['p_holm'])}",
         "equivalent": f"equivalent within {margin} ({difference})",
         "different-within-margin": f"differs by {difference}, but stays within {margin}",
-        "inconclusive": f"no answer: {difference} is compatible with none and with a relevant difference",
+        "inconclusive": f"no verdict: {difference}, Holm p = {p_value(row['p_holm'])}; "
+        "neither difference nor equivalence is shown",
         "degenerate": _constant(row),
     }
     return f"{head}: {said[row['verdict']]}{mark}."

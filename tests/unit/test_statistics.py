@@ -207,6 +207,14 @@ def test_replica_seconds_are_the_integral_of_a_step_function():
     assert measures.replica_seconds(table, "ready", 1_000_000_000, 4_000_000_000) == {"f": 1 + 3 + 0}
 
 
+def test_an_inconclusive_finding_claims_nothing_about_its_interval():
+    """After Holm a contrast may be inconclusive although its own interval leaves 0 out."""
+    row = {"load": "l", "a": "x", "b": "y", "risk_difference": 0.4, "ci95": [0.15, 0.65], "p_holm": 0.081}
+    row |= {"p_sign_flip": 0.25, "margin": 0.05, "verdict": "inconclusive", "exploratory": True, "reason": ""}
+    (sentence,) = summary.findings({"contrasts": [row]})
+    assert "no verdict: +40.0 [+15.0, +65.0], Holm p = .081" in sentence
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(None, "-"), (0.0004, "< .001"), (0.0126, ".013"), (0.25, ".250"), (1.0, "1")]
 )
