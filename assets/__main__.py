@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 
@@ -45,8 +46,11 @@ def _upload(paths: dict[str, Path]) -> None:
     for file in files:
         if file.is_relative_to(samples):
             uri = store.uri(f"samples/{file.relative_to(samples)}")
-            if not store.exists(uri):
-                store.put(uri, file.read_bytes())
+            data = file.read_bytes()
+            # A store may hold what an earlier version of FAVE made under the same name.
+            digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+            if not store.exists(uri) or store.head(uri).etag.strip('"') != digest:
+                store.put(uri, data)
             print(uri)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # The long sample's source is 96 MB: only on demand.
-DEFAULT_PRODUCTS = ("detector", "whisper", "short", "frames", "prometheus")
+DEFAULT_PRODUCTS = ("detector", "whisper", "embedder", "short", "frames", "prometheus")
 
 
 def provide(names: Iterable[str], say: Say = print) -> dict[str, Path]:
@@ -67,14 +67,24 @@ def _make(name: str, manifest: Manifest, cache: Path, say: Say) -> None:
     say(f"{name}: {target}")
 
 
+# onnx is heavy and needed once in a machine's life: imported where it is used.
+
+
 def _detector(sources: Path, target: Path) -> None:
-    from assets.convert import convert_detector  # onnx is heavy and needed once in a machine's life
+    from assets.detector import convert_detector
 
     convert_detector(sources / "coco-ssd", target)
 
 
+def _embedder(sources: Path, target: Path) -> None:
+    from assets.embedder import convert_embedder
+
+    convert_embedder(sources / "minilm-l6", target)
+
+
 _MAKERS: dict[str, Callable[[Path, Path], None]] = {
     "detector": _detector,
+    "embedder": _embedder,
     "short": lambda sources, target: samples.compose(samples.SHORT_SCENES, samples.SHORT_SPEECH, sources, target),
     "long": lambda sources, target: samples.compose(samples.LONG_SCENES, samples.LONG_SPEECH, sources, target),
     "frames": lambda sources, target: samples.extract_frames(sources / "bikes.mp4", target),

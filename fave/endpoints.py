@@ -111,6 +111,18 @@ def find(state: Path = STATE) -> Endpoints:
     return Endpoints(**values, embedded=embedded)
 
 
+def credential(variable: str) -> str:
+    """From the environment, else from OpenFaaS' secret of that name (`aws-access-key-id`), else empty."""
+    value = os.environ.get(variable, "")
+    if value:
+        return value
+    folder = Path(os.environ.get("secret_mount_path", "/var/openfaas/secrets"))  # noqa: SIM112 - OpenFaaS' name
+    try:
+        return (folder / variable.lower().replace("_", "-")).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
 def _password_file() -> str:
     name = os.environ.get("GATEWAY_PASSWORD_FILE", "")
     if not name:

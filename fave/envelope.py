@@ -13,6 +13,7 @@ from fave.records import StageRow
 SCHEMA = 1
 MAX_BODY_BYTES = 100_000
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CLIP = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +24,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A caller's order to a stage. `input_uris` and `output_uri` are `s3://`; `output_uri` ends in `/`."""
+    """A caller's order to a stage. `input_uris` and `output_uri` are `s3://`; `output_uri` ends in `/`.
+
+    etags: by address, the version of an input that the order is about; another version is refused (`changed`).
+    """
 
     schema: int = SCHEMA
     request_id: str
@@ -31,6 +35,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_uri: str
     input_uri: str = ""
     input_uris: tuple[str, ...] = ()
+    etags: dict[str, str] = {}
     clip: str = ""
     config: dict[str, Any] = {}
 
@@ -47,13 +52,25 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stage: str
     status: str = "ok"
     outputs: tuple[str, ...] = ()
+    etags: dict[str, str] = {}
     metadata_uri: str = ""
     telemetry: StageRow | None = None
     error: Failure | None = None
 
 
+class StageMetadata(StageRow, kw_only=True):
+    """`metadata.{attempt}.json`: row, outputs and order, so that the stage can be resumed or replayed."""
+
+    outputs: tuple[str, ...] = ()
+    etags: dict[str, str] = {}
+    envelope: Envelope | None = None
+
+
 class PipelineRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An order to the orchestrator. `profile` names the regime for the record; it changes no behaviour."""
+    """An order to the orchestrator. `profile` names the regime for the record; it changes no behaviour.
+
+    config: settings by function name, `orchestrator` included.
+    """
 
     schema: int = SCHEMA
     video_uri: str
@@ -74,6 +91,19 @@ def check_request_id(request_id: str) -> str:
     if not _ID.fullmatch(request_id) or ".." in request_id:
         raise StageError("bad-request", f"request id {request_id!r} must match {_ID.pattern} and not contain '..'")
     return request_id
+
+
+def check_clip(clip: str) -> str:
+    """The clip's name, if it may become part of a key or of a file's name; empty for a stage that is not per clip.
+
+    Raises
+    ------
+    StageError
+        `bad-request`.
+    """
+    if not _CLIP.fullmatch(clip):
+        raise StageError("bad-request", f"clip {clip!r} must match {_CLIP.pattern}")
+    return clip
 
 
 def decode_body(body: bytes, cls: type[Any]) -> Any:

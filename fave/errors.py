@@ -54,15 +54,19 @@ class PlatformError(FaveError):
 
 
 class GatewayError(PlatformError):
-    """`status` is the gateway's HTTP status, 0 when it could not be reached."""
+    """`status` is the gateway's HTTP status, 0 when there was no answer; `sent`: whether it may have the request."""
 
-    def __init__(self, message: str, *, status: int = 0, hint: str = "") -> None:
+    def __init__(self, message: str, *, status: int = 0, sent: bool = True, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.sent = sent
 
 
 class StorageError(PlatformError):
-    """`slug` is `not-found`, `conflict` (a conditional write lost), `forbidden` or `storage`."""
+    """`slug`: `not-found`, `conflict` (a conditional write lost), `changed` (another version than asked for),
+
+    `too-large`, `forbidden` or `storage`.
+    """
 
     def __init__(self, message: str, *, slug: str = "storage", hint: str = "") -> None:
         super().__init__(message, hint=hint)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from typing import Any
 
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from fave.errors import GatewayError
+
+_CONNECT_TIMEOUT_S = 3.05
 
 
 class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,13 +49,87 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     annotations: dict[str, str] | None = None
 
 
+class Cancellation:
+    """Ends invocations under way from another thread: their connections are closed, which the gateway notices."""
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self._sockets: dict[int, socket.socket] = {}
+
+    def cancel(self) -> None:
+        with self._lock:
+            self.cancelled.set()
+            for connected in self._sockets.values():
+                _shut(connected)
+
+    @contextlib.contextmanager
+    def covers(self) -> Any:
+        """What this thread sends within the block can be cancelled."""
+        _covered.by = self
+        try:
+            yield
+        finally:
+            _covered.by = None
+            with self._lock:
+                self._sockets.pop(threading.get_ident(), None)
+
+    def sent_on(self, connected: socket.socket) -> None:
+        with self._lock:
+            self._sockets[threading.get_ident()] = connected
+            if self.cancelled.is_set():
+                _shut(connected)
+
+
+_covered = threading.local()
+
+
+def _shut(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+class _Announced:
+    """A connection that tells the cancellation in force on its thread which socket it uses."""
+
+    sock: Any
+
+    def request(self, *arguments: Any, **options: Any) -> None:
+        super().request(*arguments, **options)  # type: ignore[misc]
+        cancellation = getattr(_covered, "by", None)
+        if cancellation is not None and self.sock is not None:
+            cancellation.sent_on(self.sock)
+
+
+class _Connection(_Announced, HTTPConnection):
+    pass
+
+
+class _SecureConnection(_Announced, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+
 class GatewayClient:
-    """Blocking, pooled; one per thread or shared."""
+    """Blocking, pooled, shared by threads. Retries nothing: a retry is an attempt with stamps of its own."""
 
     def __init__(self, url: str, user: str = "", password: str = "", *, pool_size: int = 32) -> None:
         self.url = url.rstrip("/")
         self.session = requests.Session()
-        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=pool_size)
+        adapter = _Adapter(pool_connections=2, pool_maxsize=pool_size)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
         # Never from ~/.netrc or proxy variables: a measurement must not depend on the account that runs it.
@@ -86,21 +167,63 @@ class GatewayClient:
         return [msgspec.json.decode(line) for line in text.splitlines() if line]
 
     def invoke(
-        self, name: str, body: bytes, headers: dict[str, str] | None = None, *, timeout_s: float = 300.0
+        self,
+        name: str,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        *,
+        timeout_s: float = 300.0,
+        cancellation: Cancellation | None = None,
     ) -> requests.Response:
-        """POST to the function. Any status is returned; only "no answer" is an error."""
+        """POST to the function (`name` may go on with a path). Any status is returned; only "no answer" is an error."""
+        with cancellation.covers() if cancellation else contextlib.nullcontext():
+            return self._post(f"function/{name}", body, headers, timeout_s)
+
+    def invoke_async(
+        self, name: str, body: bytes, headers: dict[str, str] | None = None, *, callback_url: str = ""
+    ) -> str:
+        """Queue an invocation; returns its call id. The reply is posted to `callback_url`, where there is one.
+
+        Raises
+        ------
+        GatewayError
+            When the gateway does not take it (404: it has no queue, or no such function).
+        """
+        extra = {"X-Callback-Url": callback_url} if callback_url else {}
+        reply = self._post(f"async-function/{name}", body, {**(headers or {}), **extra}, 30.0)
+        if reply.status_code != 202:
+            raise _refusal("POST", f"/async-function/{name}", reply)
+        return str(reply.headers.get("X-Call-Id", ""))
+
+    def _post(self, path: str, body: bytes, headers: dict[str, str] | None, timeout_s: float) -> requests.Response:
+        name = path.partition("/")[2]
         try:
             return self.session.post(
-                f"{self.url}/function/{name}",
+                f"{self.url}/{path}",
                 data=body,
                 headers=headers,
-                timeout=(3.05, timeout_s),
+                timeout=(_CONNECT_TIMEOUT_S, timeout_s),
                 allow_redirects=False,
             )
-        except requests.Timeout as error:
+        except requests.ReadTimeout as error:
             raise GatewayError(f"{name}: no reply within {timeout_s:g} s", status=504) from error
         except requests.RequestException as error:
-            raise GatewayError(f"{name}: gateway {self.url} does not answer ({type(error).__name__})") from error
+            what = f"{name}: gateway {self.url} does not answer ({type(error).__name__})"
+            raise GatewayError(what, sent=not _never_sent(error)) from error
+
+    # Secrets, which functions find in files (`fave.endpoints.credential`).
+
+    def secrets(self) -> list[str]:
+        return [secret["name"] for secret in self._system("GET", "secrets").json()]
+
+    def put_secret(self, name: str, value: str) -> None:
+        """Create, or change where it is there."""
+        body = msgspec.json.encode({"name": name, "value": value})
+        if self._system("PUT", "secrets", body, accept=(404,)).status_code == 404:
+            self._system("POST", "secrets", body)
+
+    def delete_secret(self, name: str) -> None:
+        self._system("DELETE", "secrets", msgspec.json.encode({"name": name}), accept=(404,))
 
     def healthy(self) -> bool:
         try:
@@ -111,7 +234,7 @@ class GatewayClient:
     def _system(self, method: str, path: str, body: bytes = b"", *, accept: tuple[int, ...] = ()) -> requests.Response:
         try:
             reply = self.session.request(
-                method, f"{self.url}/system/{path}", data=body, auth=self.auth, timeout=(3.05, 30)
+                method, f"{self.url}/system/{path}", data=body, auth=self.auth, timeout=(_CONNECT_TIMEOUT_S, 30)
             )
         except requests.RequestException as error:
             raise GatewayError(
@@ -120,10 +243,15 @@ class GatewayClient:
             ) from error
         if reply.ok or reply.status_code in accept:
             return reply
-        raise _refusal(method, path, reply)
+        raise _refusal(method, f"/system/{path}", reply)
+
+
+def _never_sent(error: requests.RequestException) -> bool:
+    """Whether the connection could not even be made."""
+    return isinstance(error, requests.ConnectTimeout) or "NewConnectionError" in repr(error)
 
 
 def _refusal(method: str, path: str, reply: requests.Response) -> GatewayError:
     hint = "set GATEWAY_USER and GATEWAY_PASSWORD" if reply.status_code == 401 else ""
     said = reply.text.strip()[:300] or reply.reason
-    return GatewayError(f"{method} /system/{path}: {reply.status_code} {said}", status=reply.status_code, hint=hint)
+    return GatewayError(f"{method} {path}: {reply.status_code} {said}", status=reply.status_code, hint=hint)

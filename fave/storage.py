@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fave.endpoints import DEFAULT_BUCKET
+from fave.endpoints import DEFAULT_BUCKET, credential
 from fave.errors import StorageError
 
 T = TypeVar("T")
+_LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
+_PART_BYTES = 2**20
 _SLUGS = {
     "404": "not-found",
     "NoSuchKey": "not-found",
@@ -52,11 +56,26 @@ def parse_uri(uri: str) -> Address:
     return Address(bucket, key)
 
 
-class Store:
-    """One client. Threads may share it."""
+class Head(NamedTuple):
+    etag: str
+    size_bytes: int
 
-    def __init__(self, *, endpoint_url: str, access_key: str, secret_key: str, bucket: str) -> None:
+
+class Store:
+    """One client. Threads may share it. `readable`: other buckets from which inputs may come."""
+
+    def __init__(
+        self,
+        *,
+        endpoint_url: str,
+        access_key: str,
+        secret_key: str,
+        bucket: str,
+        readable: frozenset[str] = frozenset(),
+    ) -> None:
         self.bucket = bucket
+        self.readable = readable | {bucket}
+        local = urlsplit(endpoint_url).hostname in _LOOPBACK
         self.client: Any = boto3.client(
             "s3",
             endpoint_url=endpoint_url or None,
@@ -64,40 +83,84 @@ class Store:
             aws_secret_access_key=secret_key or None,
             region_name=os.environ.get("AWS_REGION", "us-east-1"),
             config=Config(
-                retries={"max_attempts": 4, "mode": "standard"},
+                retries={"max_attempts": 5, "mode": "standard"},
                 connect_timeout=3,
                 read_timeout=60,
                 max_pool_connections=32,
+                # No proxy stands between us and loopback, whatever the account's variables say.
+                proxies={} if local else None,
                 s3={"addressing_style": "path"},
             ),
         )
 
     @classmethod
     def from_environment(cls) -> Store:
-        """From S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and FAVE_BUCKET."""
+        """From S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, FAVE_BUCKET and FAVE_ALLOWED_BUCKETS."""
         get = os.environ.get
         return cls(
             endpoint_url=get("S3_ENDPOINT_URL", ""),
-            access_key=get("AWS_ACCESS_KEY_ID", ""),
-            secret_key=get("AWS_SECRET_ACCESS_KEY", ""),
+            access_key=credential("AWS_ACCESS_KEY_ID"),
+            secret_key=credential("AWS_SECRET_ACCESS_KEY"),
             bucket=get("FAVE_BUCKET", DEFAULT_BUCKET),
+            readable=frozenset(filter(None, get("FAVE_ALLOWED_BUCKETS", "").split(","))),
         )
 
     def uri(self, key: str) -> str:
         return str(Address(self.bucket, key))
 
-    def get(self, uri: str) -> bytes:
-        return self.get_versioned(uri)[0]
+    def check_readable(self, uri: str) -> None:
+        """Raises StorageError `forbidden` for an address that is not `s3://` in an allowed bucket."""
+        if parse_uri(uri).bucket not in self.readable:
+            allowed = ", ".join(sorted(self.readable))
+            raise StorageError(f"{uri}: may be read from bucket {allowed} only", slug="forbidden")
+
+    def get(self, uri: str, *, etag: str = "", max_bytes: int = 0) -> bytes:
+        """The object; StorageError `changed` when `etag` is given and it is not that version any more, `too-large`."""
+        parts: list[bytes] = []
+        self._stream(uri, parts.append, etag=etag, max_bytes=max_bytes)
+        return b"".join(parts)
 
     def get_versioned(self, uri: str) -> tuple[bytes, str]:
         """The object and its ETag, for a later `put(..., if_match=...)`."""
+        parts: list[bytes] = []
+        found = self._stream(uri, parts.append)
+        return b"".join(parts), found.etag
+
+    def download(self, uri: str, path: Path, *, etag: str = "", max_bytes: int = 0) -> int:
+        """The object into a file, by parts: a video need not fit into memory. Returns its size in bytes."""
+        with path.open("wb") as file:
+            return self._stream(uri, file.write, etag=etag, max_bytes=max_bytes).size_bytes
+
+    def _stream(self, uri: str, take: Callable[[bytes], object], *, etag: str = "", max_bytes: int = 0) -> Head:
+        address = parse_uri(uri)
+        version = {"IfMatch": etag} if etag else {}
+
+        def read() -> Head:
+            reply = self.client.get_object(Bucket=address.bucket, Key=address.key, **version)
+            size_bytes = int(reply["ContentLength"])
+            if max_bytes and size_bytes > max_bytes:
+                reply["Body"].close()
+                raise StorageError(f"{uri}: {size_bytes} bytes, the limit is {max_bytes}", slug="too-large")
+            for part in reply["Body"].iter_chunks(_PART_BYTES):
+                take(part)
+            return Head(reply["ETag"], size_bytes)
+
+        try:
+            return _translated(read, uri)
+        except StorageError as error:
+            if etag and error.slug == "conflict":
+                reason = f"{uri}: is not the version {etag} any more that this request is about"
+                raise StorageError(reason, slug="changed") from error
+            raise
+
+    def head(self, uri: str) -> Head:
         address = parse_uri(uri)
 
-        def read() -> tuple[bytes, str]:
-            reply = self.client.get_object(Bucket=address.bucket, Key=address.key)
-            return reply["Body"].read(), reply["ETag"]
+        def ask() -> Head:
+            reply = self.client.head_object(Bucket=address.bucket, Key=address.key)
+            return Head(reply["ETag"], int(reply["ContentLength"]))
 
-        return _translated(read, uri)
+        return _translated(ask, uri)
 
     def put(self, uri: str, data: bytes, *, content_type: str = "", if_match: str = "", create: bool = False) -> str:
         """Write from memory, with the SDK's checksum. Returns the ETag.
@@ -120,14 +183,19 @@ class Store:
         return _translated(write, uri)
 
     def exists(self, uri: str) -> bool:
-        address = parse_uri(uri)
         try:
-            _translated(lambda: self.client.head_object(Bucket=address.bucket, Key=address.key), uri)
+            self.head(uri)
         except StorageError as error:
             if error.slug == "not-found":
                 return False
             raise
         return True
+
+    def presigned(self, uri: str, *, valid_s: int = 3600) -> str:
+        """An http address at which anybody can read the object for `valid_s` seconds."""
+        bucket, key = parse_uri(uri)
+        parameters = {"Bucket": bucket, "Key": key}
+        return str(self.client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=valid_s))
 
     def keys(self, prefix: str) -> list[str]:
         """Every key of the own bucket under `prefix`, in the store's order."""

@@ -2,67 +2,111 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from fave.clock import utc_ns
-from fave.envelope import Envelope, Failure, Reply, check_request_id, decode_body
+from fave.configuration import configured
+from fave.envelope import Envelope, Failure, Reply, StageMetadata, check_clip, check_request_id, decode_body
 from fave.errors import StageError, StorageError
 from fave.records import StageRow, derive
 from fave.storage import Store, parse_uri
-from functions import media
-from functions.host.replica import peak_rss_mb, reset_peak_rss
+from functions.host.work import Work
 
 if TYPE_CHECKING:
     from functions.host.server import Context, Event
 
 T = TypeVar("T", bound=msgspec.Struct)
+M = TypeVar("M")
 JSON = "application/json"
-_STATUS = {"bad-request": 400, "forbidden": 403, "not-found": 404, "payload-too-large": 413, "internal": 500}
+_STATUS = {
+    "bad-request": 400,
+    "forbidden": 403,
+    "not-found": 404,
+    "payload-too-large": 413,
+    "internal": 500,
+    "storage": 503,
+    "timeout": 504,
+}
+_DEFAULT_MAX_INPUT_BYTES = 512 * 2**20
+
+
+class Model(Generic[M]):
+    """What a stage must load before it can work: when the replica starts, or by `FAVE_LAZY=1` at the first use.
+
+    Lazy loading makes a replica ready sooner and its first invocation slower; `init_s` of that row says by how much.
+    """
+
+    def __init__(self, load: Callable[[], M]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._loaded: list[M] = []
+        if os.environ.get("FAVE_LAZY", "") in ("", "0"):
+            self._loaded.append(load())
+
+    def get(self, job: Job) -> M:
+        with self._lock:
+            if not self._loaded:
+                began_s = time.monotonic()
+                self._loaded.append(self._load())
+                job.init_s += time.monotonic() - began_s
+        return self._loaded[0]
 
 
 class Job:
     """One invocation's work: its envelope, its inputs and outputs with their time and size, a folder of its own."""
 
-    def __init__(self, envelope: Envelope, store: Store, folder: Path) -> None:
+    def __init__(self, envelope: Envelope, store: Store, folder: Path, work: Work) -> None:
         self.envelope = envelope
         self.folder = folder
         self.outputs: list[str] = []
-        self.read_s = self.write_s = 0.0
+        self.etags: dict[str, str] = {}
+        self.read_s = self.write_s = self.init_s = 0.0
         self.input_bytes = self.output_bytes = 0
         self._store = store
+        self._work = work
+        self._max_input_bytes = int(os.environ.get("FAVE_MAX_INPUT_BYTES") or _DEFAULT_MAX_INPUT_BYTES)
 
     def config(self, cls: type[T]) -> T:
-        """The envelope's config, strictly as `cls`."""
-        try:
-            return msgspec.convert(self.envelope.config, cls)
-        except msgspec.ValidationError as error:
-            raise StageError("bad-request", f"config: {error}") from error
+        """The configuration: `cls`' defaults, the environment, the envelope."""
+        return configured(cls, self.envelope.config)
 
     def read(self, uri: str) -> bytes:
-        began_s = time.monotonic()
-        if parse_uri(uri).bucket != self._store.bucket:
-            raise StorageError(f"{uri}: only bucket {self._store.bucket} may be read", slug="forbidden")
-        data = self._store.get(uri)
-        self.read_s += time.monotonic() - began_s
+        data = self._timed_read(uri, self._store.get)
         self.input_bytes += len(data)
         return data
 
-    def read_to_file(self, uri: str) -> Path:
-        path = self.folder / f"in-{len(list(self.folder.iterdir()))}-{uri.rpartition('/')[2]}"
-        path.write_bytes(self.read(uri))
+    def fetch(self, uri: str) -> Path:
+        """An input as a file of its own in the job's folder; never as a whole in memory."""
+        path = self.folder / f"in-{len(list(self.folder.iterdir()))}{Path(uri).suffix[:8]}"
+        self.input_bytes += self._timed_read(
+            uri, lambda address, **version: self._store.download(address, path, **version)
+        )
         return path
 
+    def _timed_read(self, uri: str, read: Callable[..., M]) -> M:
+        self._work.check()
+        self._store.check_readable(uri)
+        began_s = time.monotonic()
+        try:
+            return read(uri, etag=self.envelope.etags.get(uri, ""), max_bytes=self._max_input_bytes)
+        finally:
+            self.read_s += time.monotonic() - began_s
+
     def write(self, name: str, data: bytes, content_type: str) -> str:
+        self._work.check()
         began_s = time.monotonic()
         uri = self.envelope.output_uri + name
-        self._store.put(uri, data, content_type=content_type)
+        self.etags[uri] = self._store.put(uri, data, content_type=content_type)
         self.write_s += time.monotonic() - began_s
         self.output_bytes += len(data)
         self.outputs.append(uri)
@@ -71,8 +115,18 @@ class Job:
     def write_json(self, name: str, value: object) -> str:
         return self.write(name, msgspec.json.encode(value), JSON)
 
+    def decode_all(self, suffix: str, cls: type[M]) -> list[M]:
+        """Every input that ends in `suffix`, strictly as `cls`."""
+        return [self.decode(uri, cls) for uri in self.inputs_named(suffix)]
+
+    def decode(self, uri: str, cls: type[M]) -> M:
+        try:
+            return msgspec.json.decode(self.read(uri), type=cls)
+        except msgspec.MsgspecError as error:
+            raise StageError("corrupt", f"{uri}: {error}") from error
+
     def inputs_named(self, suffix: str) -> list[str]:
-        """The input addresses that end in `suffix`; at least one, or the envelope is wrong."""
+        """The input addresses that end in `suffix`, in the caller's order; at least one, or the envelope is wrong."""
         found = [uri for uri in self.envelope.inputs if uri.endswith(suffix)]
         if not found:
             raise StageError("bad-request", f"no input ends in {suffix!r}")
@@ -84,41 +138,66 @@ def run(stage: str, event: Event, context: Context, work: Callable[[Job], None])
     try:
         envelope = decode_body(event.body, Envelope)
         check_request_id(envelope.request_id)
+        check_clip(envelope.clip)
         _check_output(envelope, _store().bucket)
     except (StageError, StorageError) as error:
         return _refusal(stage, error)
-    reset_peak_rss()
-    media.forget_peak()
-    store = _store()
     with tempfile.TemporaryDirectory(prefix=f"{stage}-") as folder:
-        job = Job(envelope, store, Path(folder))
-        failure = _attempt(stage, job, work)
+        job = Job(envelope, _store(), Path(folder), context.work)
+        failure = _attempt(stage, job, context, work)
     row = _row(stage, job, context, failure)
-    metadata_uri = f"{envelope.output_uri}metadata.{row.attempt}.json"
-    store.put(metadata_uri, msgspec.json.encode(row), content_type=JSON)
     reply = Reply(
         request_id=envelope.request_id,
         stage=stage,
         status="failed" if failure else "ok",
-        outputs=tuple(job.outputs),
-        metadata_uri=metadata_uri,
+        outputs=() if failure else tuple(job.outputs),
+        etags={} if failure else job.etags,
+        metadata_uri=_keep_metadata(job, row, context, failed=failure is not None),
         telemetry=row,
         error=failure,
     )
     return _answer(_STATUS.get(failure.slug, 422) if failure else 200, reply)
 
 
-def _attempt(stage: str, job: Job, work: Callable[[Job], None]) -> Failure | None:
+def _keep_metadata(job: Job, row: StageRow, context: Context, *, failed: bool) -> str:
+    """Row, outputs and order beside the outputs; its address, or empty when the store does not take it.
+
+    Work that is done is not thrown away for that: the reply carries the same row.
+    """
+    uri = f"{job.envelope.output_uri}metadata.{row.attempt}.json"
+    metadata = StageMetadata(
+        **msgspec.structs.asdict(row),
+        outputs=() if failed else tuple(job.outputs),
+        etags={} if failed else job.etags,
+        envelope=job.envelope,
+    )
+    try:
+        _store().put(uri, msgspec.json.encode(metadata), content_type=JSON)
+    except StorageError as error:
+        context.log.write(level="error", request_id=row.request_id, message=f"metadata not kept: {error.message}")
+        return ""
+    return uri
+
+
+def _attempt(stage: str, job: Job, context: Context, work: Callable[[Job], None]) -> Failure | None:
     try:
         work(job)
-    except StageError as error:
-        return Failure(slug=error.slug, stage=stage, reason=error.reason, retryable=error.retryable)
-    except StorageError as error:
-        return Failure(slug=error.slug, stage=stage, reason=error.message, retryable=error.slug == "storage")
     except Exception as error:  # noqa: BLE001 - the boundary: whatever a stage raises has a row and a reason
-        traceback.print_exc()
-        return Failure(slug="internal", stage=stage, reason=f"{type(error).__name__}: {error}", retryable=True)
+        failure = _failure_of(error, stage)
+        if failure.slug == "internal":
+            context.log.write(level="error", request_id=job.envelope.request_id, traceback=traceback.format_exc())
+        return failure
     return None
+
+
+def _failure_of(error: Exception, stage: str) -> Failure:
+    if isinstance(error, StageError):
+        return Failure(slug=error.slug, stage=stage, reason=error.reason, retryable=error.retryable)
+    if isinstance(error, StorageError):
+        return Failure(slug=error.slug, stage=stage, reason=error.message, retryable=error.slug == "storage")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure(slug="no-space", stage=stage, reason="no space left on the replica's disk", retryable=True)
+    return Failure(slug="internal", stage=stage, reason=f"{type(error).__name__}: {error}", retryable=True)
 
 
 def _row(stage: str, job: Job, context: Context, failure: Failure | None) -> StageRow:
@@ -143,11 +222,12 @@ def _row(stage: str, job: Job, context: Context, failure: Failure | None) -> Sta
             invocations_before=context.invocations_before,
             storage_read_s=job.read_s,
             storage_write_s=job.write_s,
-            compute_s=max(0.0, service_s - job.read_s - job.write_s),
+            compute_s=max(0.0, service_s - job.read_s - job.write_s - job.init_s),
+            init_s=job.init_s,
             input_bytes=job.input_bytes,
             output_bytes=job.output_bytes,
             memory_limit_mb=context.replica.memory_limit_mb,
-            peak_rss_mb=round(peak_rss_mb() + media.peak_mb(), 1),
+            peak_rss_mb=context.work.peak_rss_mb(),
             status="failed" if failure else "ok",
             error=f"{failure.slug}: {failure.reason}" if failure else "",
         )

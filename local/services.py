@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import requests
@@ -17,6 +19,7 @@ from fave.processes import OwnedProcess, free_port
 from fave.programs import prometheus
 from fave.settings import ROOT
 from fave.storage import Store
+from fave.workload import ORCHESTRATOR, STAGES
 
 RETENTION_DAYS = 1
 _GRPC_OFFSET = 10_000
@@ -69,7 +72,17 @@ def remove_sockets(ports: Ports) -> None:
             socket.unlink(missing_ok=True)
 
 
-def start_object_store(state: Path, ports: Ports, credentials: Credentials) -> OwnedProcess:
+class Keys(NamedTuple):
+    access_key: str
+    secret_key: str
+
+
+def function_keys() -> dict[str, Keys]:
+    """Credentials of the store for each function of the workload, and under "" for any other function."""
+    return {name: Keys(secrets.token_hex(10), secrets.token_urlsafe(30)) for name in ("", ORCHESTRATOR, *STAGES)}
+
+
+def start_object_store(state: Path, ports: Ports, credentials: Credentials, own: dict[str, Keys]) -> OwnedProcess:
     weed = Path(sys.executable).with_name("weed")
     program = str(weed) if weed.exists() else shutil.which("weed")
     if not program:
@@ -77,7 +90,7 @@ def start_object_store(state: Path, ports: Ports, credentials: Credentials) -> O
     data = state / "objects"
     data.mkdir(parents=True, exist_ok=True)
     identities = state / "identities.json"
-    _write_secret(identities, json.dumps(_identities(credentials)))
+    _write_secret(identities, json.dumps(_identities(credentials, own)))
     command = [
         program,
         "server",
@@ -107,19 +120,22 @@ def start_object_store(state: Path, ports: Ports, credentials: Credentials) -> O
     return OwnedProcess("object store", command, log=log, cwd=state, stop_grace_s=1)
 
 
-def start_gateway(state: Path, ports: Ports, credentials: Credentials) -> OwnedProcess:
+def start_gateway(state: Path, ports: Ports, credentials: Credentials, own: dict[str, Keys]) -> OwnedProcess:
     function_env = {
         "S3_ENDPOINT_URL": f"http://127.0.0.1:{ports.s3}",
-        "AWS_ACCESS_KEY_ID": credentials.access_key,
-        "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
         "FAVE_BUCKET": DEFAULT_BUCKET,
         "GATEWAY_URL": f"http://127.0.0.1:{ports.gateway}",
+    }
+    own_env = {
+        name: {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
+        for name, keys in own.items()
     }
     env = {
         **os.environ,
         "GATEWAY_USER": credentials.gateway_user,
         "GATEWAY_PASSWORD": credentials.gateway_password,
         "FAVE_FUNCTION_ENV": json.dumps(function_env),
+        "FAVE_OWN_ENV": json.dumps(own_env),
     }
     command = [sys.executable, "-m", "local.gateway", "--state", str(state)]
     command += ["--port", str(ports.gateway), "--metrics-port", str(ports.metrics)]
@@ -183,11 +199,19 @@ def _botocore_error() -> type[Exception]:
     return BotoCoreError  # type: ignore[no-any-return]
 
 
-def _identities(credentials: Credentials) -> dict[str, object]:
-    key = {"accessKey": credentials.access_key, "secretKey": credentials.secret_key}
-    return {
-        "identities": [{"name": "fave", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]
-    }
+def _identities(credentials: Credentials, own: dict[str, Keys]) -> dict[str, object]:
+    """One for FAVE itself, and one for each function, which may read and write objects and nothing else."""
+    readable = [DEFAULT_BUCKET, *filter(None, os.environ.get("FAVE_ALLOWED_BUCKETS", "").split(","))]
+    allowed = [*(f"Read:{bucket}" for bucket in readable), f"Write:{DEFAULT_BUCKET}", f"List:{DEFAULT_BUCKET}"]
+    everything = ["Admin", "Read", "Write", "List", "Tagging"]
+    identities = [_identity("fave", Keys(credentials.access_key, credentials.secret_key), everything)]
+    identities += [_identity(name or "functions", keys, allowed) for name, keys in own.items()]
+    return {"identities": identities}
+
+
+def _identity(name: str, keys: Keys, actions: list[str]) -> dict[str, object]:
+    pair = {"accessKey": keys.access_key, "secretKey": keys.secret_key}
+    return {"name": name, "credentials": [pair], "actions": actions}
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -55,11 +55,12 @@ def _start(state: Path, stack: contextlib.ExitStack) -> list[OwnedProcess]:
         secret_key=secrets.token_urlsafe(30),
     )
     services.write_credentials(state, credentials)
+    own = services.function_keys()
     # Started together, waited for one after another. Stopped in reverse: the gateway's replicas before their store.
     stack.callback(services.remove_sockets, ports)
-    store = stack.enter_context(services.start_object_store(state, ports, credentials))
+    store = stack.enter_context(services.start_object_store(state, ports, credentials, own))
     prometheus = stack.enter_context(services.start_prometheus(state, ports))
-    gateway = stack.enter_context(services.start_gateway(state, ports, credentials))
+    gateway = stack.enter_context(services.start_gateway(state, ports, credentials, own))
     gateway.wait_ready(
         lambda: services.answers(f"http://127.0.0.1:{ports.gateway}/healthz"), timeout_s=_READY_TIMEOUT_S
     )

@@ -1,8 +1,16 @@
-"""orchestrator, the director function: `{video_uri, query}` → ranked clips, by way of the stages."""
+"""orchestrator, the director function: `{video_uri, query}` → ranked clips, by way of the stages.
+
+POST /                                    run a request; called again: its result, or what is left of its work
+GET  /{request_id}                        how far it is
+POST /{request_id}/abort                  end it, and the work below
+POST /{request_id}/resume                 go on with a failed or aborted one
+POST /{request_id}/replay/{stage}[/{clip}]  one stage again from its stored order
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -13,107 +21,199 @@ from fave.envelope import Failure, PipelineRequest, check_request_id, decode_bod
 from fave.errors import StageError, StorageError
 from fave.gateway_client import GatewayClient
 from fave.records import StageRow, derive
-from fave.storage import Store, parse_uri
+from fave.storage import Store
+from orchestrator import results
+from orchestrator.control import abort, progress, replay
 from orchestrator.invoker import Invoker
-from orchestrator.runner import run
-from orchestrator.state import State, StateFile
+from orchestrator.options import options_of
+from orchestrator.resume import take_up, written_by_stages
+from orchestrator.runner import NAME, TakenAwayError, run
+from orchestrator.state import OVER, State, StateFile, load
+from orchestrator.workflow import PIPELINE
 
-NAME = "orchestrator"
 _JSON = {"Content-Type": "application/json"}
-_STATUS = {"bad-request": 400, "forbidden": 403, "payload-too-large": 413, "conflict": 409}
+_STATUS = {
+    "bad-request": 400,
+    "forbidden": 403,
+    "not-found": 404,
+    "conflict": 409,
+    "running": 409,
+    "payload-too-large": 413,
+    "too-large": 413,
+    "storage": 503,
+}
 # Kept from the request's time to write down how it ended, before the host gives up on it.
 _CONCLUSION_S = 2.0
+_FOLLOW_INTERVAL_S = 0.25
+_MAX_INPUT_BYTES = int(os.environ.get("FAVE_MAX_INPUT_BYTES") or 512 * 2**20)
 _store = Store.from_environment()
 _gateway = GatewayClient(os.environ.get("GATEWAY_URL", "http://gateway.openfaas:8080"), pool_size=64)
 
 
 def handle(event: Any, context: Any) -> dict[str, Any]:
     try:
-        request = _accept(event, context)
-        file = StateFile(_store, _new_state(request, context))
-        if not file.create():
-            raise StageError("conflict", f"request id {request.request_id!r} was used before")
+        return _answer(*_route(event, context))
     except (StageError, StorageError) as error:
         reason = error.reason if isinstance(error, StageError) else error.message
-        failure = Failure(slug=error.slug, stage=NAME, reason=reason, retryable=error.slug == "storage")
+        retryable = error.retryable if isinstance(error, StageError) else error.slug == "storage"
+        failure = Failure(slug=error.slug, stage=NAME, reason=reason, retryable=retryable)
         return _answer(_STATUS.get(error.slug, 422), {"status": "FAILED", "error": failure})
-    invoker = Invoker(
-        _gateway,
-        request_id=request.request_id,
-        parent_id=context.invocation.invocation_id,
-        prefix=_store.uri(f"requests/{request.request_id}/"),
-        config=_config(request),
-    )
-    concurrent = int(os.environ.get("MAX_CONCURRENT_INVOCATIONS", "8"))
-    run(file, invoker.invoke, max_concurrent=concurrent, deadline_s=context.deadline_s - _CONCLUSION_S)
-    return _conclude(file)
+
+
+def _route(event: Any, context: Any) -> tuple[int, dict[str, Any]]:
+    parts = [part for part in event.path.split("/") if part]
+    if not parts:
+        return _run(_accept(event, context), event, context)
+    request_id, *action = parts
+    check_request_id(request_id)
+    match action:
+        case []:
+            return 200, progress(_store, load(_store, request_id).state)
+        case ["abort"]:
+            return 200, progress(_store, abort(_store, request_id))
+        case ["resume"]:
+            return _go_on(load(_store, request_id), event, context, by_order=True)
+        case ["replay", stage, *clip] if len(clip) <= 1:
+            name = "/".join([stage, *clip])
+            return replay(_store, _gateway, request_id, name, deadline_s=context.deadline_s)
+    raise StageError("bad-request", f"nothing here at {event.path!r}")
+
+
+# A request.
 
 
 def _accept(event: Any, context: Any) -> PipelineRequest:
     request: PipelineRequest = decode_body(event.body, PipelineRequest)
     request_id = check_request_id(request.request_id or context.invocation.request_id or str(uuid4()))
-    if parse_uri(request.video_uri).bucket != _store.bucket:
-        raise StageError("forbidden", f"{request.video_uri}: only bucket {_store.bucket} may be read")
+    if not request.query.strip():
+        raise StageError("bad-request", "query is empty")
+    _store.check_readable(request.video_uri)
+    options_of(request.config.get(NAME, {}))
     profile = request.profile or os.environ.get("CONFIG_PROFILE", "")
     return msgspec.structs.replace(request, request_id=request_id, profile=profile)
 
 
-def _config(request: PipelineRequest) -> dict[str, dict[str, Any]]:
-    search = {**request.config.get("stage-search", {}), "query": request.query}
-    return {**request.config, "stage-search": search}
-
-
-def _new_state(request: PipelineRequest, context: Any) -> State:
-    own = StageRow(
+def _run(request: PipelineRequest, event: Any, context: Any) -> tuple[int, dict[str, Any]]:
+    """Make the request, or join it where it is there already."""
+    video = _store.head(request.video_uri)
+    if video.size_bytes > _MAX_INPUT_BYTES:
+        reason = f"{request.video_uri}: {video.size_bytes} bytes, the limit is {_MAX_INPUT_BYTES}"
+        raise StageError("too-large", reason)
+    state = State(
         request_id=request.request_id,
-        invocation_id=context.invocation.invocation_id,
-        attempt=context.invocation.attempt,
-        stage=NAME,
-        replica_id=context.replica.replica_id,
-        sent_at_ns=context.invocation.sent_at_ns,
-        received_at_ns=context.received_at_ns,
-        started_at_ns=context.started_at_ns,
-        process_started_at_ns=context.replica.process_started_at_ns,
-        ready_at_ns=context.ready_at_ns,
-        invocations_before=context.invocations_before,
-        memory_limit_mb=context.replica.memory_limit_mb,
-    )
-    return State(
-        request_id=request.request_id,
+        owner=uuid4().hex,
         video_uri=request.video_uri,
+        video_etag=video.etag,
         query=request.query,
         profile=request.profile,
-        invocation=derive(own),
+        config=request.config,
+        invocation=_own_row(request.request_id, event, context),
     )
+    state.lease_until_ns = utc_ns() + int(options_of(request.config.get(NAME, {})).lease_s * 1e9)
+    file = StateFile(_store, state)
+    if file.create():
+        return _direct(file, event, context, {})
+    there = load(_store, request.request_id)
+    asked = (there.state.video_uri, there.state.query, there.state.config)
+    if asked != (request.video_uri, request.query, request.config):
+        raise StageError("conflict", f"request id {request.request_id!r} was used for another request")
+    return _go_on(there, event, context)
 
 
-def _conclude(file: StateFile) -> dict[str, Any]:
-    """Write final.json beside state.json and answer; the answer carries no rows, the object does."""
+def _go_on(file: StateFile, event: Any, context: Any, *, by_order: bool = False) -> tuple[int, dict[str, Any]]:
+    """A request that is there: its result when it is over, its work when nobody does it, else wait for who does.
+
+    by_order: also what failed for good or was aborted is tried again.
+    """
+    while True:
+        state = file.state
+        if state.resumable or (by_order and state.status in ("FAILED", "ABORTED")):
+            attempts = _take_over(file, event, context)
+            if attempts is not None:
+                return _direct(file, event, context, attempts)
+        elif state.status in OVER:
+            return results.of(_store, file)
+        elif time.monotonic() >= context.deadline_s - _CONCLUSION_S:
+            raise StageError("running", f"{state.request_id} is still being worked on", retryable=True)
+        time.sleep(_FOLLOW_INTERVAL_S)
+        file = load(_store, state.request_id)
+
+
+def _take_over(file: StateFile, event: Any, context: Any) -> dict[str, int] | None:
+    """Attempts by task when `file` is ours now, None when another call was faster."""
     state = file.state
-    state.invocation.finished_at_ns = utc_ns()
-    state.invocation.status = "failed" if state.error else "ok"
-    derive(state.invocation)
-    metrics = {
-        "duration_s": state.invocation.service_s,
-        "invocations": len(state.rows) + 1,
-        "cold_invocations": sum(bool(row.cold) for row in [state.invocation, *state.rows]),
-        "cold_wait_s": round(sum(row.cold_wait_s or 0.0 for row in [state.invocation, *state.rows]), 6),
-        "cost_gb_s": round(sum(row.cost_gb_s for row in [state.invocation, *state.rows]), 6),
-    }
-    answer: dict[str, Any] = {
-        "request_id": state.request_id,
-        "status": state.status,
-        "metrics": metrics,
-        "error": state.error,
-    }
-    if state.error is None:
-        ranking = next(uri for uri in state.tasks["stage-search"].outputs if uri.endswith("ranking.json"))
-        answer["ranking"] = msgspec.json.decode(_store.get(ranking))["clips"]
-    final_uri = _store.uri(f"requests/{state.request_id}/metadata/final.json")
-    final = {"schema": state.schema, **answer, "invocation": state.invocation, "rows": state.rows}
-    _store.put(final_uri, msgspec.json.encode(final), content_type="application/json")
-    failed = 503 if state.error and state.error.retryable else 422
-    return _answer(failed if state.error else 200, answer | {"final_uri": final_uri})
+    attempts = take_up(state, written_by_stages(_store, state.request_id), _own_row(state.request_id, event, context))
+    state.owner, state.status = uuid4().hex, "RUNNING"
+    state.lease_until_ns = utc_ns() + int(options_of(state.config.get(NAME, {})).lease_s * 1e9)
+    try:
+        file.save()
+    except StorageError as error:
+        if error.slug != "conflict":
+            raise
+        return None
+    return attempts
+
+
+def _direct(file: StateFile, event: Any, context: Any, attempts: dict[str, int]) -> tuple[int, dict[str, Any]]:
+    """Be the owner of a request until it is over."""
+    state = file.state
+    options = options_of(state.config.get(NAME, {}))
+    asked = {node.stage: {"query": state.query} for node in PIPELINE if node.asks}
+    invoker = Invoker(
+        _gateway,
+        _store,
+        request_id=state.request_id,
+        owner=state.owner,
+        parent_id=state.invocation.invocation_id,
+        options=options,
+        config={stage: {**state.config.get(stage, {}), **asked.get(stage, {})} for stage in {*state.config, *asked}},
+    )
+    try:
+        run(
+            file,
+            invoker.envelope,
+            invoker.invoke,
+            options=options,
+            deadline_s=context.deadline_s - _CONCLUSION_S,
+            cancellation=invoker.cancellation,
+            attempts=attempts,
+        )
+        return results.conclude(_store, file, context.work.peak_rss_mb())
+    except TakenAwayError:
+        return _give_way(file, event, context)
+
+
+def _give_way(file: StateFile, event: Any, context: Any) -> tuple[int, dict[str, Any]]:
+    """Aborted: write down what there is. Taken over: wait for the new owner's result."""
+    now = load(_store, file.state.request_id)
+    if now.state.status != "ABORTED":
+        return _go_on(now, event, context)
+    file.supersede(now)
+    file.state.status, file.state.error = "ABORTED", now.state.error
+    try:
+        return results.conclude(_store, file, context.work.peak_rss_mb())
+    except TakenAwayError:
+        return _go_on(load(_store, file.state.request_id), event, context)
+
+
+def _own_row(request_id: str, event: Any, context: Any) -> StageRow:
+    return derive(
+        StageRow(
+            request_id=request_id,
+            invocation_id=context.invocation.invocation_id,
+            attempt=context.invocation.attempt,
+            stage=NAME,
+            replica_id=context.replica.replica_id,
+            sent_at_ns=context.invocation.sent_at_ns,
+            received_at_ns=context.received_at_ns,
+            started_at_ns=context.started_at_ns,
+            process_started_at_ns=context.replica.process_started_at_ns,
+            ready_at_ns=context.ready_at_ns,
+            invocations_before=context.invocations_before,
+            memory_limit_mb=context.replica.memory_limit_mb,
+            input_bytes=len(event.body),
+        )
+    )
 
 
 def _answer(status: int, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,81 +1,160 @@
-"""Calls one stage through the gateway and joins the caller's side of its row."""
+"""Calls one stage through the gateway, again where that may help, and joins the caller's side of its rows."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import msgspec
 
 from fave.clock import utc_ns
-from fave.envelope import Envelope, Failure, Reply
-from fave.errors import GatewayError
-from fave.gateway_client import GatewayClient
+from fave.envelope import Envelope, Failure, Reply, StageMetadata
+from fave.errors import GatewayError, StorageError
+from fave.gateway_client import Cancellation, GatewayClient
 from fave.invocation import Invocation, with_caller_side
 from fave.records import StageRow
+from fave.storage import Store
+from orchestrator.options import Config
+from orchestrator.retry import Budget, delay_s
 from orchestrator.workflow import Task
+
+# After these the stage may have done its work all the same.
+_UNKNOWN_END = frozenset(("gateway", "timeout"))
+_SLUG_OF_STATUS = {429: "busy", 504: "timeout"}
 
 
 class Outcome(NamedTuple):
+    """rows: one per attempt. attempt: the last one."""
+
     task: Task
+    attempt: int
     outputs: tuple[str, ...]
-    row: StageRow
+    etags: dict[str, str]
+    rows: tuple[StageRow, ...]
     error: Failure | None
 
 
+class _Answer(NamedTuple):
+    row: StageRow
+    outputs: tuple[str, ...]
+    etags: dict[str, str]
+    error: Failure | None
+    retry_after_s: float
+
+
 class Invoker:
-    """For one request. Threads may share it."""
+    """For one request. Threads share it."""
 
     def __init__(
         self,
         gateway: GatewayClient,
+        store: Store,
         *,
         request_id: str,
+        owner: str,
         parent_id: str,
-        prefix: str,
+        options: Config,
         config: Mapping[str, dict[str, Any]],
     ) -> None:
+        self.cancellation = Cancellation()
         self._gateway = gateway
+        self._store = store
         self._request_id = request_id
+        self._owner = owner
         self._parent_id = parent_id
-        self._prefix = prefix
+        self._options = options
         self._config = config
+        self._budget = Budget(options.retry_budget)
 
-    def invoke(self, task: Task, *, timeout_s: float) -> Outcome:
-        """Never raises for what the stage or the gateway does: a failure is an outcome, with its row."""
-        folder = f"{task.stage}/{task.clip}/" if task.clip else f"{task.stage}/"
-        envelope = Envelope(
+    def envelope(self, task: Task, etags: Mapping[str, str]) -> Envelope:
+        return Envelope(
             request_id=self._request_id,
             stage=task.stage,
             clip=task.clip,
             input_uris=task.inputs,
-            output_uri=f"{self._prefix}{folder}",
+            output_uri=self._store.uri(f"requests/{self._request_id}/{task.folder}"),
+            etags={uri: etags[uri] for uri in task.inputs if uri in etags},
             config=self._config.get(task.stage, {}),
         )
+
+    def invoke(self, task: Task, envelope: Envelope, *, attempt: int, deadline_s: float) -> Outcome:
+        """Never raises for what the stage or the gateway does: a failure is an outcome, with its rows.
+
+        attempt: the number of the first one. deadline_s: of the whole request, on the monotonic clock.
+        """
+        rows: list[StageRow] = []
+        first = attempt
+        while True:
+            timeout_s = min(self._options.timeout_s(task.stage), deadline_s - time.monotonic())
+            answer = self._attempt(task, envelope, attempt, max(0.001, timeout_s))
+            if answer.error and answer.error.slug in _UNKNOWN_END and not self.cancellation.cancelled.is_set():
+                answer = self._looked_up(task, attempt, answer)
+            rows.append(answer.row)
+            error = answer.error
+            number = attempt - first + 1
+            most, after_s = self._options.max_attempts, answer.retry_after_s
+            wait_s = delay_s(error, number, max_attempts=most, after_s=after_s) if error else None
+            hopeless = wait_s is None or time.monotonic() + wait_s >= deadline_s
+            if hopeless or not self._budget.take() or self.cancellation.cancelled.wait(wait_s):
+                return Outcome(task, attempt, answer.outputs, answer.etags, tuple(rows), error)
+            attempt += 1
+
+    def _attempt(self, task: Task, envelope: Envelope, attempt: int, timeout_s: float) -> _Answer:
         body = msgspec.json.encode(envelope)
         call = Invocation(
-            request_id=self._request_id, invocation_id=uuid4().hex, parent_id=self._parent_id, sent_at_ns=utc_ns()
+            request_id=self._request_id,
+            invocation_id=invocation_id(self._owner, task.name, attempt),
+            parent_id=self._parent_id,
+            attempt=attempt,
+            sent_at_ns=utc_ns(),
         )
         headers = call.headers() | {"Content-Type": "application/json", "X-Timeout": f"{timeout_s:.3f}s"}
         try:
-            response = self._gateway.invoke(task.stage, body, headers, timeout_s=timeout_s)
-        except GatewayError as error:
-            slug = "timeout" if error.status == 504 else "gateway"
-            return self._failed(
-                task, call, Failure(slug=slug, stage=task.stage, reason=error.message, retryable=True), {}
+            response = self._gateway.invoke(
+                task.stage, body, headers, timeout_s=timeout_s, cancellation=self.cancellation
             )
+        except GatewayError as error:
+            return self._refused(task, call, self._failure_of(error, task.stage), {})
         returned_at_ns = utc_ns()
         try:
             reply = msgspec.json.decode(response.content, type=Reply)
         except msgspec.MsgspecError:
+            slug = _SLUG_OF_STATUS.get(response.status_code, "platform")
             reason = f"gateway answered {response.status_code}: {response.text[:200].strip() or '(empty)'}"
-            slug = "timeout" if response.status_code == 504 else "platform"
             failure = Failure(slug=slug, stage=task.stage, reason=reason, retryable=True)
-            return self._failed(task, call, failure, response.headers)
+            return self._refused(task, call, failure, response.headers)
         row = reply.telemetry or self._bare_row(task, call)
         with_caller_side(row, sent_at_ns=call.sent_at_ns, returned_at_ns=returned_at_ns, headers=response.headers)
-        return Outcome(task, reply.outputs, row, reply.error)
+        return _Answer(row, reply.outputs, reply.etags, reply.error, 0.0)
+
+    def _failure_of(self, error: GatewayError, stage: str) -> Failure:
+        if self.cancellation.cancelled.is_set():
+            return Failure(slug="aborted", stage=stage, reason="the request was aborted")
+        slug = "timeout" if error.status == 504 else "gateway" if error.sent else "connect"
+        return Failure(slug=slug, stage=stage, reason=error.message, retryable=True)
+
+    def _refused(self, task: Task, call: Invocation, failure: Failure, headers: Mapping[str, str]) -> _Answer:
+        row = self._bare_row(task, call)
+        # After a time-out the stage may still finish and write its row; a refusal is final.
+        row.status = "lost" if failure.slug in _UNKNOWN_END else "failed"
+        row.error = f"{failure.slug}: {failure.reason}"
+        with_caller_side(row, sent_at_ns=call.sent_at_ns, returned_at_ns=utc_ns(), headers=headers)
+        asked_s = headers.get("Retry-After", "")
+        return _Answer(row, (), {}, failure, float(asked_s) if asked_s.isdigit() else 0.0)
+
+    def _looked_up(self, task: Task, attempt: int, answer: _Answer) -> _Answer:
+        """The answer that was lost on its way, from the store, where the stage keeps it."""
+        key = f"requests/{self._request_id}/{task.folder}metadata.{attempt}.json"
+        try:
+            kept = msgspec.json.decode(self._store.get(self._store.uri(key)), type=StageMetadata)
+        except (StorageError, msgspec.MsgspecError):
+            return answer
+        if kept.status != "ok" or kept.invocation_id != answer.row.invocation_id:
+            return answer
+        row = row_of(kept)
+        with_caller_side(row, sent_at_ns=answer.row.sent_at_ns, returned_at_ns=answer.row.returned_at_ns, headers={})
+        return _Answer(row, kept.outputs, kept.etags, None, 0.0)
 
     def _bare_row(self, task: Task, call: Invocation) -> StageRow:
         return StageRow(
@@ -87,10 +166,12 @@ class Invoker:
             clip=task.clip,
         )
 
-    def _failed(self, task: Task, call: Invocation, failure: Failure, headers: Mapping[str, str]) -> Outcome:
-        row = self._bare_row(task, call)
-        # After a time-out the stage may still finish and write its row; a refusal is final.
-        row.status = "lost" if failure.slug == "timeout" else "failed"
-        row.error = f"{failure.slug}: {failure.reason}"
-        with_caller_side(row, sent_at_ns=call.sent_at_ns, returned_at_ns=utc_ns(), headers=headers)
-        return Outcome(task, (), row, failure)
+
+def invocation_id(owner: str, task: str, attempt: int) -> str:
+    """Made of what the state knows, so that who takes a request over can name what was under way."""
+    return f"{owner}.{task.replace('/', '.')}.{attempt}"
+
+
+def row_of(metadata: StageMetadata) -> StageRow:
+    """The row alone, without outputs and order."""
+    return StageRow(**{name: getattr(metadata, name) for name in StageRow.__struct_fields__})

@@ -6,59 +6,119 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from fave.envelope import Failure
+from fave.clock import NS_PER_S, utc_ns
+from fave.envelope import Envelope, Failure
+from fave.errors import StorageError
+from fave.gateway_client import Cancellation
 from orchestrator.invoker import Outcome
+from orchestrator.options import Config
 from orchestrator.state import State, StateFile, TaskState
-from orchestrator.workflow import PIPELINE, Task, complete, runnable
+from orchestrator.workflow import PIPELINE, Task, clips_of, complete, runnable
 
+NAME = "orchestrator"
+# A living owner is heard several times per lease.
+_BEATS_PER_LEASE = 4
+
+Prepare = Callable[[Task, dict[str, str]], Envelope]
 Invoke = Callable[..., Outcome]
 
 
-def run(file: StateFile, invoke: Invoke, *, max_concurrent: int, deadline_s: float) -> None:
+class TakenAwayError(Exception):
+    """The state has another owner now, or was aborted: nothing more may be written in this one's name."""
+
+
+def run(
+    file: StateFile,
+    prepare: Prepare,
+    invoke: Invoke,
+    *,
+    options: Config,
+    deadline_s: float,
+    cancellation: Cancellation,
+    attempts: dict[str, int] | None = None,
+) -> None:
     """Drive `file.state` to COMPLETED or FAILED. `deadline_s` is on the monotonic clock.
 
     After a failure nothing new is started; what is under way is waited for, so that its rows are kept.
+    attempts: by task, how many were made before (a resumed request).
+
+    Raises
+    ------
+    TakenAwayError
+        After what was under way has been cancelled and has ended.
     """
     state = file.state
     state.status = "RUNNING"
+    made = dict(attempts or {})
     pending: set[Future[Outcome]] = set()
-    with ThreadPoolExecutor(max_concurrent, thread_name_prefix="invoke") as threads:
+    with ThreadPoolExecutor(options.max_concurrent_invocations, thread_name_prefix="invoke") as threads:
         while True:
-            remaining_s = deadline_s - time.monotonic()
-            if state.error is None and remaining_s <= 0:
-                state.error = Failure(slug="timeout", stage="orchestrator", reason="the request's deadline passed")
+            if state.error is None and time.monotonic() >= deadline_s:
+                state.error = _failure("timeout", "the request's time has passed", retryable=True)
             if state.error is None:
                 # No more than can run at once: what waits for a place could not be called back.
-                for task in _next(state)[: max_concurrent - len(pending)]:
-                    state.tasks[task.name] = TaskState(status="RUNNING")
-                    pending.add(threads.submit(invoke, task, timeout_s=remaining_s))
+                for task in _next(state)[: options.max_concurrent_invocations - len(pending)]:
+                    attempt = made.get(task.name, 0) + 1
+                    state.tasks[task.name] = TaskState(status="RUNNING", attempt=attempt)
+                    envelope = prepare(task, state.etags())
+                    pending.add(threads.submit(invoke, task, envelope, attempt=attempt, deadline_s=deadline_s))
             if not pending:
                 break
             # Saved while the stages work, so that the store's latency is not on the request's path.
-            file.save()
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            if not _beat(file, options):
+                cancellation.cancel()
+                for future in wait(pending).done:
+                    _record(state, future.result(), options)
+                raise TakenAwayError
+            finished, pending = wait(pending, timeout=options.lease_s / _BEATS_PER_LEASE, return_when=FIRST_COMPLETED)
             for future in finished:
-                _record(state, future.result())
-    if state.error is None and not complete(PIPELINE, _outputs(state)):
-        state.error = Failure(
-            slug="incomplete", stage="orchestrator", reason="no task is left, and the graph is not done"
-        )
+                _record(state, future.result(), options)
+    if state.error is None and not complete(PIPELINE, state.done()):
+        state.error = _how_it_got_stuck(state)
     state.status = "FAILED" if state.error else "COMPLETED"
-    file.save()
 
 
-def _outputs(state: State) -> dict[str, tuple[str, ...]]:
-    return {name: task.outputs for name, task in state.tasks.items() if task.status == "COMPLETED"}
+def _beat(file: StateFile, options: Config) -> bool:
+    """Save, and with it say that the owner lives; False when the state is somebody else's by now.
+
+    A store that does not answer is no reason to stop: the next beat tries again.
+    """
+    file.state.lease_until_ns = utc_ns() + int(options.lease_s * NS_PER_S)
+    try:
+        file.save()
+    except StorageError as error:
+        return error.slug != "conflict"
+    return True
 
 
 def _next(state: State) -> list[Task]:
-    return runnable(PIPELINE, state.video_uri, _outputs(state), frozenset(state.tasks))
+    skipped = frozenset(state.skipped)
+    return runnable(PIPELINE, state.video_uri, state.done(), frozenset(state.tasks), skipped)
 
 
-def _record(state: State, outcome: Outcome) -> None:
+def _record(state: State, outcome: Outcome, options: Config) -> None:
     state.tasks[outcome.task.name] = TaskState(
-        status="FAILED" if outcome.error else "COMPLETED", outputs=outcome.outputs, error=outcome.error
+        status="FAILED" if outcome.error else "COMPLETED",
+        attempt=outcome.attempt,
+        outputs=outcome.outputs,
+        etags=outcome.etags,
+        error=outcome.error,
     )
-    state.rows.append(outcome.row)
-    if outcome.error and state.error is None:
+    state.rows += outcome.rows
+    if outcome.error is None:
+        return
+    if outcome.task.clip and options.on_clip_failure == "skip" and outcome.error.slug != "aborted":
+        state.skipped[outcome.task.clip] = outcome.error
+    elif state.error is None:
         state.error = outcome.error
+
+
+def _how_it_got_stuck(state: State) -> Failure:
+    if state.skipped and not clips_of(state.done(), frozenset(state.skipped)):
+        first = next(iter(state.skipped.values()))
+        return _failure("no-clip-left", f"every clip failed, the first one with {first.slug}: {first.reason}")
+    return _failure("incomplete", "no task is left, and the graph is not done")
+
+
+def _failure(slug: str, reason: str, *, retryable: bool = False) -> Failure:
+    return Failure(slug=slug, stage=NAME, reason=reason, retryable=retryable)

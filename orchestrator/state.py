@@ -1,7 +1,14 @@
-"""`state.json`: what happened to a request so far. Changed by compare-and-swap only."""
+"""`state.json`: what happened to a request so far. Changed by compare-and-swap only.
+
+INIT ──▶ RUNNING ──▶ COMPLETED
+            │  ├───▶ FAILED ───▶ RUNNING   (called again: where the failure is retryable, or by `resume`)
+            │  └───▶ ABORTED ──▶ RUNNING   (by `resume`)
+            └─ the owner falls silent for its lease: another call becomes the owner
+"""
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 import msgspec
@@ -13,40 +20,72 @@ from fave.records import StageRow
 from fave.storage import Store
 
 SCHEMA = 1
-Status = Literal["INIT", "RUNNING", "COMPLETED", "FAILED"]
+Status = Literal["INIT", "RUNNING", "COMPLETED", "FAILED", "ABORTED"]
+OVER = frozenset(("COMPLETED", "FAILED", "ABORTED"))
 
 
 class TaskState(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A stage, or a stage of one clip. `attempt`: the last one that was begun."""
+
     status: Literal["RUNNING", "COMPLETED", "FAILED"]
+    attempt: int = 1
     outputs: tuple[str, ...] = ()
+    etags: dict[str, str] = {}
     error: Failure | None = None
 
 
 class State(msgspec.Struct, kw_only=True):
-    """`invocation` is the orchestrator's own row, as far as it knows it itself."""
+    """`invocation` is the owner's own row, as far as it knows it itself; earlier owners' are among `rows`.
+
+    skipped: why, by clip, for clips that are left out. lease_until_ns: when the owner counts as dead (UTC).
+    """
 
     schema: int = SCHEMA
     request_id: str
     status: Status = "INIT"
+    owner: str = ""
+    lease_until_ns: int = 0
     video_uri: str
+    video_etag: str = ""
     query: str
     profile: str
+    config: dict[str, dict[str, Any]] = {}
     created_at_ns: int = msgspec.field(default_factory=utc_ns)
     updated_at_ns: int = 0
     invocation: StageRow
     tasks: dict[str, TaskState] = {}
+    skipped: dict[str, Failure] = {}
     rows: list[StageRow] = []
     error: Failure | None = None
 
+    def done(self) -> dict[str, tuple[str, ...]]:
+        return {name: task.outputs for name, task in self.tasks.items() if task.status == "COMPLETED"}
+
+    def etags(self) -> dict[str, str]:
+        """The version of every address that this request has to do with."""
+        known = {self.video_uri: self.video_etag} if self.video_etag else {}
+        for task in self.tasks.values():
+            known |= task.etags
+        return known
+
+    @property
+    def resumable(self) -> bool:
+        """A repeated call may go on: the owner is silent, or the failure may have passed."""
+        if self.status == "FAILED":
+            return self.error is not None and self.error.retryable
+        return self.status not in OVER and utc_ns() >= self.lease_until_ns
+
 
 class StateFile:
-    """The one writer's handle on a request's state: every save names the version it replaces."""
+    """One writer's handle on a request's state: every save names the version it replaces."""
 
-    def __init__(self, store: Store, state: State) -> None:
+    def __init__(self, store: Store, state: State, etag: str = "") -> None:
         self._store = store
         self.state = state
-        self.uri = store.uri(f"requests/{state.request_id}/metadata/state.json")
-        self._etag = ""
+        self.uri = uri_of(store, state.request_id)
+        self.write_s = 0.0
+        self.written_bytes = 0
+        self._etag = etag
 
     def create(self) -> bool:
         """False when the request id is already there: somebody else's, or an earlier try."""
@@ -62,9 +101,14 @@ class StateFile:
         """Raises StorageError `conflict` when another writer changed the object in between."""
         self._etag = self._put(if_match=self._etag)
 
+    def supersede(self, other: StateFile) -> None:
+        """The next save replaces the version that `other` has."""
+        self._etag = other._etag
+
     def _put(self, **condition: Any) -> str:
         self.state.updated_at_ns = utc_ns()
         data = msgspec.json.encode(self.state)
+        began_s = time.monotonic()
         try:
             return self._store.put(self.uri, data, content_type="application/json", **condition)
         except StorageError as error:
@@ -75,3 +119,16 @@ class StateFile:
             if found == data:
                 return etag
             raise
+        finally:
+            self.write_s += time.monotonic() - began_s
+            self.written_bytes += len(data)
+
+
+def uri_of(store: Store, request_id: str) -> str:
+    return store.uri(f"requests/{request_id}/metadata/state.json")
+
+
+def load(store: Store, request_id: str) -> StateFile:
+    """Raises StorageError `not-found` for a request that nobody made."""
+    data, etag = store.get_versioned(uri_of(store, request_id))
+    return StateFile(store, msgspec.json.decode(data, type=State), etag)

@@ -1,7 +1,7 @@
 """The VideoSearcher graph as data, and the pure rules of what can run next.
 
-video ─ ffmpeg-0 ─ librosa ─ ffmpeg-1 ─┬─ per clip: ffmpeg-2 ─┬─ deepspeech ──────────────┬─ search
-                                       └─ …                   └─ ffmpeg-3 ─ object-detector ┘
+video ─ ffmpeg-0 ─ librosa ─ ffmpeg-1 ─ per clip: ffmpeg-2 ─┬─ deepspeech ──────────────┬─ embedder ─ search ─ explainer
+                                                            └─ ffmpeg-3 ─ object-detector ┘
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ class Source(NamedTuple):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage in the graph. A per-clip node runs once per clip that the `fan_out` stage wrote."""
+    """A stage in the graph. A per-clip node runs once per clip that the fan-out stage wrote.
+
+    asks: its configuration gets the request's query.
+    """
 
     stage: str
     sources: tuple[Source, ...]
     per_clip: bool = False
+    asks: bool = False
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,39 +44,59 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         return f"{self.stage}/{self.clip}" if self.clip else self.stage
 
+    @property
+    def folder(self) -> str:
+        return f"{self.name}/"
+
 
 FAN_OUT = Source("stage-ffmpeg-1", ".mp4")
+TRANSCRIPT = Source("stage-deepspeech", "transcript.json")
+DETECTIONS = Source("stage-object-detector", "detections.json")
+TIMESTAMPS = Source("stage-librosa", "timestamps.json")
+RANKING = Source("stage-search", "ranking.json")
+EXPLANATION = Source("stage-explainer", "explanation.json")
 
 PIPELINE = (
     Node(stage="stage-ffmpeg-0", sources=(Source(VIDEO),)),
     Node(stage="stage-librosa", sources=(Source("stage-ffmpeg-0", ".wav"),)),
-    Node(stage="stage-ffmpeg-1", sources=(Source(VIDEO), Source("stage-librosa", "timestamps.json"))),
+    Node(stage="stage-ffmpeg-1", sources=(Source(VIDEO), TIMESTAMPS)),
     Node(stage="stage-ffmpeg-2", sources=(FAN_OUT,), per_clip=True),
     Node(stage="stage-deepspeech", sources=(Source("stage-ffmpeg-2", "speech.wav"),), per_clip=True),
     Node(stage="stage-ffmpeg-3", sources=(Source("stage-ffmpeg-2", "clip.mp4"),), per_clip=True),
     Node(stage="stage-object-detector", sources=(Source("stage-ffmpeg-3", ".jpg"),), per_clip=True),
+    Node(stage="stage-embedder", sources=(TRANSCRIPT, DETECTIONS), asks=True),
     Node(
         stage="stage-search",
-        sources=(Source("stage-deepspeech", "transcript.json"), Source("stage-object-detector", "detections.json")),
+        sources=(TIMESTAMPS, TRANSCRIPT, DETECTIONS, Source("stage-embedder", "embeddings.json")),
+        asks=True,
     ),
+    Node(stage="stage-explainer", sources=(RANKING,)),
 )
 FUNCTIONS = tuple(node.stage for node in PIPELINE)
+_BY_STAGE = {node.stage: node for node in PIPELINE}
 
 # Outputs by task name, of the tasks that are done.
 Done = Mapping[str, tuple[str, ...]]
 
 
-def clips_of(done: Done) -> list[str]:
-    """The clips, in order, once the fan-out is known."""
-    return sorted(_clip_of(uri) for uri in done.get(FAN_OUT.stage, ()) if uri.endswith(FAN_OUT.suffix))
+def clips_of(done: Done, skipped: frozenset[str] = frozenset()) -> list[str]:
+    """The clips, in order, once the fan-out is known; without those that are left out."""
+    named = {_clip_of(uri) for uri in done.get(FAN_OUT.stage, ()) if uri.endswith(FAN_OUT.suffix)}
+    return sorted(named - skipped)
 
 
-def runnable(graph: tuple[Node, ...], video_uri: str, done: Done, started: frozenset[str]) -> list[Task]:
+def runnable(
+    graph: tuple[Node, ...],
+    video_uri: str,
+    done: Done,
+    started: frozenset[str],
+    skipped: frozenset[str] = frozenset(),
+) -> list[Task]:
     """Tasks whose inputs are all there and that were not started, in the graph's order."""
     found = []
     for node in graph:
-        for clip in clips_of(done) if node.per_clip else [""]:
-            task = _task(node, clip, video_uri, done)
+        for clip in clips_of(done, skipped) if node.per_clip else [""]:
+            task = _task(node, clip, video_uri, done, skipped)
             if task is not None and task.name not in started:
                 found.append(task)
     return found
@@ -83,25 +107,43 @@ def complete(graph: tuple[Node, ...], done: Done) -> bool:
     return graph[-1].stage in done
 
 
-def _task(node: Node, clip: str, video_uri: str, done: Done) -> Task | None:
+def task_named(name: str) -> Task:
+    """A task without its inputs.
+
+    Raises
+    ------
+    KeyError
+        For a stage that the graph does not have.
+    """
+    stage, _, clip = name.partition("/")
+    return Task(stage=_BY_STAGE[stage].stage, clip=clip)
+
+
+def output_of(source: Source, done: Done) -> str:
+    """The one output that `source` means, of a stage that runs once; empty when it is not there."""
+    return next((uri for uri in done.get(source.stage, ()) if uri.endswith(source.suffix)), "")
+
+
+def _task(node: Node, clip: str, video_uri: str, done: Done, skipped: frozenset[str]) -> Task | None:
     inputs: list[str] = []
     for source in node.sources:
         if source.stage == VIDEO:
             inputs.append(video_uri)
             continue
-        found = _outputs(source, clip, done)
+        found = _outputs(source, clip, done, skipped)
         if not found:
             return None
         inputs += found
     return Task(stage=node.stage, clip=clip, inputs=tuple(inputs))
 
 
-def _outputs(source: Source, clip: str, done: Done) -> list[str]:
+def _outputs(source: Source, clip: str, done: Done, skipped: frozenset[str]) -> list[str]:
     """The source's outputs for this clip, or of all clips for a task that gathers them; empty while any is missing."""
-    per_clip = next(node.per_clip for node in PIPELINE if node.stage == source.stage)
+    per_clip = _BY_STAGE[source.stage].per_clip
     names = [source.stage]
     if per_clip:
-        names = [f"{source.stage}/{clip}"] if clip else [f"{source.stage}/{each}" for each in clips_of(done)]
+        clips = [clip] if clip else clips_of(done, skipped)
+        names = [f"{source.stage}/{each}" for each in clips]
     if not names or any(name not in done for name in names):
         return []
     uris = [uri for name in names for uri in done[name] if uri.endswith(source.suffix)]

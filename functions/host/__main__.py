@@ -8,8 +8,10 @@ import os
 
 import waitress
 
+from functions.host.logs import Log
 from functions.host.replica import Identity
-from functions.host.server import Host, Limits
+from functions.host.server import Host
+from functions.host.settings import Limits
 
 
 def main() -> None:
@@ -18,7 +20,7 @@ def main() -> None:
     identity, limits = Identity.from_environment(), Limits.from_environment()
     # The handler's import loads its model: only then is the replica ready.
     handler = importlib.import_module(parser.parse_args().module).handle
-    host = Host(handler, identity, limits)
+    host = Host(handler, identity, limits, Log.from_environment(identity))
     host.drain_on_sigterm()
     server = waitress.create_server(
         host,
@@ -28,6 +30,8 @@ def main() -> None:
         threads=limits.max_in_flight + 2,
         ident="fave",
         channel_timeout=int(limits.exec_timeout_s) + 60,
+        # Reading on while a handler works is how the server notices that its caller has gone.
+        channel_request_lookahead=1,
         clear_untrusted_proxy_headers=False,
     )
     host.mark_ready()

@@ -1,34 +1,38 @@
 """The function host: serves one handler with the conventions of OpenFaaS' of-watchdog and python3-http template.
 
-`/_/health` and `/_/ready`, `max_inflight` (429), `exec_timeout` (504), drain on SIGTERM, measurement headers.
+`/_/health`, `/_/ready`, `/_/metrics`, `/_/cancel/{call id}`; `max_inflight` (429), `exec_timeout` (504), drain on
+SIGTERM, measurement headers, one JSON line per invocation.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from fave import invocation as wire
-from fave.clock import iso, utc_ns
-from fave.settings import Duration
+from fave.clock import utc_ns
+from functions.host.logs import Log
+from functions.host.metrics import Metrics
 from functions.host.replica import Identity
+from functions.host.settings import Limits, seconds
+from functions.host.work import Work
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 Handler = Callable[["Event", "Context"], dict[str, Any]]
+Answer = tuple[int, bytes, dict[str, str]]
 
 _REASONS = {
     200: "OK",
+    202: "Accepted",
     404: "Not Found",
     429: "Too Many Requests",
     500: "Internal Server Error",
@@ -36,6 +40,10 @@ _REASONS = {
     504: "Gateway Timeout",
 }
 EXIT_EXEC_TIMEOUT = 124
+# How often the host looks whether the caller is still there.
+_LOOK_INTERVAL_S = 0.25
+# What Python code gets to notice that its children were killed and its time is over.
+_YIELD_S = 1.0
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,11 +57,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What the template calls context, and what FAVE's stages measure with."""
+    """What the template calls context, and what FAVE's stages measure with. `deadline_s`: on the monotonic clock."""
 
     hostname: str
     replica: Identity
     invocation: wire.Invocation
+    work: Work
+    log: Log
     ready_at_ns: int
     received_at_ns: int
     started_at_ns: int
@@ -61,45 +71,31 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    max_in_flight: int = 1
-    exec_timeout_s: float = 300.0
-    write_timeout_s: float = 300.0
-
-    @classmethod
-    def from_environment(cls) -> Limits:
-        get = os.environ.get
-        return cls(
-            max_in_flight=int(get("max_inflight") or 1),
-            exec_timeout_s=_seconds(get("exec_timeout", ""), 300.0),
-            write_timeout_s=_seconds(get("write_timeout", ""), 300.0),
-        )
-
-
 class Host:
     """A WSGI application around one handler."""
 
-    def __init__(self, handler: Handler, identity: Identity, limits: Limits) -> None:
+    def __init__(self, handler: Handler, identity: Identity, limits: Limits, log: Log) -> None:
         self.handler = handler
         self.identity = identity
         self.limits = limits
+        self.log = log
+        self.metrics = Metrics(identity)
         self.ready_at_ns = 0
         self._draining = threading.Event()
         self._lock = threading.Condition()
         self._in_flight = 0
         self._invocations = 0
+        self._works: dict[str, Work] = {}
         self._workers = ThreadPoolExecutor(limits.max_in_flight, thread_name_prefix="handler")
 
     def mark_ready(self) -> None:
         self.ready_at_ns = utc_ns()
+        self.metrics.ready_after_s = (self.ready_at_ns - self.identity.process_started_at_ns) / 1e9
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        if path == "/_/health":
-            return _answer(start_response, 200, b"OK")
-        if path == "/_/ready":
-            ready = self.ready_at_ns and not self._draining.is_set()
-            return _answer(start_response, 200 if ready else 503, b"", {wire.REPLICA_ID: self.identity.replica_id})
+        if path.startswith("/_/"):
+            return self._own(path, start_response)
         before = self._admit()
         if before is None:
             limit = self.limits.max_in_flight
@@ -114,6 +110,22 @@ class Host:
                 self._lock.notify_all()
         return _answer(start_response, status, body, headers)
 
+    def _own(self, path: str, start_response: StartResponse) -> Iterable[bytes]:
+        """The host's own addresses, which are answered while every handler thread is busy."""
+        if path == "/_/health":
+            return _answer(start_response, 200, b"OK")
+        if path == "/_/ready":
+            ready = self.ready_at_ns and not self._draining.is_set()
+            return _answer(start_response, 200 if ready else 503, b"", {wire.REPLICA_ID: self.identity.replica_id})
+        if path == "/_/metrics":
+            self.metrics.in_flight = self._in_flight
+            return _answer(start_response, 200, self.metrics.exposition())
+        work = self._works.get(path.removeprefix("/_/cancel/"))
+        if work is None:
+            return _answer(start_response, 404, b"nothing here by that name")
+        work.cancel("aborted")
+        return _answer(start_response, 202, b"")
+
     def _admit(self) -> int | None:
         """The number of invocations before this one; None when the replica is full."""
         with self._lock:
@@ -123,7 +135,7 @@ class Host:
             self._invocations += 1
             return self._invocations - 1
 
-    def _serve(self, environ: dict[str, Any], before: int) -> tuple[int, bytes, dict[str, str]]:
+    def _serve(self, environ: dict[str, Any], before: int) -> Answer:
         received_at_ns = utc_ns()
         event = _event(environ)
         timeout_s = self._timeout_s(event.headers)
@@ -131,21 +143,24 @@ class Host:
             hostname=self.identity.replica_id,
             replica=self.identity,
             invocation=wire.Invocation.from_headers(event.headers),
+            work=Work(),
+            log=self.log,
             ready_at_ns=self.ready_at_ns,
             received_at_ns=received_at_ns,
             started_at_ns=utc_ns(),
             invocations_before=before,
             deadline_s=time.monotonic() + timeout_s,
         )
-        future = self._workers.submit(self._call, event, context)
+        call_id = event.headers.get("x-call-id", "") or context.invocation.invocation_id
+        self._works[call_id] = context.work
         try:
-            status, body, headers = future.result(timeout_s)
-        except TimeoutError:
-            self._retire(timeout_s)
-            status, body, headers = 504, b"", {wire.ENDING: "1"}
+            future = self._workers.submit(self._call, event, context)
+            status, body, headers = self._await(future, context, environ.get("waitress.client_disconnected"))
+        finally:
+            self._works.pop(call_id, None)
         finished_at_ns = utc_ns()
         service_s = (finished_at_ns - context.started_at_ns) / 1e9
-        self._log(context, status, service_s)
+        self._record(context, status, service_s)
         measured = {
             wire.REPLICA_ID: self.identity.replica_id,
             "X-Fave-Process-Started-At": self.identity.process_started_at_ns,
@@ -158,65 +173,94 @@ class Host:
         }
         return status, body, headers | {name: str(value) for name, value in measured.items()}
 
+    def _await(self, future: Future[Answer], context: Context, gone: Callable[[], bool] | None) -> Answer:
+        """The handler's answer; 504 when its time passes. A caller that has gone ends the work as well."""
+        while not future.done():
+            left_s = context.deadline_s - time.monotonic()
+            if left_s <= 0:
+                return self._overdue(future, context)
+            if gone is not None and gone():
+                context.work.cancel("aborted")
+            try:
+                return future.result(min(left_s, _LOOK_INTERVAL_S))
+            except TimeoutError:
+                continue
+        return future.result()
+
+    def _overdue(self, future: Future[Answer], context: Context) -> Answer:
+        """Kill the work's children; where its Python code does not end, the replica does, after its neighbours."""
+        context.work.cancel("timeout")
+        try:
+            _, body, headers = future.result(_YIELD_S)
+        except TimeoutError:
+            request_id = context.invocation.request_id
+            self.log.write(
+                level="error", request_id=request_id, message="exec_timeout passed and the work goes on: replica ends"
+            )
+            self._end_soon(EXIT_EXEC_TIMEOUT)
+            return 504, b"", {wire.ENDING: "1"}
+        return 504, body, headers
+
     def _timeout_s(self, headers: dict[str, str]) -> float:
         """A caller's X-Timeout may only lower the limit."""
         return min(
-            self.limits.exec_timeout_s, _seconds(headers.get(wire.TIMEOUT.lower(), ""), self.limits.exec_timeout_s)
+            self.limits.exec_timeout_s, seconds(headers.get(wire.TIMEOUT.lower(), ""), self.limits.exec_timeout_s)
         )
 
-    def _call(self, event: Event, context: Context) -> tuple[int, bytes, dict[str, str]]:
+    def _call(self, event: Event, context: Context) -> Answer:
         try:
-            reply = self.handler(event, context)
+            with context.work.begun(alone=self._in_flight == 1):
+                reply = self.handler(event, context)
             body = reply.get("body", b"")
             if not isinstance(body, str | bytes):
                 body = msgspec.json.encode(body)
             content = body.encode() if isinstance(body, str) else body
             return int(reply.get("statusCode", 200)), content, dict(reply.get("headers", {}))
         except Exception as error:  # noqa: BLE001 - the boundary: whatever a handler raises is logged and answered
-            _write_log(
-                {"level": "error", "request_id": context.invocation.request_id, "traceback": traceback.format_exc()}
-            )
+            request_id = context.invocation.request_id
+            self.log.write(level="error", request_id=request_id, traceback=traceback.format_exc())
             reason = f"{type(error).__name__}: {error}"
             failure = {"slug": "internal", "stage": self.identity.function, "reason": reason, "retryable": True}
-            answer = {"request_id": "", "stage": self.identity.function, "status": "failed", "error": failure}
+            answer = {"request_id": request_id, "stage": self.identity.function, "status": "failed", "error": failure}
             return 500, msgspec.json.encode(answer), {"Content-Type": "application/json"}
 
-    def _log(self, context: Context, status: int, service_s: float) -> None:
-        sent_at_ns = context.invocation.sent_at_ns
-        _write_log(
-            {
-                "level": "info" if status < 500 else "error",
-                "function": self.identity.function,
-                "request_id": context.invocation.request_id,
-                "invocation_id": context.invocation.invocation_id,
-                "replica_id": self.identity.replica_id,
-                "cold": self.ready_at_ns > sent_at_ns if sent_at_ns else None,
-                "status": status,
-                "duration_ms": round(service_s * 1000, 3),
-                "memory_limit_mb": self.identity.memory_limit_mb,
-            }
+    def _record(self, context: Context, status: int, service_s: float) -> None:
+        """The invocation in the log and in the metrics."""
+        call = context.invocation
+        cold = self.ready_at_ns > call.sent_at_ns if call.sent_at_ns else None
+        limit_mb = self.identity.memory_limit_mb
+        self.metrics.finished(code=status, service_s=service_s, cold=bool(cold), cost_gb_s=service_s * limit_mb / 1024)
+        self.log.write(
+            level="info" if status < 500 else "error",
+            request_id=call.request_id,
+            invocation_id=call.invocation_id,
+            attempt=call.attempt,
+            cold=cold,
+            status=status,
+            duration_ms=round(service_s * 1000, 3),
+            memory_limit_mb=limit_mb,
+            peak_rss_mb=context.work.peak_rss_mb(),
         )
 
     # The end.
 
-    def _retire(self, timeout_s: float) -> None:
-        """Python code cannot be stopped from outside: the process ends once its neighbours are done."""
-        _write_log({"level": "error", "message": f"exec_timeout of {timeout_s:g} s passed; this replica ends"})
-        self._end_soon(EXIT_EXEC_TIMEOUT)
-
     def drain_on_sigterm(self) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: self._end_soon(0))
+        signal.signal(signal.SIGTERM, lambda *_: self._end_soon(0, serve_s=self.limits.healthcheck_interval_s))
 
-    def _end_soon(self, code: int) -> None:
-        """Not ready any more; exit when what is in flight has been answered, or after write_timeout."""
+    def _end_soon(self, code: int, *, serve_s: float = 0.0) -> None:
+        """Not ready any more; exit when what is in flight has been answered, or after write_timeout.
+
+        serve_s: before that, go on taking what a load balancer sends that has not noticed yet.
+        """
         self._draining.set()
 
         def end() -> None:
+            time.sleep(serve_s)
             with self._lock:
                 self._lock.wait_for(lambda: self._in_flight == 0, self.limits.write_timeout_s)
             # The last reply may still be in a socket's buffer.
             time.sleep(0.05 if self._invocations else 0)
-            sys.stdout.flush()
+            self.log.close()
             os._exit(code)
 
         threading.Thread(target=end, daemon=True).start()
@@ -241,16 +285,3 @@ def _answer(
     listed = {"Content-Type": "text/plain"} | (headers or {}) | {"Content-Length": str(len(body))}
     start_response(f"{status} {_REASONS.get(status, 'Status')}", list(listed.items()))
     return [body]
-
-
-def _seconds(text: str, default: float) -> float:
-    try:
-        return float(text) if text.replace(".", "", 1).isdigit() else float(Duration.parse(text))
-    except ValueError:
-        return default
-
-
-def _write_log(entry: dict[str, object]) -> None:
-    # One write per line: lines of several threads must not mix.
-    sys.stdout.write(json.dumps({"timestamp": iso(utc_ns()), **entry}) + "\n")
-    sys.stdout.flush()

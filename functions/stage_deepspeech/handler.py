@@ -10,19 +10,14 @@ import os
 import wave
 from typing import Any
 
-import msgspec
 import numpy as np
-from faster_whisper import WhisperModel
 
 from fave.errors import StageError
 from fave.programs import asset
 from functions import stage
+from functions.stage_deepspeech.config import Config
 
 MODEL = "whisper-tiny.en-int8"
-
-
-class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    beam_size: int = 1
 
 
 def samples_of(wav: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -39,7 +34,7 @@ def samples_of(wav: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def work(job: stage.Job) -> None:
     config = job.config(Config)
-    segments, _ = _model.transcribe(
+    segments, _ = _model.get(job).transcribe(
         samples_of(job.read(job.inputs_named(".wav")[0])),
         language="en",
         beam_size=config.beam_size,
@@ -54,10 +49,13 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
     return stage.run("stage-deepspeech", event, context, work)
 
 
+def _load() -> Any:
+    from faster_whisper import WhisperModel
+
+    model = str(asset("models/whisper-tiny-en", "FAVE_WHISPER_MODEL"))
+    threads = int(os.environ.get("FAVE_THREADS", "1"))
+    return WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads)
+
+
 stage.warm_up()
-_model = WhisperModel(
-    str(asset("models/whisper-tiny-en", "FAVE_WHISPER_MODEL")),
-    device="cpu",
-    compute_type="int8",
-    cpu_threads=int(os.environ.get("FAVE_THREADS", "1")),
-)
+_model = stage.Model(_load)

@@ -1,25 +1,44 @@
-"""stage-ffmpeg-0, the audio extractor: video → audio.wav (22.05 kHz, mono)."""
+"""stage-ffmpeg-0, the audio extractor: video → audio.wav (mono). It also keeps out what the pipeline cannot do."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import ffmpeg
-import msgspec
 
+from fave.errors import StageError
 from functions import media, stage
+from functions.stage_ffmpeg_0.config import Config
+
+# An mp4 that was cut short decodes without an error, up to where it ends.
+_WHOLE = 0.9
+_WAV_HEADER_BYTES = 44
 
 
-class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    sample_rate_hz: int = 22_050
+def check(probe: media.Probe, config: Config) -> None:
+    """Raises StageError `no-video`, `no-audio`, `too-long` or `too-large`."""
+    if not probe.width_px:
+        raise StageError("no-video", "the file has sound but no picture")
+    if not probe.has_audio:
+        raise StageError("no-audio", "the video has no audio track")
+    if probe.duration_s > config.max_duration_s:
+        raise StageError("too-long", f"{probe.duration_s:g} s of video, the limit is {config.max_duration_s:g} s")
+    if probe.width_px * probe.height_px > config.max_pixels:
+        size = f"{probe.width_px}x{probe.height_px}"
+        raise StageError("too-large", f"{size} pixels, the limit is {config.max_pixels} pixels")
 
 
 def work(job: stage.Job) -> None:
     config = job.config(Config)
-    video = job.read_to_file(job.envelope.inputs[0])
+    video = job.fetch(job.envelope.inputs[0])
+    probe = media.probe(video)
+    check(probe, config)
     audio = job.folder / "audio.wav"
     source = ffmpeg.input(str(video), **media.INPUT)
-    media.run(ffmpeg.output(source.audio, str(audio), ac=1, ar=config.sample_rate_hz, **media.OUTPUT))
+    media.run(ffmpeg.output(source.audio, str(audio), ac=1, ar=config.sample_rate_hz, **media.OUTPUT), job.folder)
+    heard_s = (audio.stat().st_size - _WAV_HEADER_BYTES) / (2 * config.sample_rate_hz)
+    if heard_s < _WHOLE * probe.duration_s:
+        raise StageError("truncated", f"the sound ends after {heard_s:.1f} s of {probe.duration_s:.1f} s")
     job.write("audio.wav", audio.read_bytes(), "audio/wav")
 
 

@@ -5,26 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import ffmpeg
-import msgspec
 
 from functions import media, stage
-
-
-class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    height_px: int = 360
-    crf: int = 28
-    preset: str = "ultrafast"
+from functions.stage_ffmpeg_2.config import Config
 
 
 def work(job: stage.Job) -> None:
     config = job.config(Config)
-    source = ffmpeg.input(str(job.read_to_file(job.envelope.inputs[0])), **media.INPUT)
+    source = ffmpeg.input(str(job.fetch(job.envelope.inputs[0])), **media.INPUT)
     speech, clip = job.folder / "speech.wav", job.folder / "clip.mp4"
     wav = ffmpeg.output(source.audio, str(speech), ac=1, ar=16_000, **media.OUTPUT)
     # -2: the width follows the shape and is even, as the encoder needs it.
     video = source.video.filter("scale", -2, config.height_px)
-    options = {"vcodec": "libx264", "preset": config.preset, "crf": config.crf, "acodec": "aac", "pix_fmt": "yuv420p"}
-    media.run(ffmpeg.merge_outputs(wav, ffmpeg.output(video, source.audio, str(clip), **options, **media.OUTPUT)))
+    options = {**media.PLAYABLE, "preset": config.preset, "crf": config.crf, "movflags": "+faststart", **media.OUTPUT}
+    media.run(ffmpeg.merge_outputs(wav, ffmpeg.output(video, source.audio, str(clip), **options)), job.folder)
     job.write("speech.wav", speech.read_bytes(), "audio/wav")
     job.write("clip.mp4", clip.read_bytes(), "video/mp4")
 

@@ -6,22 +6,16 @@ import os
 from typing import Any
 
 import cv2
-import msgspec
 import numpy as np
-import onnxruntime
 
 from fave.errors import StageError
-from fave.programs import asset
-from functions import stage
+from functions import onnx_model, stage
+from functions.frames import time_of
+from functions.stage_object_detector.config import Config
 from functions.stage_object_detector.labels import LABELS
 
 MODEL = "ssdlite-mobilenet-v2-coco"
 _SIDE_PX = 300
-
-
-class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    min_score: float = 0.4
-    max_overlap: float = 0.6
 
 
 def decode_frame(jpeg: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -57,13 +51,15 @@ def objects_in(boxes: Any, scores: Any, config: Config) -> list[dict[str, object
 
 def work(job: stage.Job) -> None:
     config = job.config(Config)
+    session = _session.get(job)
     uris = job.inputs_named(".jpg")
     batch = np.stack([decode_frame(job.read(uri)) for uri in uris])
-    boxes, scores = _session.run(["boxes", "scores"], {"image": batch})
-    frames = [
-        {"frame": uri.rpartition("/")[2], "objects": objects_in(boxes[i], scores[i], config)}
-        for i, uri in enumerate(uris)
-    ]
+    boxes, scores = session.run(["boxes", "scores"], {"image": batch})
+    frames = []
+    for index, uri in enumerate(uris):
+        name = uri.rpartition("/")[2]
+        objects = objects_in(boxes[index], scores[index], config)
+        frames.append({"frame": name, "uri": uri, "at_s": time_of(name), "objects": objects})
     job.write_json("detections.json", {"clip": job.envelope.clip, "model": MODEL, "frames": frames})
 
 
@@ -71,14 +67,10 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
     return stage.run("stage-object-detector", event, context, work)
 
 
-def _load() -> onnxruntime.InferenceSession:
-    threads = int(os.environ.get("FAVE_THREADS", "1"))
-    cv2.setNumThreads(threads)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    path = asset("models/ssdlite-mobilenet-v2-coco.onnx", "FAVE_DETECTOR_MODEL")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _load() -> Any:
+    cv2.setNumThreads(int(os.environ.get("FAVE_THREADS", "1")))
+    return onnx_model.load("models/ssdlite-mobilenet-v2-coco.onnx", "FAVE_DETECTOR_MODEL")
 
 
 stage.warm_up()
-_session = _load()
+_session = stage.Model(_load)

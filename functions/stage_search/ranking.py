@@ -1,10 +1,13 @@
-"""Which clips answer a query: words of the query among what is seen (labels) and what is said (transcript)."""
+"""Which clips answer a query: by what is seen (labels), what is said (transcript), and likeness in meaning."""
 
 from __future__ import annotations
 
 import re
 
 import msgspec
+
+from functions.findings import BestFrame, Embeddings, Frame, RankedClip
+from functions.stage_search.config import Config
 
 # Words of a request that say nothing about its object.
 _IDLE_WORDS = frozenset(
@@ -74,19 +77,13 @@ _IDLE_WORDS = frozenset(
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
-    """labels: best detection score of each label seen, 0 to 1."""
+    """What is known of a clip; seconds from the start of the video."""
 
     name: str
+    start_s: float
+    end_s: float
     text: str
-    labels: dict[str, float]
-
-
-class Ranked(msgspec.Struct, frozen=True, kw_only=True):
-    clip: str
-    score: float
-    labels: dict[str, float]
-    words: tuple[str, ...]
-    text: str
+    frames: list[Frame]
 
 
 def stem(word: str) -> str:
@@ -103,28 +100,75 @@ def words_of(text: str) -> list[str]:
     return [stem(word) for word in re.findall(r"[a-z0-9]+", text.lower()) if word not in _IDLE_WORDS]
 
 
-def rank(query: str, clips: list[Clip], *, label_weight: float, transcript_weight: float) -> list[Ranked]:
-    """Score = label_weight x mean best detection of the query's words + transcript_weight x share of them said.
+def rank(query: str, clips: list[Clip], embeddings: Embeddings, config: Config) -> list[RankedClip]:
+    """Clips by score, best first; ties keep the order of the clips in the video.
 
-    Ties keep the order of the clips in the video.
+    score = label_weight x mean best detection of the query's words (0 where one is not seen)
+          + transcript_weight x share of the query's words that are said
+          + embedding_weight x largest cosine of the query with the transcript or with what a frame shows, at least 0.
     """
     wanted = list(dict.fromkeys(words_of(query)))
-    ranked = [_score(clip, wanted, label_weight, transcript_weight) for clip in clips]
+    ranked = [_score(clip, wanted, embeddings, config) for clip in clips]
     return sorted(ranked, key=lambda item: -item.score)
 
 
-def _score(clip: Clip, wanted: list[str], label_weight: float, transcript_weight: float) -> Ranked:
-    by_word = {
-        word: score for label, score in sorted(clip.labels.items(), key=lambda i: i[1]) for word in words_of(label)
-    }
+def _score(clip: Clip, wanted: list[str], embeddings: Embeddings, config: Config) -> RankedClip:
+    objects = best_scores(clip.frames)
     said = set(words_of(clip.text))
-    count = max(1, len(wanted))
-    seen_score = sum(by_word.get(word, 0.0) for word in wanted) / count
-    said_score = sum(word in said for word in wanted) / count
-    return Ranked(
-        clip=clip.name,
-        score=round(label_weight * seen_score + transcript_weight * said_score, 6),
-        labels={label: score for label, score in clip.labels.items() if set(words_of(label)) & set(wanted)},
-        words=tuple(word for word in wanted if word in said),
-        text=clip.text,
+    seen_score = _seen(objects, wanted)
+    said_score = sum(word in said for word in wanted) / max(1, len(wanted))
+    likeness = {frame.uri: _likeness(embeddings, embeddings.frames.get(frame.uri, "")) for frame in clip.frames}
+    similarity = max([_likeness(embeddings, embeddings.clips.get(clip.name, "")), *likeness.values()])
+    score = (
+        config.label_weight * seen_score + config.transcript_weight * said_score + config.embedding_weight * similarity
     )
+    return RankedClip(
+        clip=clip.name,
+        score=round(score, 6),
+        seen_score=round(seen_score, 6),
+        said_score=round(said_score, 6),
+        similarity=round(similarity, 6),
+        start_s=clip.start_s,
+        end_s=clip.end_s,
+        labels={label: score for label, score in objects.items() if set(words_of(label)) & set(wanted)},
+        words=tuple(word for word in wanted if word in said),
+        objects=objects,
+        text=clip.text,
+        frame=_best_frame(clip, wanted, likeness),
+    )
+
+
+def best_scores(frames: list[Frame]) -> dict[str, float]:
+    """The best score of every label, strongest first."""
+    best: dict[str, float] = {}
+    for frame in frames:
+        for item in frame.objects:
+            best[item.label] = max(best.get(item.label, 0.0), item.score)
+    return dict(sorted(best.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _best_frame(clip: Clip, wanted: list[str], likeness: dict[str, float]) -> BestFrame | None:
+    """The frame that shows most of what is wanted; the first of equals."""
+
+    def worth(frame: Frame) -> float:
+        return _seen(best_scores([frame]), wanted) + likeness[frame.uri]
+
+    best = max(clip.frames, key=worth, default=None)
+    if best is None:
+        return None
+    return BestFrame(uri=best.uri, at_s=round(clip.start_s + best.at_s, 3), labels=best_scores([best]))
+
+
+def _seen(objects: dict[str, float], wanted: list[str]) -> float:
+    """Mean over the query's words of the best detection that a word names."""
+    by_word: dict[str, float] = {}
+    for label, score in objects.items():
+        for word in words_of(label):
+            by_word[word] = max(by_word.get(word, 0.0), score)
+    return sum(by_word.get(word, 0.0) for word in wanted) / max(1, len(wanted))
+
+
+def _likeness(embeddings: Embeddings, text: str) -> float:
+    """Cosine of the query and `text`, at least 0; both vectors have unit length."""
+    query, other = embeddings.vectors.get(embeddings.query), embeddings.vectors.get(text)
+    return max(0.0, sum(a * b for a, b in zip(query, other, strict=True))) if query and other else 0.0

@@ -24,7 +24,14 @@ async def serve(options: Options, port: int, metrics_port: int) -> None:
         asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
     runners = []
     for app, at in ((gateway.app(), port), (gateway.metrics_app(), metrics_port)):
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=5, keepalive_timeout=3600)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=5,
+            keepalive_timeout=3600,
+            # A caller that has gone is how an aborted request frees the work below it.
+            handler_cancellation=True,
+        )
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", at, reuse_address=True).start()
         runners.append(runner)
@@ -44,8 +51,9 @@ def main() -> int:
         user=os.environ.get("GATEWAY_USER", "admin"),
         password=os.environ["GATEWAY_PASSWORD"],
         state=arguments.state,
-        # By environment, not by flag: it holds the object store's credentials.
+        # By environment, not by flag: they hold the object store's credentials.
         function_env=msgspec.json.decode(os.environ.get("FAVE_FUNCTION_ENV", "{}"), type=dict[str, str]),
+        own_env=msgspec.json.decode(os.environ.get("FAVE_OWN_ENV", "{}"), type=dict[str, dict[str, str]]),
     )
     uvloop.run(serve(options, arguments.port, arguments.metrics_port))
     return 0

@@ -17,11 +17,13 @@ from aiohttp import web
 
 from fave.errors import ConfigError
 from fave.processes import free_port
-from local.gateway import proxy
+from local.gateway import logs
+from local.gateway.async_queue import CALLBACK_URL, MAX_QUEUED, AsyncQueue, is_callback
 from local.gateway.events import EventLog
 from local.gateway.function import ROUTING, Function, Platform
 from local.gateway.metrics import GatewayMetrics
-from local.gateway.model import NAMESPACE, Deployment, command_of, policy_of
+from local.gateway.model import NAME, NAMESPACE, Deployment, command_of, policy_of
+from local.gateway.proxy import CALL_ID, Call, Proxy
 
 VERSION = "0.1.0"
 _MEMORY_CHECK_INTERVAL_S = 0.1
@@ -33,10 +35,19 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """function_env: what every function gets; own_env: by function, what only it gets (its credentials)."""
+
     user: str
     password: str
     state: Path
     function_env: dict[str, str]
+    own_env: dict[str, dict[str, str]] = {}
+
+
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    value: str = ""
+    namespace: str = NAMESPACE
 
 
 class Gateway:
@@ -44,6 +55,7 @@ class Gateway:
         self.options = options
         self.functions: dict[str, Function] = {}
         self.events = EventLog(options.state / "gateway-events.jsonl")
+        self.secrets: dict[str, str] = {}
         self.metrics = GatewayMetrics(lambda: list(self.functions.values()))
         # From anywhere in the range: two platforms on one machine should not ask for the same ports.
         first = secrets.randbelow(len(_REPLICA_PORTS))
@@ -68,6 +80,13 @@ class Gateway:
                 web.get(f"{system}/info", self._info),
                 web.get(f"{system}/namespaces", self._namespaces),
                 web.get(f"{system}/events", self._events),
+                web.get(f"{system}/logs", self._logs),
+                web.get(f"{system}/secrets", self._list_secrets),
+                web.post(f"{system}/secrets", self._create_secret),
+                web.put(f"{system}/secrets", self._update_secret),
+                web.delete(f"{system}/secrets", self._delete_secret),
+                web.post("/async-function/{name}", self._invoke_async),
+                web.post("/async-function/{name}/{path:.*}", self._invoke_async),
                 web.route("*", "/function/{name}", self._invoke),
                 web.route("*", "/function/{name}/{path:.*}", self._invoke),
             ]
@@ -87,16 +106,27 @@ class Gateway:
         connector = aiohttp.TCPConnector(limit=0, force_close=False, keepalive_timeout=30)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
             self._platform = Platform(
-                self._session, self.events, self._next_port, self.options.function_env, self.options.state / "logs"
+                session=self._session,
+                events=self.events,
+                next_port=self._next_port,
+                environment_of=self._environment_of,
+                secrets=self.secrets,
+                logs=self.options.state / "logs",
             )
+            self._proxy = Proxy(self._session, self.metrics)
+            self._queue = AsyncQueue(self._proxy, self._session)
             watcher = asyncio.create_task(self._watch_memory())
             yield
             watcher.cancel()
+            await self._queue.close()
         self.events.close()
 
     async def close(self) -> None:
         """Stop every replica, before the server: what is in flight is answered as far as it can be."""
         await asyncio.gather(*(function.close(_LAST_DRAIN_S) for function in self.functions.values()))
+
+    def _environment_of(self, function: str) -> dict[str, str]:
+        return self.options.function_env | self.options.own_env.get(function, self.options.own_env.get("", {}))
 
     def _next_port(self) -> int:
         for port in itertools.islice(self._ports, len(_REPLICA_PORTS)):
@@ -130,7 +160,7 @@ class Gateway:
         return _json([function.status() for function in self.functions.values()])
 
     async def _create(self, request: web.Request) -> web.Response:
-        deployment = await _deployment(request)
+        deployment = await self._deployment(request)
         if deployment.service in self.functions:
             return web.Response(status=500, text=f"function {deployment.service} already exists")
         function = Function(deployment, self._platform)
@@ -140,7 +170,7 @@ class Gateway:
         return web.Response(status=202)
 
     async def _update(self, request: web.Request) -> web.Response:
-        deployment = await _deployment(request)
+        deployment = await self._deployment(request)
         function = self.functions.get(deployment.service)
         if function is None:
             return web.Response(status=404, text=f"error finding function {deployment.service}")
@@ -197,8 +227,70 @@ class Gateway:
         function = self._find(request)
         if function is None:
             return web.Response(status=404, text=f"error finding function {request.match_info['name']}")
-        path = request.rel_url.raw_path.removeprefix("/function/").partition("/")[2]
-        return await proxy.invoke(function, request, path, self._session, self.metrics)
+        return await self._proxy.serve(function, Call(request, _path_of(request), await request.read()))
+
+    async def _invoke_async(self, request: web.Request) -> web.Response:
+        function = self._find(request)
+        if function is None:
+            return web.Response(status=404, text=f"error finding function {request.match_info['name']}")
+        url = request.headers.get(CALLBACK_URL, "")
+        if not is_callback(url):
+            return web.Response(status=400, text=f"{CALLBACK_URL} {url!r} is no http address")
+        call = Call(request, _path_of(request), await request.read())
+        if not self._queue.put(function, call):
+            return web.Response(status=429, text=f"{MAX_QUEUED} invocations are queued", headers={"Retry-After": "1"})
+        return web.Response(status=202, headers={CALL_ID: call.id})
+
+    async def _logs(self, request: web.Request) -> web.Response:
+        get = request.query.get
+        name, tail = get("name", ""), get("tail", "0")
+        if not NAME.fullmatch(name) or not NAME.fullmatch(get("instance", "x")) or not tail.isdigit():
+            return web.Response(status=400, text="name is missing, or name, instance or tail is wrong")
+        folder = self.options.state / "logs"
+        since, instance = get("since", ""), get("instance", "")
+        messages = logs.read(
+            folder, name=_short(name), namespace=NAMESPACE, instance=instance, since=since, tail=int(tail)
+        )
+        lines = b"".join(msgspec.json.encode(message) + b"\n" for message in messages)
+        return web.Response(body=lines, content_type="application/x-ndjson")
+
+    # Secrets: kept in memory, given to replicas as files.
+
+    async def _list_secrets(self, _: web.Request) -> web.Response:
+        return _json([{"name": name, "namespace": NAMESPACE} for name in sorted(self.secrets)])
+
+    async def _create_secret(self, request: web.Request) -> web.Response:
+        secret = await _secret(request)
+        if secret.name in self.secrets:
+            return web.Response(status=409, text=f"secret {secret.name} already exists")
+        self.secrets[secret.name] = secret.value
+        return web.Response(status=202)
+
+    async def _update_secret(self, request: web.Request) -> web.Response:
+        secret = await _secret(request)
+        if secret.name not in self.secrets:
+            return web.Response(status=404, text=f"secret {secret.name} was not found")
+        self.secrets[secret.name] = secret.value
+        return web.Response(status=202)
+
+    async def _delete_secret(self, request: web.Request) -> web.Response:
+        found = self.secrets.pop((await _secret(request)).name, None)
+        return web.Response(status=404 if found is None else 202)
+
+    async def _deployment(self, request: web.Request) -> Deployment:
+        """The body as a deployment whose labels, limits, image and secrets can be used; else 400 with every mistake."""
+        try:
+            deployment = msgspec.json.decode(await request.read(), type=Deployment)
+            policy_of(deployment)
+            command_of(deployment)
+        except (msgspec.MsgspecError, ConfigError, ValueError) as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        unknown = [name for name in deployment.secrets if name not in self.secrets]
+        if unknown:
+            raise web.HTTPBadRequest(text=f"unable to find secret: {', '.join(unknown)}")
+        if not deployment.namespace:
+            deployment = msgspec.structs.replace(deployment, namespace=NAMESPACE)
+        return deployment
 
     def _find(self, request: web.Request) -> Function | None:
         return self.functions.get(_short(request.match_info["name"]))
@@ -220,14 +312,16 @@ async def _body(request: web.Request, kind: type) -> dict[str, object]:
     return value
 
 
-async def _deployment(request: web.Request) -> Deployment:
-    """The body as a deployment whose labels, limits and image can be used; 400 with every mistake otherwise."""
+async def _secret(request: web.Request) -> Secret:
     try:
-        deployment = msgspec.json.decode(await request.read(), type=Deployment)
-        policy_of(deployment)
-        command_of(deployment)
-    except (msgspec.MsgspecError, ConfigError, ValueError) as error:
-        raise web.HTTPBadRequest(text=str(error)) from error
-    if not deployment.namespace:
-        deployment = msgspec.structs.replace(deployment, namespace=NAMESPACE)
-    return deployment
+        secret = msgspec.json.decode(await request.read(), type=Secret)
+    except msgspec.MsgspecError as error:
+        raise web.HTTPBadRequest(text=f"bad JSON: {error}") from error
+    if not NAME.fullmatch(secret.name):
+        raise web.HTTPBadRequest(text=f"secret name {secret.name!r} must match {NAME.pattern}")
+    return secret
+
+
+def _path_of(request: web.Request) -> str:
+    """What stands behind the function's name, still encoded."""
+    return request.rel_url.raw_path.split("/", 3)[3] if request.rel_url.raw_path.count("/") > 2 else ""

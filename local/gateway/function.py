@@ -22,6 +22,7 @@ import aiohttp
 
 from fave.gateway_client import FunctionStatus
 from fave.settings import ROOT
+from fave.workload import FUNCTION_SETTINGS
 from local.gateway.autoscaler import PoolState, idle_expired, replicas_to_start, restart_delay_s
 from local.gateway.events import EventLog
 from local.gateway.model import Deployment, command_of, policy_of
@@ -34,10 +35,8 @@ _HOPELESS_STARTS = 3
 _SINGLE_THREADED = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "FAVE_THREADS"), "1"
 )
-_INHERITED = (
-    *("HOME", "LANG", "TZ", "XDG_CACHE_HOME", "AWS_REGION", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"),
-    *("FAVE_FFMPEG", "FAVE_DETECTOR_MODEL", "FAVE_WHISPER_MODEL", "MAX_CONCURRENT_INVOCATIONS", "CONFIG_PROFILE"),
-)
+_INHERITED = ("HOME", "LANG", "TZ", "XDG_CACHE_HOME", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", *FUNCTION_SETTINGS)
+_INHERITED_PREFIX = "CONFIG_"
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a mistake
@@ -60,7 +59,8 @@ class Platform(NamedTuple):
     session: aiohttp.ClientSession
     events: EventLog
     next_port: Callable[[], int]
-    function_env: dict[str, str]
+    environment_of: Callable[[str], dict[str, str]]
+    secrets: dict[str, str]
     logs: Path
 
 
@@ -279,6 +279,7 @@ class Function:
         log = self._platform.logs / self.name / f"{replica.id}.log"
         try:
             self._scratch(replica).mkdir(parents=True)
+            self._write_secrets(replica)
             await replica.spawn(self.command, self._environment(replica), log)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._ended(replica, 127, f"{self.command[0]}: {error}")
@@ -331,8 +332,19 @@ class Function:
         """The replica's temporary folder, removed with it: a killed stage cannot clean up."""
         return self._platform.logs.parent / "tmp" / replica.id
 
+    def _write_secrets(self, replica: Replica) -> None:
+        """As files that only this account reads, like OpenFaaS' under /var/openfaas/secrets."""
+        folder = self._scratch(replica) / "secrets"
+        folder.mkdir(mode=0o700)
+        for name in self.deployment.secrets:
+            (folder / name).write_text(self._platform.secrets.get(name, ""), encoding="utf-8")
+
     def _environment(self, replica: Replica) -> dict[str, str]:
-        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name in _INHERITED or name.startswith(_INHERITED_PREFIX)
+        }
         return {
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
             "PYTHONPATH": str(ROOT),
@@ -341,7 +353,8 @@ class Function:
             "HF_HUB_OFFLINE": "1",
             **inherited,
             **_SINGLE_THREADED,
-            **self._platform.function_env,
+            **self._platform.environment_of(self.name),
+            "secret_mount_path": str(self._scratch(replica) / "secrets"),
             **self.deployment.env_vars,
             "port": str(replica.port),
             "FAVE_FUNCTION": self.name,

@@ -4,13 +4,18 @@ import time
 import msgspec
 import pytest
 
-from fave.envelope import Failure
+from fave.envelope import Envelope, Failure
 from fave.errors import StorageError
+from fave.gateway_client import Cancellation
 from fave.records import StageRow
 from fave.workload import STAGES
-from functions.stage_librosa.grouping import Config, group
+from functions.findings import Embeddings, Frame, Object
+from functions.stage_librosa.config import Config
+from functions.stage_librosa.grouping import find_clips, group
+from functions.stage_search.config import Config as SearchConfig
 from functions.stage_search.ranking import Clip, rank, words_of
 from orchestrator.invoker import Outcome
+from orchestrator.options import Config as Options
 from orchestrator.runner import run
 from orchestrator.state import State, StateFile
 from orchestrator.workflow import FUNCTIONS, PIPELINE, Task, clips_of, complete, runnable
@@ -30,7 +35,9 @@ def outputs_of(task: Task) -> tuple[str, ...]:
         "stage-deepspeech": ["transcript.json"],
         "stage-ffmpeg-3": ["frame-0001.jpg", "frame-0002.jpg"],
         "stage-object-detector": ["detections.json"],
+        "stage-embedder": ["embeddings.json"],
         "stage-search": ["ranking.json"],
+        "stage-explainer": ["explanation.json"],
     }
     return tuple(folder + name for name in names[task.stage])
 
@@ -61,8 +68,31 @@ def new_file(store):
     return StateFile(store, State(request_id="r", video_uri=VIDEO, query="q", profile="", invocation=own))
 
 
-def succeed(task: Task, *, timeout_s: float) -> Outcome:
-    return Outcome(task, outputs_of(task), StageRow(request_id="r", invocation_id=task.name, stage=task.stage), None)
+def prepare(task: Task, etags: dict[str, str]) -> Envelope:
+    return Envelope(request_id="r", stage=task.stage, clip=task.clip, output_uri="s3://b/", input_uris=task.inputs)
+
+
+def succeed(task: Task, envelope: Envelope, *, attempt: int = 1, deadline_s: float = 0) -> Outcome:
+    row = StageRow(request_id="r", invocation_id=f"{task.name}.{attempt}", stage=task.stage, clip=task.clip)
+    etags = {uri: f"etag of {uri}" for uri in outputs_of(task)}
+    return Outcome(task, attempt, outputs_of(task), etags, (row,), None)
+
+
+def failing(outcome: Outcome, slug: str, *, retryable: bool = False) -> Outcome:
+    error = Failure(slug=slug, stage=outcome.task.stage, reason="because", retryable=retryable)
+    return outcome._replace(error=error, outputs=(), etags={})
+
+
+def drive(file, invoke, *, within_s=60.0, cancellation=None, attempts=None, **options):
+    run(
+        file,
+        prepare,
+        invoke,
+        options=Options(**options),
+        deadline_s=time.monotonic() + within_s,
+        cancellation=cancellation or Cancellation(),
+        attempts=attempts,
+    )
 
 
 def test_the_graph_and_the_list_of_functions_are_the_same():
@@ -89,7 +119,9 @@ def test_tasks_become_runnable_exactly_when_their_inputs_are_there():
             "stage-ffmpeg-3/clip-001",
         ],
         ["stage-object-detector/clip-000", "stage-object-detector/clip-001"],
+        ["stage-embedder"],
         ["stage-search"],
+        ["stage-explainer"],
     ]
 
 
@@ -104,15 +136,15 @@ def test_a_task_gets_its_own_clips_inputs_and_a_gathering_one_gets_all():
 def test_the_runner_completes_and_keeps_every_row():
     file = new_file(MemoryStore())
     assert file.create()
-    run(file, succeed, max_concurrent=4, deadline_s=time.monotonic() + 60)
+    drive(file, succeed)
     assert file.state.status == "COMPLETED"
-    assert len(file.state.rows) == len(file.state.tasks) == 12
+    assert len(file.state.rows) == len(file.state.tasks) == 14
 
 
 def test_fan_out_is_bounded():
     lock, running, peak = threading.Lock(), 0, 0
 
-    def slow(task: Task, *, timeout_s: float) -> Outcome:
+    def slow(task: Task, envelope: Envelope, **_: object) -> Outcome:
         nonlocal running, peak
         with lock:
             running += 1
@@ -120,24 +152,24 @@ def test_fan_out_is_bounded():
         threading.Event().wait(0.01)
         with lock:
             running -= 1
-        return succeed(task, timeout_s=timeout_s)
+        return succeed(task, envelope)
 
     file = new_file(MemoryStore())
     file.create()
-    run(file, slow, max_concurrent=2, deadline_s=time.monotonic() + 60)
+    drive(file, slow, max_concurrent_invocations=2)
     assert peak == 2
 
 
 def test_a_failure_stops_new_work_and_is_named_in_the_state():
-    def fail_at_librosa(task: Task, *, timeout_s: float) -> Outcome:
-        outcome = succeed(task, timeout_s=timeout_s)
-        error = Failure(slug="silent", stage=task.stage, reason="nothing to hear")
-        return outcome._replace(error=error, outputs=()) if task.stage == "stage-librosa" else outcome
+    def fail_at_librosa(task: Task, envelope: Envelope, **_: object) -> Outcome:
+        outcome = succeed(task, envelope)
+        return failing(outcome, "silent") if task.stage == "stage-librosa" else outcome
 
     store = MemoryStore()
     file = new_file(store)
     file.create()
-    run(file, fail_at_librosa, max_concurrent=2, deadline_s=time.monotonic() + 60)
+    drive(file, fail_at_librosa)
+    file.save()
     saved = msgspec.json.decode(store.objects[file.uri], type=State)
     assert (saved.status, saved.error.slug, saved.error.stage) == ("FAILED", "silent", "stage-librosa")
     assert set(saved.tasks) == {"stage-ffmpeg-0", "stage-librosa"}
@@ -169,15 +201,14 @@ def test_a_write_that_meets_itself_after_a_lost_reply_is_no_conflict():
 def test_after_the_first_failure_nothing_new_is_started():
     tried = []
 
-    def fail_on_clips(task: Task, *, timeout_s: float) -> Outcome:
+    def fail_on_clips(task: Task, envelope: Envelope, **_: object) -> Outcome:
         tried.append(task.name)
-        outcome = succeed(task, timeout_s=timeout_s)
-        error = Failure(slug="internal", stage=task.stage, reason="boom")
-        return outcome._replace(error=error) if task.clip else outcome
+        outcome = succeed(task, envelope)
+        return failing(outcome, "internal") if task.clip else outcome
 
     file = new_file(MemoryStore())
     file.create()
-    run(file, fail_on_clips, max_concurrent=1, deadline_s=time.monotonic() + 60)
+    drive(file, fail_on_clips, max_concurrent_invocations=1)
     assert tried[-1] == "stage-ffmpeg-2/clip-000"
     assert "stage-ffmpeg-2/clip-001" not in tried
 
@@ -185,8 +216,9 @@ def test_after_the_first_failure_nothing_new_is_started():
 def test_a_request_past_its_deadline_ends_as_failed_and_is_written_down():
     file = new_file(MemoryStore())
     file.create()
-    run(file, succeed, max_concurrent=2, deadline_s=time.monotonic() - 1)
+    drive(file, succeed, within_s=-1)
     assert (file.state.status, file.state.error.slug) == ("FAILED", "timeout")
+    assert file.state.resumable, "a repeated call goes on where this one stopped"
 
 
 def test_sounds_near_each_other_are_one_clip_and_short_ones_are_dropped():
@@ -202,19 +234,51 @@ def test_timestamps_order_as_numbers_beyond_ten_clips():
     assert [clip.clip for clip in clips] == sorted(clip.clip for clip in clips)
 
 
+def test_the_originals_search_for_a_threshold_ends_where_clips_are_of_six_to_thirty_seconds():
+    """At 35 dB everything is one clip; the lower the threshold, the more is silence, the more clips there are."""
+
+    def spans_at(top_db):
+        return [(float(i * 10), i * 10 + 9.0) for i in range(5)] if top_db >= 40 else [(0.0, 59.0)]
+
+    fixed = find_clips(spans_at, Config(top_db=35), 60.0)
+    searched = find_clips(spans_at, Config(search_threshold=True), 60.0)
+    assert (len(fixed), len(searched)) == (1, 5)
+
+
 def test_padding_stays_within_the_audio():
     (clip,) = group([(0.0, 1.0)], Config(), 1.0)
     assert (clip.start_s, clip.end_s) == (0.0, 1.0)
 
 
-CAR = Clip(name="a", text="He might even have been made amiable himself.", labels={"car": 0.5})
-MAN = Clip(name="b", text="He was not an ill disposed young man.", labels={"bird": 0.6})
+def a_clip(name, text, **labels):
+    frames = [Frame(uri=f"{name}/frame", at_s=1.0, objects=[Object(label=k, score=v) for k, v in labels.items()])]
+    return Clip(name=name, start_s=10.0, end_s=15.0, text=text, frames=frames)
+
+
+CAR = a_clip("a", "He might even have been made amiable himself.", car=0.5)
+MAN = a_clip("b", "He was not an ill disposed young man.", bird=0.6)
+NOTHING = Embeddings(query="", clips={}, frames={}, vectors={})
 
 
 @pytest.mark.parametrize(("query", "best"), [("find scenes with cars", "a"), ("an ill-disposed young man", "b")])
 def test_the_clip_that_shows_or_says_it_is_first_in_either_order(query, best):
     for clips in ([CAR, MAN], [MAN, CAR]):
-        assert rank(query, clips, label_weight=1, transcript_weight=1)[0].clip == best
+        assert rank(query, clips, NOTHING, SearchConfig())[0].clip == best
+
+
+def test_likeness_in_meaning_decides_where_no_word_is_shared_and_names_the_frame():
+    vectors = {"vehicle": [1.0, 0.0], "car": [0.8, 0.6], "bird": [0.0, 1.0]}
+    embeddings = Embeddings(query="vehicle", clips={}, frames={"a/frame": "car", "b/frame": "bird"}, vectors=vectors)
+    first, second = rank("vehicle", [MAN, CAR], embeddings, SearchConfig())
+    assert (first.clip, first.similarity, second.similarity) == ("a", 0.8, 0.0)
+    assert (first.seen_score, first.said_score) == (0.0, 0.0)
+    assert first.frame.at_s == 11.0, "seconds into the video, not into the clip"
+    assert first.frame.labels == {"car": 0.5}
+
+
+def test_a_weight_of_zero_takes_a_part_out_of_the_score():
+    (first, _) = rank("car", [CAR, MAN], NOTHING, SearchConfig(label_weight=0.0))
+    assert first.score == 0.0
 
 
 def test_words_of_a_request_that_say_nothing_are_left_out():

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+
+from assets.onnx_graph import Graph
 
 _GRIDS = (19, 10, 5, 3, 2, 1)
 _CENTRE_SCALE, _SIZE_SCALE = 10.0, 5.0
@@ -42,35 +44,11 @@ def ssd_anchors() -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.array(anchors, np.float32)
 
 
-class _Graph:
-    """ONNX nodes and constants as they are added, with generated names."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, value: Any) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def floats(self, value: Any) -> str:
-        return self.constant(np.asarray(value, np.float32))
-
-    def integers(self, *values: int) -> str:
-        return self.constant(np.array(values, np.int64))
-
-    def add(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
-        output = output or f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
-        return output
-
-
 class _Translator:
     """TensorFlow's nodes, by name, into ONNX nodes of `graph`; each is translated once, when first asked for."""
 
     def __init__(self, topology: list[dict[str, Any]], weights: dict[str, np.ndarray[Any, Any]]) -> None:
-        self.graph = _Graph()
+        self.graph = Graph()
         self.weights = weights
         self.nodes = {node["name"]: node for node in topology}
         self.done: dict[str, str] = {}
@@ -144,7 +122,7 @@ def convert_detector(source: Path, target: Path) -> None:
     _save_optimised(_as_model(graph), target)
 
 
-def _decode_boxes(graph: _Graph, encoded: str) -> None:
+def _decode_boxes(graph: Graph, encoded: str) -> None:
     anchors = ssd_anchors()
     squeezed = graph.add("Squeeze", [encoded, graph.integers(2)])
 
@@ -159,22 +137,17 @@ def _decode_boxes(graph: _Graph, encoded: str) -> None:
     graph.add("Clip", [corners, graph.floats(0), graph.floats(1)], output="boxes")
 
 
-def _as_model(graph: _Graph) -> onnx.ModelProto:
+def _as_model(graph: Graph) -> onnx.ModelProto:
     anchors = len(ssd_anchors())
-    proto = helper.make_graph(
-        graph.nodes,
+    return graph.model(
         "ssdlite-mobilenet-v2-coco",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 300, 300, 3])],
-        [
+        inputs=[helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 300, 300, 3])],
+        outputs=[
             helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["N", anchors, 4]),
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", anchors, 90]),
         ],
-        graph.constants,
+        opset=17,
     )
-    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.checker.check_model(model)
-    return model
 
 
 def _save_optimised(model: onnx.ModelProto, target: Path) -> None:

@@ -1,0 +1,47 @@
+"""A function's configuration: defaults < environment (`CONFIG_<FIELD>`) < what the request says. Strictly typed."""
+
+from __future__ import annotations
+
+import os
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from fave.errors import StageError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def variable_of(field: str) -> str:
+    """The environment variable that sets a field: `min_score` is `CONFIG_MIN_SCORE`."""
+    return f"CONFIG_{field.upper()}"
+
+
+def configured(cls: type[T], given: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> T:
+    """`cls` from its defaults, the environment and `given`.
+
+    Raises
+    ------
+    StageError
+        `bad-request`, naming the key or the variable that cannot be used.
+    """
+    try:
+        return msgspec.convert({**_from_environment(cls, environment), **given}, cls)
+    except msgspec.ValidationError as error:
+        raise StageError("bad-request", f"config: {error}") from error
+
+
+def _from_environment(cls: type[T], environment: Mapping[str, str]) -> dict[str, Any]:
+    kinds = typing.get_type_hints(cls, include_extras=True)
+    found = {}
+    for name, kind in kinds.items():
+        text = environment.get(variable_of(name), "")
+        if not text:
+            continue
+        try:
+            found[name] = msgspec.convert(text, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise StageError("bad-request", f"environment {variable_of(name)}={text!r}: {error}") from error
+    return found

@@ -1,0 +1,86 @@
+"""What the stages find out and tell each other in JSON objects, in the form in which they are read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """An entry of `timestamps.json`; seconds from the start of the video. `clip` becomes the name of a file."""
+
+    clip: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    start_s: float
+    end_s: float
+
+
+class Transcript(msgspec.Struct, frozen=True):
+    """`transcript.json`"""
+
+    clip: str
+    text: str
+
+
+class Object(msgspec.Struct, frozen=True):
+    label: str
+    score: float
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """at_s: seconds from the start of the clip."""
+
+    uri: str
+    at_s: float
+    objects: list[Object]
+
+
+class Detections(msgspec.Struct, frozen=True):
+    """`detections.json`"""
+
+    clip: str
+    frames: list[Frame]
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """`embeddings.json`: texts by clip and by frame address, vectors (unit length) by text."""
+
+    query: str
+    clips: dict[str, str]
+    frames: dict[str, str]
+    vectors: dict[str, list[float]]
+
+
+class BestFrame(msgspec.Struct, frozen=True, kw_only=True):
+    """at_s: seconds from the start of the video."""
+
+    uri: str
+    at_s: float
+    labels: dict[str, float]
+
+
+class RankedClip(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of `ranking.json`. score is the weighted sum of the three parts, each 0 to 1.
+
+    objects: best score of every label seen; labels, words: those of them that the query asks for.
+    """
+
+    clip: str
+    score: float
+    seen_score: float
+    said_score: float
+    similarity: float
+    start_s: float
+    end_s: float
+    labels: dict[str, float]
+    words: tuple[str, ...]
+    objects: dict[str, float]
+    text: str
+    frame: BestFrame | None = None
+
+
+class Ranking(msgspec.Struct, frozen=True, kw_only=True):
+    """`ranking.json`"""
+
+    query: str
+    clips: list[RankedClip]

@@ -1,0 +1,69 @@
+"""An OpenAI-compatible endpoint (`LLM_BASE_URL`) that explains a ranking."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import requests
+
+from fave.errors import StageError
+from functions.findings import Ranking
+
+_ROLE = (
+    "You explain in at most four sentences why these clips of a video answer the query. "
+    "Use only the facts given. Name clips by their times."
+)
+_MAX_REPLY_BYTES = 64_000
+_MAX_ANSWER_CHARACTERS = 2_000
+
+
+class _Message(msgspec.Struct, frozen=True):
+    content: str
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    message: _Message
+
+
+class _Completion(msgspec.Struct, frozen=True):
+    choices: list[_Choice]
+
+
+def explain(ranking: Ranking, max_clips: int, timeout_s: float) -> str:
+    """The model's words.
+
+    Raises
+    ------
+    StageError
+        `llm`, retryable, when it does not answer in time, answers with an error or with something else.
+    """
+    get = os.environ.get
+    url = get("LLM_BASE_URL", "").rstrip("/") + "/chat/completions"
+    key = get("LLM_API_KEY", "")
+    facts = msgspec.json.encode({"query": ranking.query, "clips": ranking.clips[:max_clips]}).decode()
+    order = {
+        "model": get("LLM_MODEL", "default"),
+        "temperature": 0,
+        "messages": [{"role": "system", "content": _ROLE}, {"role": "user", "content": facts}],
+    }
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        reply = requests.post(url, data=msgspec.json.encode(order), headers=headers, timeout=(3.05, timeout_s))
+    except requests.RequestException as error:
+        raise StageError("llm", f"no answer within {timeout_s:g} s ({type(error).__name__})", retryable=True) from error
+    if reply.status_code != 200 or len(reply.content) > _MAX_REPLY_BYTES:
+        what = f"answered {reply.status_code} with {len(reply.content)} bytes"
+        raise StageError("llm", f"the language model {what}", retryable=reply.status_code >= 500)
+    return _words_of(reply.content)
+
+
+def _words_of(content: bytes) -> str:
+    try:
+        choices = msgspec.json.decode(content, type=_Completion).choices
+    except msgspec.MsgspecError as error:
+        raise StageError("llm", f"the answer is no chat completion: {error}") from error
+    words = choices[0].message.content.strip() if choices else ""
+    if not words:
+        raise StageError("llm", "the language model said nothing")
+    return words[:_MAX_ANSWER_CHARACTERS]

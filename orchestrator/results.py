@@ -1,0 +1,120 @@
+"""How a request ended: the last state, `final.json` with all rows and what they add up to, the answer."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from fave.clock import utc_ns
+from fave.critical_path import critical_path
+from fave.errors import StorageError
+from fave.records import StageRow, derive
+from fave.storage import Store
+from orchestrator.runner import TakenAwayError
+from orchestrator.state import State, StateFile
+from orchestrator.workflow import EXPLANATION, RANKING, output_of
+
+_TRIES = 3
+_PAUSE_S = 0.3
+_NOT_IN_ANSWER = ("schema", "invocation", "rows")
+
+
+def conclude(store: Store, file: StateFile, peak_rss_mb: float) -> tuple[int, dict[str, Any]]:
+    """Save the last state, write `final.json`, answer.
+
+    Raises
+    ------
+    TakenAwayError
+        When the request was aborted or taken over in the last moment.
+    StorageError
+        When the store does not take them; a repeated call finds everything that the stages did.
+    """
+    state, own = file.state, file.state.invocation
+    own.finished_at_ns = utc_ns()
+    own.status, own.error = ("failed", f"{state.error.slug}: {state.error.reason}") if state.error else ("ok", "")
+    own.peak_rss_mb = peak_rss_mb
+    own.storage_write_s, own.output_bytes = file.write_s, file.written_bytes
+    derive(own)
+    own.compute_s = max(0.0, (own.service_s or 0.0) - own.storage_read_s - own.storage_write_s)
+    _insist(file)
+    return of(store, file)
+
+
+def of(store: Store, file: StateFile) -> tuple[int, dict[str, Any]]:
+    """Status and answer of a request that is over; `final.json` is made where its owner did not get to it."""
+    state = file.state
+    uri = store.uri(f"requests/{state.request_id}/metadata/final.json")
+    try:
+        final = msgspec.json.decode(store.get(uri))
+    except StorageError as error:
+        if error.slug != "not-found":
+            raise
+        final = None
+    # A resumed request has an older one.
+    if final is None or final["invocation"]["started_at_ns"] != state.invocation.started_at_ns:
+        final = msgspec.to_builtins(_final(store, state))
+        store.put(uri, msgspec.json.encode(final), content_type="application/json")
+    answer = {name: value for name, value in final.items() if name not in _NOT_IN_ANSWER}
+    return _http_status(state), answer | {"final_uri": uri}
+
+
+def _http_status(state: State) -> int:
+    if state.error is None:
+        return 200
+    return 503 if state.error.retryable else 422
+
+
+def _final(store: Store, state: State) -> dict[str, Any]:
+    final: dict[str, Any] = {
+        "schema": state.schema,
+        "request_id": state.request_id,
+        "status": state.status,
+        "video_uri": state.video_uri,
+        "query": state.query,
+        "profile": state.profile,
+        "metrics": metrics(state.invocation, state.rows),
+        "skipped": state.skipped,
+        "error": state.error,
+        "invocation": state.invocation,
+        "rows": state.rows,
+    }
+    if state.status == "COMPLETED":
+        done = state.done()
+        final["ranking"] = msgspec.json.decode(store.get(output_of(RANKING, done)))["clips"]
+        final["explanation"] = msgspec.json.decode(store.get(output_of(EXPLANATION, done)))
+    return final
+
+
+def metrics(own: StageRow, rows: list[StageRow]) -> dict[str, Any]:
+    """What the rows add up to. `own` is the orchestrator's; earlier orchestrator invocations are among `rows`."""
+    everything = [own, *rows]
+    path = critical_path(rows)
+    return {
+        "duration_s": own.service_s,
+        "invocations": len(everything),
+        "retries": sum(row.attempt > 1 for row in rows),
+        "cold": any(row.cold for row in everything),
+        "cold_invocations": sum(bool(row.cold) for row in everything),
+        "cold_wait_s": round(sum(row.cold_wait_s or 0.0 for row in everything), 6),
+        "cost_gb_s": round(sum(row.cost_gb_s for row in everything), 6),
+        "critical_path": [f"{row.stage}/{row.clip}" if row.clip else row.stage for row in path],
+        "critical_path_s": round(sum(row.returned_at_ns - row.sent_at_ns for row in path) / 1e9, 6),
+        "critical_path_cold_wait_s": round(sum(row.cold_wait_s or 0.0 for row in path), 6),
+    }
+
+
+def _insist(file: StateFile) -> None:
+    """The last save is the one that must not be lost."""
+    for attempt in range(_TRIES):
+        try:
+            file.save()
+        except StorageError as error:
+            if error.slug == "conflict":
+                raise TakenAwayError from error
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return

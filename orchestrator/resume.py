@@ -1,0 +1,83 @@
+"""What a request's earlier owner left behind, put together from its state and from what the stages wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from fave.envelope import StageMetadata
+from fave.records import StageRow
+from fave.storage import Store
+from orchestrator.invoker import invocation_id, row_of
+from orchestrator.state import OVER, State, TaskState
+
+_METADATA = re.compile(r"/(stage-[^/]+(?:/[^/]+)?)/metadata\.\d+\.json$")
+
+
+class Kept(NamedTuple):
+    task: str
+    metadata: StageMetadata
+
+
+def written_by_stages(store: Store, request_id: str) -> list[Kept]:
+    """Every attempt that a stage wrote down, in the store's order."""
+    found = []
+    for key in store.keys(f"requests/{request_id}/stage-"):
+        match = _METADATA.search(key)
+        if match:
+            found.append(Kept(match[1], msgspec.json.decode(store.get(store.uri(key)), type=StageMetadata)))
+    return found
+
+
+def take_up(state: State, kept: Iterable[Kept], own: StageRow) -> dict[str, int]:
+    """Make `state` the state of a new owner; returns how many attempts each task has had. Pure.
+
+    Finished work counts, whether the earlier owner got to know of it or not; everything else is open again. An
+    attempt of which nothing is known any more has a row with status `lost`. No row is there twice.
+    """
+    previous = state.invocation
+    if state.status not in OVER:
+        previous.status, previous.error = "lost", "the orchestrator did not get to the end of this request"
+    rows = {_key(row): row for row in [previous, *state.rows]}
+    attempts = {name: task.attempt for name, task in state.tasks.items()}
+    finished = {name: task for name, task in state.tasks.items() if task.status == "COMPLETED"}
+    for name, metadata in kept:
+        attempts[name] = max(attempts.get(name, 0), metadata.attempt)
+        row = row_of(metadata)
+        rows.setdefault(_key(row), row)
+        if metadata.status == "ok" and name not in finished:
+            finished[name] = TaskState(
+                status="COMPLETED", attempt=metadata.attempt, outputs=metadata.outputs, etags=metadata.etags
+            )
+    for name, task in state.tasks.items():
+        row = _lost(state, name, task)
+        if task.status == "RUNNING" and name not in finished:
+            rows.setdefault(_key(row), row)
+    state.invocation = own
+    state.rows = list(rows.values())
+    state.tasks = finished
+    state.skipped = {}
+    state.error = None
+    return attempts
+
+
+def _key(row: StageRow) -> str:
+    """What makes a row the row of one attempt; callers may reuse their own ids."""
+    return row.invocation_id if row.stage.startswith("stage-") else f"{row.stage} {row.started_at_ns}"
+
+
+def _lost(state: State, name: str, task: TaskState) -> StageRow:
+    stage, _, clip = name.partition("/")
+    return StageRow(
+        request_id=state.request_id,
+        invocation_id=invocation_id(state.owner, name, task.attempt),
+        parent_id=state.invocation.invocation_id,
+        attempt=task.attempt,
+        stage=stage,
+        clip=clip,
+        status="lost",
+        error="its caller ended before it was answered",
+    )
