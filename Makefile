@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 EXPERIMENT ?= quick
 RUN ?= latest
+VIDEO ?= short
+QUERY ?= find scenes with cars
 
 ##@ Measure
 .PHONY: bench ui report
@@ -18,6 +20,14 @@ ui: $(VENV)/.ready  ## The Locust web UI with FAVE's panel, on the embedded plat
 
 report: $(VENV)/.ready  ## Analyse RUN (a folder of runs/; default: the latest) anew
 	@$(PY) -m analysis report $(RUN)
+
+##@ Search a video
+.PHONY: invoke smoke
+invoke: $(VENV)/.ready  ## One request, watched: VIDEO (a file, s3://, short, long), QUERY; OPEN=1 shows pictures and clips
+	@$(PY) -m experiments invoke "$(VIDEO)" "$(QUERY)" $(if $(OPEN),--open) $(INVOKE_OPTIONS)
+
+smoke: $(VENV)/.ready  ## Invoke every function once and see that each reaches the object store
+	@$(PY) -m experiments smoke
 
 ##@ Platform
 .PHONY: up down status

@@ -1,4 +1,4 @@
-"""`python -m experiments`: run a benchmark campaign, or the web UI."""
+"""`python -m experiments`: run a benchmark campaign, one request, or the web UI."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments import driver, model, ui
+from experiments import driver, invoke, model, smoke, ui
 from fave.cli import run_door
 from fave.rundir import RUNS
 from fave.workload import PIPELINE
@@ -24,7 +24,29 @@ def main() -> int:
     web.add_argument("--regime", default="cold", help="the regime to bring about first (default: cold)")
     web.add_argument("--target", default=PIPELINE, help="pipeline (default), or one stage")
     web.add_argument("--port", type=int, default=8089, help="default 8089; another one if it is taken")
+    single = commands.add_parser("invoke", help="one request through the pipeline, watched")
+    single.add_argument("video", help="a file, an s3:// address, or a sample: short, long")
+    single.add_argument("query", help="what to look for")
+    single.add_argument("--regime", default="warm", help="deployed where the pipeline is not there yet (default: warm)")
+    single.add_argument(
+        "--config", default="{}", help='JSON: settings by function, e.g. {"stage-ffmpeg-3": {"fps": 2}}'
+    )
+    single.add_argument("--open", action="store_true", help="write a page with pictures and playable clips; open it")
+    single.add_argument("--async", dest="asynchronous", action="store_true", help="queue it (/async-function) and poll")
+    check = commands.add_parser("smoke", help="invoke every function once and see that it reaches the object store")
+    check.add_argument("--regime", default="warm", help="deployed where the pipeline is not there yet (default: warm)")
     arguments = parser.parse_args()
+    if arguments.command == "invoke":
+        return invoke.run(
+            video=arguments.video,
+            query=arguments.query,
+            regime=arguments.regime,
+            config=arguments.config,
+            opens=arguments.open,
+            asynchronous=arguments.asynchronous,
+        )
+    if arguments.command == "smoke":
+        return smoke.run(regime=arguments.regime)
     if arguments.command == "list":
         for name in model.names():
             experiment = model.load(name)

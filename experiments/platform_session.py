@@ -24,7 +24,7 @@ _STOP_GRACE_S = 60.0
 @contextlib.contextmanager
 def platform(say: Callable[[str], None]) -> Iterator[Endpoints]:
     """Yield the endpoints of a running platform; one that was started here is stopped at the end."""
-    there = _running()
+    there = running()
     if there is not None:
         say(f"using the platform at {there.gateway_url}")
         yield there
@@ -43,7 +43,8 @@ def platform(say: Callable[[str], None]) -> Iterator[Endpoints]:
         supervisor.stop()
 
 
-def _running() -> Endpoints | None:
+def running() -> Endpoints | None:
+    """The endpoints of the platform in force, None when it does not answer."""
     try:
         endpoints = find()
     except ConfigError:

@@ -19,6 +19,6 @@ def critical_path(rows: Sequence[StageRow]) -> list[StageRow]:
     while current is not None:
         chain.append(current)
         sent_at_ns = current.sent_at_ns
-        before = [row for row in answered if row.returned_at_ns <= sent_at_ns]
+        before = [row for row in answered if row.sent_at_ns < sent_at_ns and row.returned_at_ns <= sent_at_ns]
         current = max(before, key=lambda row: row.returned_at_ns, default=None)
     return chain[::-1]

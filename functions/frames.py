@@ -6,12 +6,9 @@ import re
 
 from fave.errors import StageError
 
+# For ffmpeg, with the frame's time in milliseconds: `frame-00001500ms.jpg` is 1.5 s into the clip.
+PATTERN = "frame-%08dms.jpg"
 _NAME = re.compile(r"frame-(\d{8})ms\.jpg")
-
-
-def frame_name(at_s: float) -> str:
-    """`frame-00001500ms.jpg` for 1.5 s."""
-    return f"frame-{round(at_s * 1000):08d}ms.jpg"
 
 
 def time_of(name: str) -> float:

@@ -22,14 +22,15 @@ _TRIES = 20
 
 
 def progress(store: Store, state: State) -> dict[str, Any]:
-    over = state.status in OVER
+    uri = store.uri(f"requests/{state.request_id}/metadata/final.json")
     return {
         "request_id": state.request_id,
         "status": state.status,
         "tasks": {name: task.status for name, task in state.tasks.items()},
         "skipped": state.skipped,
         "error": state.error,
-        "final_uri": store.uri(f"requests/{state.request_id}/metadata/final.json") if over else "",
+        # The owner of an aborted request writes it a moment after.
+        "final_uri": uri if state.status in OVER and store.exists(uri) else "",
     }
 
 

@@ -46,12 +46,14 @@ def take_up(state: State, kept: Iterable[Kept], own: StageRow) -> dict[str, int]
     finished = {name: task for name, task in state.tasks.items() if task.status == "COMPLETED"}
     for name, metadata in kept:
         attempts[name] = max(attempts.get(name, 0), metadata.attempt)
-        row = row_of(metadata)
-        rows.setdefault(_key(row), row)
-        if metadata.status == "ok" and name not in finished:
+        if metadata.status == "ok":
+            if name in finished:
+                continue  # a replay, or what a lost owner had begun and somebody else has done: counted once
             finished[name] = TaskState(
                 status="COMPLETED", attempt=metadata.attempt, outputs=metadata.outputs, etags=metadata.etags
             )
+        row = row_of(metadata)
+        rows.setdefault(_key(row), row)
     for name, task in state.tasks.items():
         row = _lost(state, name, task)
         if task.status == "RUNNING" and name not in finished:

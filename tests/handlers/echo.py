@@ -1,11 +1,16 @@
-"""Answers with what it was asked; can sleep, crash, eat memory or hang, as the query says."""
+"""Answers with what it was asked; can sleep, crash, eat memory, hang or work in a child, as the query says."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
+
+from fave.errors import StageError
+from functions.host import work
 
 _hoard: list[bytearray] = []
 
@@ -18,6 +23,16 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
         _hoard.append(bytearray(int(query["eat_mb"]) * 2**20))
         time.sleep(5)
     time.sleep(float(query.get("sleep_s", 0)))
+    if "child_s" in query:
+        child = subprocess.Popen(["sleep", query["child_s"]])
+        with context.work.owns(child):
+            child.wait()
+        try:
+            work.current().check()
+        except StageError as error:
+            return {"statusCode": 422, "body": error.slug}
+    if "secret" in query:
+        return {"body": (Path(os.environ["secret_mount_path"]) / query["secret"]).read_text()}  # noqa: SIM112
     body = {
         "method": event.method,
         "path": event.path,

@@ -1,0 +1,49 @@
+"""`make invoke`: one request, its progress, its ranked clips, and a page to look at."""
+
+from __future__ import annotations
+
+import json
+import sys
+import webbrowser
+from typing import Any
+
+from experiments.show import text_of, write_page
+from experiments.single import new_id, perform, session, video_address
+from fave.endpoints import STATE
+from fave.envelope import PipelineRequest
+from fave.errors import ConfigError
+
+
+def run(*, video: str, query: str, regime: str, config: str, opens: bool, asynchronous: bool) -> int:
+    settings = _settings(config)
+    if not query.strip():
+        raise ConfigError("QUERY is empty", hint='say what to look for: make invoke QUERY="find scenes with cars"')
+    request_id = new_id("invoke")
+    with session(regime, _say, stays=opens) as here:
+        uri = video_address(video, request_id, here, _say)
+        request = PipelineRequest(video_uri=uri, query=query, request_id=request_id, config=settings)
+        _say(f"request {request_id}")
+        final = perform(here, request, _say, asynchronous=asynchronous)
+        _say(text_of(final))
+        if opens:
+            page = STATE / "pages" / f"{request_id}.html"
+            write_page(final, here.store, page)
+            _say(f"\npage: {page}")
+            webbrowser.open(page.as_uri())
+    return 0
+
+
+def _settings(config: str) -> dict[str, Any]:
+    """The short clips of the samples want more pictures than the original's one in five seconds."""
+    try:
+        given = json.loads(config)
+    except ValueError as error:
+        raise ConfigError(f"--config: not JSON: {error}") from error
+    if not isinstance(given, dict) or not all(isinstance(value, dict) for value in given.values()):
+        raise ConfigError(f"--config {config!r}: need an object of objects, settings by function")
+    return {"stage-ffmpeg-3": {"fps": 1}} | given
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

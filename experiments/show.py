@@ -1,0 +1,82 @@
+"""A request's result as a person reads it: on the terminal, and as a page with pictures and playable clips."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from fave.storage import Store
+
+TEMPLATES = Path(__file__).parent / "templates"
+_WIDTH = 100
+# The page is looked at soon, and its addresses open the objects to whoever has them.
+_LINKS_VALID_S = 6 * 3600
+
+
+def text_of(final: dict[str, Any]) -> str:
+    """Ranked clips with time, score, what is seen and said; the explanation; what it took."""
+    lines = [f"\nbest clips for \u201c{final['query']}\u201d"]
+    for place, clip in enumerate(final["ranking"], 1):
+        times = f"{clock(clip['start_s'])} to {clock(clip['end_s'])}"
+        parts = f"seen {clip['seen_score']:.2f}, said {clip['said_score']:.2f}, meaning {clip['similarity']:.2f}"
+        lines.append(f"\n{place}. {clip['clip']}  {times}  score {clip['score']:.2f} ({parts})")
+        lines += _wrapped("shows", seen_in(clip) or "nothing that the detector knows")
+        if clip["frame"] and clip["labels"]:
+            lines += _wrapped("best frame", f"at {clock(clip['frame']['at_s'])}: {', '.join(clip['frame']['labels'])}")
+        lines += _wrapped("says", f"\u201c{clip['text']}\u201d" if clip["text"] else "nothing")
+    for name, error in final["skipped"].items():
+        lines.append(f"\nleft out: {name} ({error['stage']}: {error['reason']})")
+    explanation = final["explanation"]
+    lines.append("")
+    lines += textwrap.wrap(explanation["text"], _WIDTH)
+    if explanation["llm_failure"]:
+        lines.append(f"(extracted, because the language model failed: {explanation['llm_failure']})")
+    return "\n".join([*lines, "", summary_of(final)])
+
+
+def summary_of(final: dict[str, Any]) -> str:
+    m = final["metrics"]
+    return (
+        f"{m['duration_s']:.2f} s, {m['invocations']} invocations "
+        f"({m['cold_invocations']} cold, {m['retries']} repeated), "
+        f"{m['cost_gb_s']:.2f} GB-s; critical path {m['critical_path_s']:.2f} s, "
+        f"of it {m['critical_path_cold_wait_s']:.2f} s waiting for cold starts"
+    )
+
+
+def seen_in(clip: dict[str, Any]) -> str:
+    return ", ".join(f"{label} {score:.2f}" for label, score in clip["objects"].items())
+
+
+def write_page(final: dict[str, Any], store: Store, path: Path) -> None:
+    """One HTML file; pictures and clips come from the object store by addresses that expire."""
+    clips = [
+        {
+            **clip,
+            "times": f"{clock(clip['start_s'])} \u2013 {clock(clip['end_s'])}",
+            "seen": seen_in(clip),
+            "picture": store.presigned(clip["frame"]["uri"], valid_s=_LINKS_VALID_S) if clip["frame"] else "",
+            "video": store.presigned(
+                store.uri(f"requests/{final['request_id']}/stage-ffmpeg-2/{clip['clip']}/clip.mp4"),
+                valid_s=_LINKS_VALID_S,
+            ),
+        }
+        for clip in final["ranking"]
+    ]
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
+    page = environment.get_template("request.html.j2")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page.render(final=final, clips=clips, summary=summary_of(final)), encoding="utf-8")
+
+
+def clock(at_s: float) -> str:
+    """`1:07.2`, minutes and seconds."""
+    tenths = round(at_s * 10)
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    return textwrap.wrap(f"{head:>11}  {text}", _WIDTH, subsequent_indent=" " * 13)

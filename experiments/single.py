@@ -1,0 +1,200 @@
+"""One request through the pipeline, watched."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from experiments.platform_session import clients, platform, running
+from fave.clock import utc_ns
+from fave.endpoints import STATE, Endpoints
+from fave.envelope import Failure, PipelineRequest
+from fave.errors import ConfigError, GatewayError, StageError, StorageError
+from fave.invocation import Invocation
+from fave.programs import cache_dir
+from fave.records import StageRow
+from fave.settings import ROOT
+from fave.storage import Store
+from fave.workload import ORCHESTRATOR, PIPELINE, functions_of
+from regimes import openfaas
+from regimes.model import resolve
+
+Say = Callable[[str], None]
+SAMPLES = ("short", "long")
+_POLL_S = 0.2
+_PATIENCE_S = 300.0
+
+
+class TaskState(msgspec.Struct, frozen=True):
+    status: str
+
+
+class State(msgspec.Struct, frozen=True):
+    """The part of `state.json` that shows how far a request is."""
+
+    status: str
+    tasks: dict[str, TaskState] = {}
+    rows: list[StageRow] = []
+    error: Failure | None = None
+
+
+class Session:
+    """A platform with the pipeline on it."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
+        self.gateway, self.prometheus = clients(endpoints)
+        self.store = Store(
+            endpoint_url=endpoints.s3_endpoint_url,
+            access_key=endpoints.access_key,
+            secret_key=endpoints.secret_key,
+            bucket=endpoints.bucket,
+        )
+
+
+@contextlib.contextmanager
+def session(regime: str, say: Say, *, stays: bool = False) -> Iterator[Session]:
+    """The platform that is there, or one of its own, which `stays` up afterwards if asked to.
+
+    Functions that are deployed stay as they are; where one is missing, `regime` is brought about.
+    """
+    if stays and running() is None:
+        subprocess.run([sys.executable, "-m", "local", "up", "--state", str(STATE)], cwd=ROOT, check=True)
+        say("the platform stays up: `make down` stops it")
+    with platform(say) as endpoints:
+        here = Session(endpoints)
+        functions = functions_of(PIPELINE)
+        if not {function.name for function in here.gateway.functions()} >= set(functions):
+            say(f"deploying the pipeline (regime {regime}) ...")
+            openfaas.apply(here.gateway, here.prometheus, regime, resolve(regime, functions), say)
+        yield here
+
+
+def video_address(video: str, request_id: str, here: Session, say: Say) -> str:
+    """An s3:// address as it is; a sample or a file of this machine after its upload.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such file.
+    """
+    if video.startswith("s3://"):
+        return video
+    path = cache_dir() / "samples" / f"{video}.mp4" if video in SAMPLES else Path(video).expanduser()
+    if video in SAMPLES and not path.exists():
+        subprocess.run([sys.executable, "-m", "assets", video], cwd=ROOT, check=True)
+    if not path.is_file():
+        hint = f"a file, an s3:// address, or a sample: {', '.join(SAMPLES)}"
+        raise ConfigError(f"VIDEO={video}: there is no such file", hint=hint)
+    uri = here.store.uri(f"requests/{request_id}/input/{path.name}")
+    say(f"uploading {path.name} ({path.stat().st_size / 1e6:.1f} MB) ...")
+    here.store.put(uri, path.read_bytes(), content_type="video/mp4")
+    return uri
+
+
+def new_id(kind: str) -> str:
+    return f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}"
+
+
+def perform(here: Session, request: PipelineRequest, say: Say, *, asynchronous: bool = False) -> dict[str, Any]:
+    """Send the request, tell how it goes, return `final.json`. Ctrl-C aborts it, and the work below.
+
+    Raises
+    ------
+    StageError
+        When it fails: slug, stage and reason are the pipeline's.
+    """
+    call = Invocation(request_id=request.request_id, invocation_id=uuid4().hex, sent_at_ns=utc_ns())
+    body, headers = msgspec.json.encode(request), call.headers() | {"Content-Type": "application/json"}
+    with ThreadPoolExecutor(1) as threads:
+        answer: Future[Any] | None = None
+        if asynchronous:
+            say(f"queued as call {here.gateway.invoke_async(ORCHESTRATOR, body, headers)}")
+        else:
+            answer = threads.submit(here.gateway.invoke, ORCHESTRATOR, body, headers, timeout_s=_PATIENCE_S)
+        try:
+            _watch(here, request.request_id, answer, say)
+        except KeyboardInterrupt:
+            say("aborting the request ...")
+            with contextlib.suppress(GatewayError):
+                here.gateway.invoke(f"{ORCHESTRATOR}/{request.request_id}/abort", b"", timeout_s=30)
+            raise
+    return _final(here, request.request_id, answer)
+
+
+def _watch(here: Session, request_id: str, answer: Future[Any] | None, say: Say) -> None:
+    """A line per invocation that ended, until the request is over."""
+    uri = here.store.uri(f"requests/{request_id}/metadata/state.json")
+    began_s = time.monotonic()
+    told: set[str] = set()
+    while True:
+        over = answer is not None and answer.done()
+        try:
+            state = msgspec.json.decode(here.store.get(uri), type=State)
+        except StorageError as error:
+            if error.slug != "not-found":
+                raise
+            state = State(status="INIT")
+        for row in state.rows:
+            if row.invocation_id not in told:
+                told.add(row.invocation_id)
+                say(_line(row))
+        waiting = [name for name, task in state.tasks.items() if task.status == "RUNNING"]
+        _passing(f"  {time.monotonic() - began_s:5.1f} s  {', '.join(waiting) or 'starting'} ...")
+        if over or (answer is None and state.status in ("COMPLETED", "FAILED", "ABORTED")):
+            _passing("")
+            return
+        time.sleep(_POLL_S)
+
+
+def _line(row: StageRow) -> str:
+    took_s = (row.returned_at_ns - row.sent_at_ns) / 1e9 if row.returned_at_ns else 0.0
+    cold = f"  cold, waited {row.cold_wait_s:.2f} s" if row.cold else ""
+    again = f"  attempt {row.attempt}" if row.attempt > 1 else ""
+    bad = f"  {row.status}: {row.error}" if row.status != "ok" else ""
+    return f"  {took_s:6.2f} s  {row.stage:22}{row.clip:10}{row.peak_rss_mb:5.0f} MB{cold}{again}{bad}"
+
+
+def _passing(text: str) -> None:
+    """A line that the next one replaces; on terminals only."""
+    if sys.stdout.isatty():
+        sys.stdout.write(f"\r{text[:118]:118}\r")
+        sys.stdout.flush()
+
+
+def _final(here: Session, request_id: str, answer: Future[Any] | None) -> dict[str, Any]:
+    reply = answer.result().json() if answer is not None else None
+    if reply is not None and "final_uri" not in reply:
+        raise _as_error(reply.get("error") or {})
+    uri = here.store.uri(f"requests/{request_id}/metadata/final.json")
+    final: dict[str, Any] = msgspec.json.decode(_patiently(here.store, uri))
+    if final["error"]:
+        raise _as_error(final["error"])
+    return final
+
+
+def _patiently(store: Store, uri: str) -> bytes:
+    """`final.json` is written just after the state says that the request is over."""
+    deadline_s = time.monotonic() + 10
+    while True:
+        try:
+            return store.get(uri)
+        except StorageError as error:
+            if error.slug != "not-found" or time.monotonic() > deadline_s:
+                raise
+            time.sleep(_POLL_S)
+
+
+def _as_error(error: dict[str, Any]) -> StageError:
+    slug, again = error.get("slug", "internal"), error.get("retryable", False)
+    reason = f"{error.get('reason', 'no reason given')} [{slug}]"
+    return StageError(slug, reason + " (calling again may help)" * again, stage=error.get("stage", ""), retryable=again)

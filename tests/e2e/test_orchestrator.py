@@ -1,0 +1,320 @@
+"""The orchestrator with interrupted, concurrent and hostile work, on the real pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fave.clock import utc_ns
+from fave.errors import GatewayError
+from fave.invocation import Invocation
+from fave.processes import wait_until
+from tests.support.http_server import serving
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+TASKS = 14
+KILLS = 20
+SHORT_LEASE = {"lease_s": 1.0}
+
+
+def assert_complete(pipeline, asked, *, invocations=None):
+    """COMPLETED, every task executed at least once and counted once."""
+    assert (asked.status, asked.answer["status"]) == (200, "COMPLETED"), asked.answer
+    state = pipeline.state(asked.answer["request_id"])
+    assert state.status == "COMPLETED"
+    assert len(state.tasks) == TASKS
+    assert {task.status for task in state.tasks.values()} == {"COMPLETED"}
+    counted = [(row.stage, row.clip) for row in asked.rows if row.status == "ok" and row.stage != "orchestrator"]
+    assert len(counted) == len(set(counted)) == TASKS
+    ids = [row.invocation_id for row in asked.rows if row.stage != "orchestrator"]
+    assert len(ids) == len(set(ids)), "an attempt is there twice"
+    executions = pipeline.executions(asked.answer["request_id"])
+    assert len(executions) == TASKS
+    assert all(count >= 1 for count in executions.values())
+    if invocations is not None:
+        assert asked.answer["metrics"]["invocations"] == invocations
+    return executions
+
+
+def test_the_same_request_twice_is_done_once_and_answered_alike(pipeline):
+    first = pipeline.ask("cars", request_id="twice")
+    keys = {key: pipeline.store.head(pipeline.store.uri(key)).etag for key in pipeline.store.keys("requests/twice/")}
+    again = pipeline.ask("cars", request_id="twice")
+    assert (again.status, again.answer) == (200, first.answer)
+    assert_complete(pipeline, again, invocations=TASKS + 1)
+    assert {
+        key: pipeline.store.head(pipeline.store.uri(key)).etag for key in pipeline.store.keys("requests/twice/")
+    } == keys, "the second call changed something"
+
+
+def test_twenty_callers_with_one_id_get_one_execution(pipeline):
+    with ThreadPoolExecutor(20) as threads:
+        calls = [threads.submit(pipeline.ask, "cars", request_id="chorus") for _ in range(20)]
+        answers = [call.result() for call in calls]
+    assert [asked.status for asked in answers] == [200] * 20
+    assert all(asked.answer == answers[0].answer for asked in answers)
+    executions = assert_complete(pipeline, answers[0], invocations=TASKS + 1)
+    assert set(executions.values()) == {1}
+
+
+def test_twenty_different_requests_at_once_all_complete(pipeline):
+    with ThreadPoolExecutor(20) as threads:
+        calls = [threads.submit(pipeline.ask, "cars", request_id=f"crowd-{n}", timeout_s=280) for n in range(20)]
+        answers = [call.result() for call in calls]
+    for asked in answers:
+        executions = assert_complete(pipeline, asked)
+        assert set(executions.values()) == {1}
+        assert [clip["clip"] for clip in asked.answer["ranking"]] == ["clip-001", "clip-000"]
+
+
+def test_asynchronous_and_synchronous_leave_the_same_rows(pipeline):
+    plain = pipeline.ask("cars")
+    heard = []
+
+    def receive(request):
+        heard.append(request)
+        return 200, {}, b""
+
+    call = Invocation(request_id="async-1", invocation_id="i-async", sent_at_ns=utc_ns())
+    with serving(receive) as url:
+        body = pipeline.body("cars", request_id="async-1")
+        pipeline.gateway.invoke_async("orchestrator", body, call.headers(), callback_url=url)
+        assert wait_until(lambda: heard, timeout_s=60)
+    answer = json.loads(heard[0].body)
+    assert answer["status"] == "COMPLETED"
+    final = json.loads(pipeline.store.get(answer["final_uri"]))
+    kinds = [
+        sorted((row["stage"], row["clip"], row["attempt"], row["status"]) for row in rows["rows"])
+        for rows in (plain.final, final)
+    ]
+    assert kinds[0] == kinds[1]
+    assert final["invocation"].keys() == plain.final["invocation"].keys()
+    assert final["invocation"]["cold"] is not None
+    assert answer["ranking"][0]["clip"] == plain.answer["ranking"][0]["clip"]
+
+
+def test_one_asynchronous_order_delivered_twice_is_done_once_and_called_back_alike(pipeline):
+    """Queues deliver at least once."""
+    heard = []
+
+    def receive(request):
+        heard.append(request)
+        return 200, {}, b""
+
+    body = pipeline.body("cars", request_id="redelivered")
+    with serving(receive) as url:
+        for _ in range(2):
+            pipeline.gateway.invoke_async("orchestrator", body, callback_url=url)
+        assert wait_until(lambda: len(heard) == 2, timeout_s=60)
+    assert json.loads(heard[0].body) == json.loads(heard[1].body)
+    assert set(pipeline.executions("redelivered").values()) == {1}
+
+
+def test_progress_can_be_asked_for(pipeline):
+    pipeline.ask("cars", request_id="asked-for")
+    reply = pipeline.platform.gateway.session.get(
+        f"{pipeline.platform.endpoints.gateway_url}/function/orchestrator/asked-for", timeout=10
+    )
+    assert reply.status_code == 200
+    assert reply.json()["status"] == "COMPLETED"
+    assert len(reply.json()["tasks"]) == TASKS
+    absent = pipeline.platform.gateway.session.get(
+        f"{pipeline.platform.endpoints.gateway_url}/function/orchestrator/never-made", timeout=10
+    )
+    assert (absent.status_code, absent.json()["error"]["slug"]) == (404, "not-found")
+
+
+def test_abort_ends_the_request_and_frees_the_work_below(pipeline):
+    """Recompression at the slowest preset takes long: its ffmpeg must be gone soon after."""
+    slow = {"preset": "veryslow", "height_px": 1080, "crf": 0}
+
+    def encoders():
+        replicas = pipeline.platform.replica_processes("stage-ffmpeg-2")
+        return [
+            child for replica in replicas for child in replica.children() if "clip.mp4" in " ".join(child.cmdline())
+        ]
+
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(pipeline.ask, "cars", request_id="aborted", orchestrator=SHORT_LEASE, stage_ffmpeg_2=slow)
+        assert wait_until(encoders, timeout_s=30)
+        before = pipeline.replicas("stage-ffmpeg-2")
+        asked = pipeline.order("aborted", "abort")
+        assert (asked.status, asked.answer["status"]) == (200, "ABORTED")
+        ended = call.result()
+    assert (ended.status, ended.answer["status"], ended.slug) == (422, "ABORTED", "aborted")
+    assert wait_until(lambda: not encoders(), timeout_s=5)
+    assert before <= pipeline.replicas("stage-ffmpeg-2"), "a replica was lost"
+    assert pipeline.state("aborted").status == "ABORTED"
+    assert pipeline.order("aborted", "abort").answer["status"] == "ABORTED", "aborting twice is no mistake"
+    assert pipeline.ask("cars", request_id="aborted", orchestrator=SHORT_LEASE, stage_ffmpeg_2=slow).slug == "aborted"
+
+
+def test_an_aborted_request_goes_on_where_it_was_when_told_to(pipeline):
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(pipeline.ask, "cars", request_id="resumed", orchestrator=SHORT_LEASE)
+        assert wait_until(lambda: _has(pipeline, "resumed", "stage-ffmpeg-1"), timeout_s=30)
+        pipeline.order("resumed", "abort")
+        call.result()
+    before = pipeline.executions("resumed")
+    asked = pipeline.order("resumed", "resume")
+    assert_complete(pipeline, asked)
+    after = pipeline.executions("resumed")
+    assert all(after[task] == 1 for task, count in before.items() if count), "finished work was repeated"
+
+
+def _has(pipeline, request_id, stage):
+    return any(stage in key for key in pipeline.store.keys(f"requests/{request_id}/"))
+
+
+def test_one_stage_is_replayed_from_its_stored_order(pipeline):
+    pipeline.ask("cars", request_id="replayed")
+    final = pipeline.store.get(pipeline.store.uri("requests/replayed/metadata/final.json"))
+    for name in ("stage-librosa", "stage-object-detector/clip-001", "stage-ffmpeg-2/clip-000"):
+        asked = pipeline.order("replayed", f"replay/{name}")
+        assert asked.status == 200, asked.answer
+        assert asked.answer["same_outputs"] is True, f"{name} did not give the same bytes again"
+        assert asked.answer["reply"]["telemetry"]["attempt"] == 2
+    assert pipeline.store.get(pipeline.store.uri("requests/replayed/metadata/final.json")) == final
+    assert pipeline.order("replayed", "replay/stage-nothing").slug == "bad-request"
+
+
+def test_a_corrupted_intermediate_is_noticed_and_repaired_by_replay_and_resume(pipeline):
+    """Somebody overwrites the audio between two stages."""
+    with ThreadPoolExecutor(1) as threads:
+        stop = threading.Event()
+        threads.submit(_corrupt_when_there, pipeline, "corrupted", "stage-ffmpeg-0/audio.wav", stop)
+        asked = pipeline.ask("cars", request_id="corrupted")
+        stop.set()
+    if asked.status == 200:
+        pytest.skip("the pipeline was faster than the vandal")
+    assert (asked.status, asked.slug, asked.answer["error"]["stage"]) == (422, "changed", "stage-librosa")
+    assert "audio.wav" in asked.answer["error"]["reason"]
+    assert asked.answer["error"]["retryable"] is False
+    assert pipeline.ask("cars", request_id="corrupted").answer == asked.answer, "a failure for good is not tried again"
+    assert pipeline.order("corrupted", "replay/stage-ffmpeg-0").answer["same_outputs"] is True
+    assert_complete(pipeline, pipeline.order("corrupted", "resume"))
+
+
+def _corrupt_when_there(pipeline, request_id, name, stop):
+    uri = pipeline.store.uri(f"requests/{request_id}/{name}")
+    while not stop.is_set():
+        if pipeline.store.exists(uri):
+            pipeline.store.put(uri, b"RIFF garbage")
+            return
+
+
+def test_a_video_replaced_during_the_run_is_noticed(pipeline):
+    video = pipeline.store.uri("samples/replaced.mp4")
+    pipeline.store.put(video, pipeline.store.get(pipeline.store.uri("samples/short.mp4")))
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(pipeline.ask, "cars", video=video, request_id="replaced")
+        assert wait_until(lambda: _has(pipeline, "replaced", "stage-ffmpeg-0/metadata"), timeout_s=30)
+        pipeline.store.put(video, b"something else")
+        asked = call.result()
+    assert (asked.status, asked.slug, asked.answer["error"]["stage"]) == (422, "changed", "stage-ffmpeg-1")
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_a_clip_that_fails_fails_the_request_or_is_left_out_by_policy(pipeline, policy):
+    """The second clip's frames are unreadable: its detector settings are fine, its pictures are not."""
+    request_id = f"clip-{policy}"
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(_corrupt_when_there, pipeline, request_id, "stage-ffmpeg-2/clip-001/clip.mp4", stop)
+        asked = pipeline.ask("cars", request_id=request_id, orchestrator={"on_clip_failure": policy})
+        stop.set()
+    if policy == "fail":
+        assert (asked.status, asked.slug) == (422, "changed")
+        return
+    assert (asked.status, asked.answer["status"]) == (200, "COMPLETED")
+    assert asked.answer["skipped"]["clip-001"]["slug"] == "changed"
+    assert asked.answer["skipped"]["clip-001"]["stage"] == "stage-ffmpeg-3"
+    assert [clip["clip"] for clip in asked.answer["ranking"]] == ["clip-000"]
+
+
+def test_a_stage_time_out_is_passed_down_and_costs_no_replica(pipeline):
+    slow = {"preset": "veryslow", "height_px": 1080, "crf": 0}
+    before = pipeline.replicas("stage-ffmpeg-2")
+    asked = pipeline.ask(
+        "cars", orchestrator={"stage_timeouts_s": {"stage-ffmpeg-2": 0.5}, "max_attempts": 1}, stage_ffmpeg_2=slow
+    )
+    assert (asked.status, asked.slug, asked.answer["error"]["stage"]) == (503, "timeout", "stage-ffmpeg-2")
+    assert asked.answer["error"]["retryable"] is True
+    assert before <= pipeline.replicas("stage-ffmpeg-2")
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ({"stage_ffmpeg_3": {"fps": 0}}, "fps"),
+        ({"stage_ffmpeg_3": {"fsp": 1}}, "fsp"),
+        ({"orchestrator": {"max_attempts": 99}}, "max_attempts"),
+    ],
+)
+def test_a_wrong_setting_is_named(pipeline, config, word):
+    asked = pipeline.ask("cars", **config)
+    assert asked.status in (400, 422)
+    assert (asked.slug, word in asked.answer["error"]["reason"]) == ("bad-request", True)
+
+
+def test_after_kill_9_of_the_orchestrator_at_any_moment_a_repeated_call_finishes(pipeline):
+    """The kill comes at random moments of the request; nothing that was finished is done again."""
+    generator = random.Random(20261123)
+    killed = 0
+    with ThreadPoolExecutor(1) as threads:
+        for number in range(KILLS):
+            request_id = f"killed-{number}"
+            call = threads.submit(_ask_quietly, pipeline, request_id)
+            begun = wait_until(lambda r=request_id: _has(pipeline, r, "state.json"), timeout_s=30)
+            assert begun
+            threading.Event().wait(generator.uniform(0.0, 1.8))
+            killed += _kill_replicas(pipeline, "orchestrator")
+            call.result()
+            before = pipeline.executions(request_id)
+            asked = pipeline.ask("cars", request_id=request_id, orchestrator=SHORT_LEASE)
+            executions = assert_complete(pipeline, asked)
+            assert all(executions[task] >= count for task, count in before.items())
+    assert killed >= KILLS
+
+
+def test_after_kill_9_of_stage_replicas_at_any_moment_a_request_completes(pipeline):
+    """Most kills are mended by the retry of that invocation, and every one by a repeated call."""
+    generator = random.Random(7)
+    stages = ("stage-deepspeech", "stage-ffmpeg-2", "stage-object-detector", "stage-ffmpeg-1")
+    killed = at_once = 0
+    with ThreadPoolExecutor(1) as threads:
+        for number in range(KILLS):
+            request_id = f"stagekill-{number}"
+            call = threads.submit(_ask_quietly, pipeline, request_id)
+            threading.Event().wait(generator.uniform(0.2, 1.5))
+            killed += _kill_replicas(pipeline, stages[number % len(stages)])
+            asked = call.result()
+            at_once += asked is not None and asked.status == 200
+            while asked is None or asked.status != 200:
+                asked = pipeline.ask("cars", request_id=request_id, orchestrator=SHORT_LEASE)
+            assert_complete(pipeline, asked)
+    assert killed >= KILLS
+    assert at_once >= KILLS * 0.8
+
+
+def _ask_quietly(pipeline, request_id):
+    try:
+        return pipeline.ask("cars", request_id=request_id, orchestrator=SHORT_LEASE)
+    except (GatewayError, ValueError):
+        return None  # its orchestrator was killed
+
+
+def _kill_replicas(pipeline, function):
+    processes = pipeline.platform.replica_processes(function)
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    return len(processes)
