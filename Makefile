@@ -40,6 +40,18 @@ down: $(VENV)/.installed  ## Stop it
 status: $(VENV)/.installed  ## Show where it answers and what its functions do
 	@$(PY) -m local status
 
+##@ Cluster
+.PHONY: stack images images-test
+REGIME ?= cold
+stack: $(VENV)/.installed  ## functions/stack.yml with REGIME (cold) in it, for faas-cli; to standard output
+	@$(PY) -m regimes stack $(REGIME)
+
+images: $(VENV)/.ready  ## Build the functions' container images (FAVE_IMAGE_PREFIX, FAVE_IMAGE_TAG, IMAGE_OPTIONS)
+	@$(PY) -m functions.images $(IMAGE_OPTIONS)
+
+images-test: $(VENV)/.installed-dev $(VENV)/.ready  ## Build them and run each against the embedded platform (FAVE_DEBIAN_IMAGE)
+	@FAVE_IMAGES_TEST=1 $(PY) -m pytest -m images tests/e2e/test_images.py
+
 ##@ Develop
 .PHONY: test check bench-pipeline lock clean
 check: $(VENV)/.installed-dev  ## Format, lint, types, layers
@@ -54,6 +66,8 @@ bench-pipeline: $(VENV)/.ready  ## Measure: warm pass against the handlers in a 
 lock: $(VENV)/.installed-dev  ## Pin the newest versions that requirements*.in allow
 	@for set in requirements requirements-dev; do \
 	  $(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links $$set.in; done
+	@for folder in functions/images/*/; do (cd $$folder && $(abspath $(BIN))/pip-compile --quiet --upgrade \
+	  --strip-extras --no-emit-index-url --no-emit-find-links requirements.in); done
 
 clean:  ## Remove the virtual environment, caches and the platform's files (runs/ and the download cache stay)
 	@if [ -x $(PY) ]; then $(PY) -m local down 2>/dev/null || true; fi

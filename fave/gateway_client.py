@@ -30,6 +30,8 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     limits: dict[str, str] = {}
+    requests: dict[str, str] = {}
+    read_only_root_filesystem: bool = msgspec.field(name="readOnlyRootFilesystem", default=False)
 
 
 class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,6 +49,11 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     invocation_count: float = msgspec.field(name="invocationCount", default=0)
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+    env_vars: dict[str, str] | None = msgspec.field(name="envVars", default=None)
+    secrets: tuple[str, ...] | None = None
+    limits: dict[str, str] | None = None
+    requests: dict[str, str] | None = None
+    read_only_root_filesystem: bool = msgspec.field(name="readOnlyRootFilesystem", default=False)
 
 
 class Cancellation:

@@ -1,4 +1,4 @@
-"""`python -m regimes`: list, show and apply scaling regimes."""
+"""`python -m regimes`: list, show, apply and render scaling regimes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from fave.endpoints import find
 from fave.gateway_client import GatewayClient
 from fave.workload import PIPELINE, functions_of
 from prom.client import Prometheus
-from regimes import model, openfaas
+from regimes import model, openfaas, stack
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m regimes", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the regimes that there are")
-    for name, text in (("show", "what a regime says of each function"), ("apply", "deploy, bring about and verify it")):
+    for name, text in (
+        ("show", "what a regime says of each function"),
+        ("apply", "deploy, bring about and verify it"),
+        ("stack", "functions/stack.yml with the regime in it, for faas-cli"),
+    ):
         command = commands.add_parser(name, help=text)
         command.add_argument("regime")
         command.add_argument("--target", default=PIPELINE, help="pipeline (default), or one function")
@@ -27,6 +31,9 @@ def main() -> int:
             print(f"{name:14} {model.load(name).description}")
         return 0
     settings = model.resolve(arguments.regime, functions_of(arguments.target))
+    if arguments.command == "stack":
+        print(stack.render(settings, arguments.regime, stack.load()), end="")
+        return 0
     if arguments.command == "apply":
         endpoints = find()
         gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)

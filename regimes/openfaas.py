@@ -15,6 +15,7 @@ from fave.gateway_client import FunctionStatus, GatewayClient
 from prom import queries
 from prom.client import Prometheus
 from regimes.model import LABEL, MANAGED, Settings, to_spec
+from regimes.stack import load, spec
 
 Say = Callable[[str], None]
 # Nine functions start together on two cores: librosa's import alone takes seconds of CPU.
@@ -57,13 +58,22 @@ def apply(
     _settle(gateway, dict.fromkeys(there, 0), say)
     for function in there - settings.keys():
         gateway.delete(function)
+    stack = None if _embedded(gateway) else load()
     for function, each in settings.items():
-        gateway.deploy(to_spec(function, each, image=image_of(function), regime=regime))
+        if stack is None:
+            gateway.deploy(to_spec(function, each, image=image_of(function), regime=regime))
+        else:
+            gateway.deploy(spec(function, each, regime, stack))
         gateway.scale(function, each.min_replicas)
     wanted = {function: each.min_replicas for function, each in settings.items()}
     _settle(gateway, wanted, say)
     _agree(prometheus, wanted, settled_at_ns=utc_ns())
     return Applied(regime=regime, settings=settings, initial_ready=wanted, took_s=time.monotonic() - began_s)
+
+
+def _embedded(gateway: GatewayClient) -> bool:
+    """The embedded platform gives functions addresses and credentials itself; elsewhere the stack file does."""
+    return bool(gateway.info().get("provider", {}).get("provider") == "fave-local")
 
 
 def _own_functions(gateway: GatewayClient, wanted: Iterable[str]) -> set[str]:

@@ -118,6 +118,11 @@ class Function:
             invocation_count=self.invocations,
             labels=self.deployment.labels,
             annotations=self.deployment.annotations,
+            env_vars=self.deployment.env_vars,
+            secrets=self.deployment.secrets,
+            limits=self.deployment.limits,
+            requests=self.deployment.requests,
+            read_only_root_filesystem=self.deployment.read_only_root_filesystem,
         )
 
     # Requests.

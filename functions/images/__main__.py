@@ -1,0 +1,42 @@
+"""`python -m functions.images`: build the functions' container images."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+from fave.cli import run_door
+from functions.images.build import BASE, GROUPS, Target, build
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m functions.images", description=__doc__)
+    get = os.environ.get
+    parser.add_argument("groups", nargs="*", help=f"which ({', '.join(GROUPS)}); default: all")
+    parser.add_argument(
+        "--prefix", default=get("FAVE_IMAGE_PREFIX", ""), help="before each name: registry.example/fave-"
+    )
+    parser.add_argument("--tag", default=get("FAVE_IMAGE_TAG", "latest"), help="default: latest")
+    parser.add_argument("--debian-image", default=Target().debian_image, help="what the base image is made from")
+    parser.add_argument("--index", default=get("PIP_INDEX_URL", ""), help="package index for pip, while building")
+    parser.add_argument("--push", action="store_true", help="push them afterwards")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.groups if name not in GROUPS]
+    if unknown:
+        parser.error(f"unknown group {', '.join(unknown)} (known: {', '.join(GROUPS)})")
+    target = Target(arguments.prefix, arguments.tag, arguments.debian_image, arguments.index)
+    built = build(target, arguments.groups or GROUPS, lambda text: print(text, flush=True))
+    for image in [target.name(BASE), *built]:
+        size = subprocess.run(
+            ["docker", "image", "inspect", "--format", "{{.Size}}", image], capture_output=True, text=True, check=True
+        )
+        print(f"{image:48}{int(size.stdout) / 1e6:8.0f} MB")
+    for image in built if arguments.push else []:
+        subprocess.run(["docker", "push", image], check=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_door(main))

@@ -1,0 +1,112 @@
+"""Container images of the functions: one base, one thin layer per group, one image per function."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from fave.errors import AssetError, PlatformError
+from fave.programs import asset
+from fave.settings import ROOT
+from fave.workload import ORCHESTRATOR
+
+FOLDER = Path(__file__).parent
+BASE = "fave-base"
+Say = Callable[[str], None]
+
+
+class Group(NamedTuple):
+    """Functions that share a requirement set. models: relative to the asset cache."""
+
+    functions: tuple[str, ...]
+    models: tuple[str, ...] = ()
+
+
+GROUPS = {
+    "media": Group(("stage-ffmpeg-0", "stage-ffmpeg-1", "stage-ffmpeg-2", "stage-ffmpeg-3")),
+    "audio": Group(("stage-librosa",)),
+    "speech": Group(("stage-deepspeech",), ("models/whisper-tiny-en",)),
+    "vision": Group(("stage-object-detector",), ("models/ssdlite-mobilenet-v2-coco.onnx",)),
+    "text": Group(("stage-embedder",), ("models/minilm-l6",)),
+    "light": Group((ORCHESTRATOR, "stage-search", "stage-explainer")),
+}
+
+
+class Target(NamedTuple):
+    """How images are named and what they are made from. pip_index: where pip looks while building."""
+
+    prefix: str = ""
+    tag: str = "latest"
+    debian_image: str = "debian:bookworm-slim"
+    pip_index: str = ""
+
+    def name(self, function: str) -> str:
+        return f"{self.prefix}{function}:{self.tag}"
+
+
+def package_of(function: str) -> str:
+    """The folder that only this function's image has."""
+    return ORCHESTRATOR if function == ORCHESTRATOR else f"functions/{function.replace('-', '_')}"
+
+
+def handler_of(function: str) -> str:
+    return f"{package_of(function).replace('/', '.')}.handler"
+
+
+def stage_context(folder: Path, models: Iterable[str] = ()) -> None:
+    """Put what an image may be built from into `folder`: sources and models, nothing of this machine."""
+    for room in ("fave", "functions", ORCHESTRATOR):
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for relative in models:
+        source, target = asset(relative), folder / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+
+
+def build(target: Target, groups: Iterable[str], say: Say) -> list[str]:
+    """Build the base and the images of `groups`; returns their names.
+
+    Raises
+    ------
+    AssetError
+        When there is no container engine, or a model is missing.
+    PlatformError
+        When a build fails, with the end of what it said.
+    """
+    if not shutil.which("docker"):
+        raise AssetError(
+            "docker is missing", hint="`apt-get install docker.io` as root, or set PATH to a compatible one"
+        )
+    built = []
+    groups = list(groups)
+    with tempfile.TemporaryDirectory(prefix="fave-images-") as folder:
+        stage_context(Path(folder), {model for name in groups for model in GROUPS[name].models})
+        base = target.name(BASE)
+        _docker_build(Path(folder), "base", base, {"DEBIAN_IMAGE": target.debian_image}, target, say)
+        for name in groups:
+            for function in GROUPS[name].functions:
+                arguments = {"BASE_IMAGE": base, "PACKAGE": package_of(function), "HANDLER": handler_of(function)}
+                _docker_build(Path(folder), name, target.name(function), arguments, target, say)
+                built.append(target.name(function))
+    return built
+
+
+def _docker_build(context: Path, group: str, image: str, arguments: dict[str, str], target: Target, say: Say) -> None:
+    say(f"building {image} ...")
+    if target.pip_index:
+        arguments = {**arguments, "PIP_INDEX_URL": target.pip_index}
+    command = ["docker", "build", "--network", "host", "--file", f"functions/images/{group}/Dockerfile", "--tag", image]
+    command += [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
+    # The classic builder is in every engine; BuildKit's plugin is not in Debian's.
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    done = subprocess.run([*command, "."], cwd=context, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PlatformError(f"{image} was not built:\n{(done.stdout + done.stderr).strip()[-2000:]}")

@@ -1,0 +1,89 @@
+"""`functions/stack.yml` with a regime in it: what `faas-cli` deploys, and what FAVE deploys on a real OpenFaaS."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fave.errors import ConfigError
+from fave.gateway_client import FunctionSpec
+from fave.settings import ROOT
+from regimes.model import Settings, to_spec
+
+STACK = ROOT / "functions" / "stack.yml"
+# ${NAME} or ${NAME:-default}, as faas-cli substitutes.
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def load(path: Path = STACK, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The stack file as plain data, its variables filled in.
+
+    Raises
+    ------
+    ConfigError
+        When it cannot be read, or is no stack file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(_VARIABLE.sub(lambda m: environment.get(m[1]) or m[2] or "", text))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(data, dict) or not isinstance(data.get("functions"), dict):
+        raise ConfigError(f"{path}: a stack file has `functions`")
+    return data
+
+
+def spec(function: str, settings: Settings, regime: str, stack: dict[str, Any]) -> FunctionSpec:
+    """What the gateway is told: the regime's labels, limits and time-outs over the stack's addresses and secrets.
+
+    Raises
+    ------
+    ConfigError
+        When the stack does not have the function.
+    """
+    entry = stack["functions"].get(function)
+    if entry is None:
+        raise ConfigError(f"{function} is not in the stack file", hint="every function needs an entry there")
+    own = to_spec(function, settings, image=entry["image"], regime=regime)
+    environment = {name: str(value) for name, value in entry.get("environment", {}).items() if str(value or "")}
+    return FunctionSpec(
+        service=function,
+        image=entry["image"],
+        env_vars=environment | own.env_vars,
+        secrets=tuple(entry.get("secrets", ())),
+        labels=own.labels,
+        annotations=entry.get("annotations", {}) | own.annotations,
+        limits=own.limits,
+        requests=own.limits,
+        read_only_root_filesystem=bool(entry.get("readonly_root_filesystem")),
+    )
+
+
+def render(settings: dict[str, Settings], regime: str, stack: dict[str, Any]) -> str:
+    """The stack file with the regime in it, as YAML that stands for itself."""
+    functions = {}
+    for name, each in settings.items():
+        made = spec(name, each, regime, stack)
+        functions[name] = {
+            **stack["functions"][name],
+            "environment": dict(made.env_vars),
+            "secrets": list(made.secrets),
+            "labels": dict(made.labels),
+            "annotations": dict(made.annotations),
+            "limits": dict(made.limits),
+            "requests": dict(made.requests),
+        }
+    head = f"# Regime {regime}, rendered by `make stack REGIME={regime}`. Deploy it with faas-cli deploy -f FILE.\n"
+    return head + yaml.dump({**stack, "functions": functions}, Dumper=_NoAliases, sort_keys=False, width=110)
+
+
+class _NoAliases(yaml.SafeDumper):
+    """Every function written out: a person may change one without changing the others."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
