@@ -44,7 +44,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return (self.input_uri, *self.input_uris) if self.input_uri else self.input_uris
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A stage's answer: where its outputs are, and its row as the replica knows it."""
 
     schema: int = SCHEMA
