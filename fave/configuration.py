@@ -41,7 +41,14 @@ def _from_environment(cls: type[T], environment: Mapping[str, str]) -> dict[str,
         if not text:
             continue
         try:
-            found[name] = msgspec.convert(text, kind, strict=False)
-        except msgspec.ValidationError as error:
+            found[name] = _parsed(text, kind)
+        except msgspec.MsgspecError as error:
             raise StageError("bad-request", f"environment {variable_of(name)}={text!r}: {error}") from error
     return found
+
+
+def _parsed(text: str, kind: Any) -> Any:
+    """Plain values as they are, a mapping as JSON."""
+    if text.startswith("{"):
+        return msgspec.json.decode(text, type=kind)
+    return msgspec.convert(text, kind, strict=False)

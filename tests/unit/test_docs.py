@@ -8,13 +8,21 @@ import pytest
 
 from experiments import model as experiments
 from fave import errors
+from fave.envelope import Envelope, PipelineRequest, Reply
+from fave.invocation import REPLY_FIELDS, Invocation
 from fave.records import ReplicaRow, RequestRow, StageRow
 from fave.settings import ROOT
 from fave.validity import Gates
-from fave.workload import STAGES
+from fave.workload import PIPELINE, STAGES, functions_of
+from functions.images.build import GROUPS
+from orchestrator.results import metrics
+from orchestrator.retry import RULES
 from regimes import model as regimes
+from tests import reference
 
 pytestmark = pytest.mark.unit
+
+_HEADERS = Invocation(request_id="", invocation_id="").headers()
 
 
 def text_of(name):
@@ -38,9 +46,20 @@ def test_every_make_target_that_a_document_names_exists():
 
 
 def test_the_readme_names_every_make_target_that_people_use():
-    assert {"bench", "ui", "test", "check", "report", "up", "down", "status"} <= set(
-        re.findall(r"make ([a-z-]+)", text_of("README.md"))
-    )
+    assert {
+        "bench",
+        "ui",
+        "invoke",
+        "smoke",
+        "stack",
+        "images",
+        "test",
+        "check",
+        "report",
+        "up",
+        "down",
+        "status",
+    } <= set(re.findall(r"make ([a-z-]+)", text_of("README.md")))
 
 
 @pytest.mark.parametrize(
@@ -61,12 +80,28 @@ def test_the_readme_names_every_make_target_that_people_use():
             "docs/metrics.md",
             [f for f in ReplicaRow.__struct_fields__ if f not in ("schema", "at_ns", "age_s", "function")],
         ),
-        ("docs/assets.md", ["detector", "whisper", "short", "long", "frames", "prometheus"]),
+        ("docs/assets.md", ["detector", "whisper", "embedder", "short", "long", "frames", "prometheus"]),
+        ("docs/envelope.md", [*Envelope.__struct_fields__, *Reply.__struct_fields__]),
+        ("docs/envelope.md", [*PipelineRequest.__struct_fields__, *REPLY_FIELDS, *_HEADERS]),
+        ("docs/errors.md", list(RULES)),
+        ("docs/orchestrator.md", list(metrics(StageRow(request_id="", invocation_id="", stage=""), []))),
+        ("docs/function-host.md", ["max_inflight", "exec_timeout", "write_timeout", "healthcheck_interval"]),
+        ("docs/images.md", [*GROUPS, *functions_of(PIPELINE)]),
     ],
 )
 def test_what_the_code_has_stands_in_its_document(document, words):
     text = text_of(document)
     assert [word for word in words if word not in text] == []
+
+
+def test_the_configuration_reference_is_what_the_code_says():
+    assert text_of("docs/configuration.md") == reference.page(), "run `python -m tests.reference`"
+
+
+def test_the_errors_page_says_how_often_a_failure_is_tried_again():
+    text = text_of("docs/errors.md")
+    for slug, rule in RULES.items():
+        assert re.search(rf"^\| `{slug}` \|.*\| {rule.attempts} \|$", text, re.MULTILINE), slug
 
 
 def test_gates_stand_in_the_methodology():

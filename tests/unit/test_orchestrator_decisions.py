@@ -406,6 +406,14 @@ def test_the_contracts_variable_bounds_the_fan_out(monkeypatch):
     assert options_of({"max_concurrent_invocations": 5}).max_concurrent_invocations == 5
 
 
+def test_a_mapping_is_set_by_the_environment_as_json(monkeypatch):
+    monkeypatch.setenv("CONFIG_STAGE_TIMEOUTS_S", '{"stage-librosa": 9}')
+    assert options_of({}).timeout_s("stage-librosa") == 9
+    monkeypatch.setenv("CONFIG_STAGE_TIMEOUTS_S", '{"stage-librosa": "soon"}')
+    with pytest.raises(StageError, match="CONFIG_STAGE_TIMEOUTS_S"):
+        options_of({})
+
+
 def test_an_envelope_round_trips_with_its_versions():
     envelope = Envelope(request_id="r", stage="s", output_uri="s3://b/o/", etags={"s3://b/i": '"abc"'}, clip="clip-000")
     assert msgspec.json.decode(msgspec.json.encode(envelope), type=Envelope) == envelope
