@@ -1,18 +1,63 @@
-"""The functions of the VideoSearcher pipeline by their service names. A new stage is a folder and a line here."""
+"""The functions of the VideoSearcher pipeline, and how they hang together. A new stage is a folder and a line here.
+
+video ─ ffmpeg-0 ─ librosa ─ ffmpeg-1 ─ per clip: ffmpeg-2 ─┬─ deepspeech ──────────────┬─ embedder ─ search ─ explainer
+                                                            └─ ffmpeg-3 ─ object-detector ┘
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+VIDEO = "video"
+
+
+class Source(NamedTuple):
+    """Outputs of `stage` whose name ends in `suffix`. `per_clip`: only those of the task's own clip."""
+
+    stage: str
+    suffix: str = ""
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage in the graph. A per-clip node runs once per clip that the fan-out stage wrote.
+
+    asks: its configuration gets the request's query.
+    """
+
+    stage: str
+    sources: tuple[Source, ...]
+    per_clip: bool = False
+    asks: bool = False
+
 
 ORCHESTRATOR = "orchestrator"
-STAGES = (
-    "stage-ffmpeg-0",
-    "stage-librosa",
-    "stage-ffmpeg-1",
-    "stage-ffmpeg-2",
-    "stage-deepspeech",
-    "stage-ffmpeg-3",
-    "stage-object-detector",
-    "stage-embedder",
-    "stage-search",
-    "stage-explainer",
+FAN_OUT = Source("stage-ffmpeg-1", ".mp4")
+TRANSCRIPT = Source("stage-deepspeech", "transcript.json")
+DETECTIONS = Source("stage-object-detector", "detections.json")
+TIMESTAMPS = Source("stage-librosa", "timestamps.json")
+RANKING = Source("stage-search", "ranking.json")
+EXPLANATION = Source("stage-explainer", "explanation.json")
+
+GRAPH = (
+    Node(stage="stage-ffmpeg-0", sources=(Source(VIDEO),)),
+    Node(stage="stage-librosa", sources=(Source("stage-ffmpeg-0", ".wav"),)),
+    Node(stage="stage-ffmpeg-1", sources=(Source(VIDEO), TIMESTAMPS)),
+    Node(stage="stage-ffmpeg-2", sources=(FAN_OUT,), per_clip=True),
+    Node(stage="stage-deepspeech", sources=(Source("stage-ffmpeg-2", "speech.wav"),), per_clip=True),
+    Node(stage="stage-ffmpeg-3", sources=(Source("stage-ffmpeg-2", "clip.mp4"),), per_clip=True),
+    Node(stage="stage-object-detector", sources=(Source("stage-ffmpeg-3", ".jpg"),), per_clip=True),
+    Node(stage="stage-embedder", sources=(TRANSCRIPT, DETECTIONS), asks=True),
+    Node(
+        stage="stage-search",
+        sources=(TIMESTAMPS, TRANSCRIPT, DETECTIONS, Source("stage-embedder", "embeddings.json")),
+        asks=True,
+    ),
+    Node(stage="stage-explainer", sources=(RANKING,)),
 )
+STAGES = tuple(node.stage for node in GRAPH)
+# The target that stands for all of them.
 PIPELINE = "pipeline"
 # What functions read from their environment, beside addresses and credentials; the embedded platform passes it on.
 FUNCTION_SETTINGS = {

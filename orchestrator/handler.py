@@ -22,14 +22,14 @@ from fave.errors import StageError, StorageError
 from fave.gateway_client import GatewayClient
 from fave.records import StageRow, derive
 from fave.storage import Store
+from fave.workload import GRAPH, ORCHESTRATOR
 from orchestrator import results
 from orchestrator.control import abort, progress, replay
 from orchestrator.invoker import Invoker
 from orchestrator.options import options_of
 from orchestrator.resume import take_up, written_by_stages
-from orchestrator.runner import NAME, TakenAwayError, run
+from orchestrator.runner import TakenAwayError, run
 from orchestrator.state import OVER, State, StateFile, load
-from orchestrator.workflow import PIPELINE
 
 _JSON = {"Content-Type": "application/json"}
 _STATUS = {
@@ -56,7 +56,7 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
     except (StageError, StorageError) as error:
         reason = error.reason if isinstance(error, StageError) else error.message
         retryable = error.retryable if isinstance(error, StageError) else error.slug == "storage"
-        failure = Failure(slug=error.slug, stage=NAME, reason=reason, retryable=retryable)
+        failure = Failure(slug=error.slug, stage=ORCHESTRATOR, reason=reason, retryable=retryable)
         return _answer(_STATUS.get(error.slug, 422), {"status": "FAILED", "error": failure})
 
 
@@ -88,7 +88,7 @@ def _accept(event: Any, context: Any) -> PipelineRequest:
     if not request.query.strip():
         raise StageError("bad-request", "query is empty")
     _store.check_readable(request.video_uri)
-    options_of(request.config.get(NAME, {}))
+    options_of(request.config.get(ORCHESTRATOR, {}))
     profile = request.profile or os.environ.get("CONFIG_PROFILE", "")
     return msgspec.structs.replace(request, request_id=request_id, profile=profile)
 
@@ -109,7 +109,7 @@ def _run(request: PipelineRequest, event: Any, context: Any) -> tuple[int, dict[
         config=request.config,
         invocation=_own_row(request.request_id, event, context),
     )
-    state.lease_until_ns = utc_ns() + int(options_of(request.config.get(NAME, {})).lease_s * 1e9)
+    state.lease_until_ns = utc_ns() + int(options_of(request.config.get(ORCHESTRATOR, {})).lease_s * 1e9)
     file = StateFile(_store, state)
     if file.create():
         return _direct(file, event, context, {})
@@ -144,7 +144,7 @@ def _take_over(file: StateFile, event: Any, context: Any) -> dict[str, int] | No
     state = file.state
     attempts = take_up(state, written_by_stages(_store, state.request_id), _own_row(state.request_id, event, context))
     state.owner, state.status = uuid4().hex, "RUNNING"
-    state.lease_until_ns = utc_ns() + int(options_of(state.config.get(NAME, {})).lease_s * 1e9)
+    state.lease_until_ns = utc_ns() + int(options_of(state.config.get(ORCHESTRATOR, {})).lease_s * 1e9)
     try:
         file.save()
     except StorageError as error:
@@ -157,8 +157,8 @@ def _take_over(file: StateFile, event: Any, context: Any) -> dict[str, int] | No
 def _direct(file: StateFile, event: Any, context: Any, attempts: dict[str, int]) -> tuple[int, dict[str, Any]]:
     """Be the owner of a request until it is over."""
     state = file.state
-    options = options_of(state.config.get(NAME, {}))
-    asked = {node.stage: {"query": state.query} for node in PIPELINE if node.asks}
+    options = options_of(state.config.get(ORCHESTRATOR, {}))
+    asked = {node.stage: {"query": state.query} for node in GRAPH if node.asks}
     invoker = Invoker(
         _gateway,
         _store,
@@ -202,7 +202,7 @@ def _own_row(request_id: str, event: Any, context: Any) -> StageRow:
             request_id=request_id,
             invocation_id=context.invocation.invocation_id,
             attempt=context.invocation.attempt,
-            stage=NAME,
+            stage=ORCHESTRATOR,
             replica_id=context.replica.replica_id,
             sent_at_ns=context.invocation.sent_at_ns,
             received_at_ns=context.received_at_ns,

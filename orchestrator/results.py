@@ -12,9 +12,10 @@ from fave.critical_path import critical_path
 from fave.errors import StorageError
 from fave.records import StageRow, derive
 from fave.storage import Store
+from fave.workload import EXPLANATION, RANKING
 from orchestrator.runner import TakenAwayError
 from orchestrator.state import State, StateFile
-from orchestrator.workflow import EXPLANATION, RANKING, output_of
+from orchestrator.workflow import output_of
 
 _TRIES = 3
 _PAUSE_S = 0.3

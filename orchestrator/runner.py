@@ -10,12 +10,12 @@ from fave.clock import NS_PER_S, utc_ns
 from fave.envelope import Envelope, Failure
 from fave.errors import StorageError
 from fave.gateway_client import Cancellation
+from fave.workload import GRAPH, ORCHESTRATOR
 from orchestrator.invoker import Outcome
 from orchestrator.options import Config
 from orchestrator.state import State, StateFile, TaskState
-from orchestrator.workflow import PIPELINE, Task, clips_of, complete, runnable
+from orchestrator.workflow import Task, clips_of, complete, runnable
 
-NAME = "orchestrator"
 # A living owner is heard several times per lease.
 _BEATS_PER_LEASE = 4
 
@@ -73,7 +73,7 @@ def run(
             finished, pending = wait(pending, timeout=options.lease_s / _BEATS_PER_LEASE, return_when=FIRST_COMPLETED)
             for future in finished:
                 _record(state, future.result(), options)
-    if state.error is None and not complete(PIPELINE, state.done()):
+    if state.error is None and not complete(GRAPH, state.done()):
         state.error = _how_it_got_stuck(state)
     state.status = "FAILED" if state.error else "COMPLETED"
 
@@ -93,7 +93,7 @@ def _beat(file: StateFile, options: Config) -> bool:
 
 def _next(state: State) -> list[Task]:
     skipped = frozenset(state.skipped)
-    return runnable(PIPELINE, state.video_uri, state.done(), frozenset(state.tasks), skipped)
+    return runnable(GRAPH, state.video_uri, state.done(), frozenset(state.tasks), skipped)
 
 
 def _record(state: State, outcome: Outcome, options: Config) -> None:
@@ -121,4 +121,4 @@ def _how_it_got_stuck(state: State) -> Failure:
 
 
 def _failure(slug: str, reason: str, *, retryable: bool = False) -> Failure:
-    return Failure(slug=slug, stage=NAME, reason=reason, retryable=retryable)
+    return Failure(slug=slug, stage=ORCHESTRATOR, reason=reason, retryable=retryable)

@@ -1,36 +1,12 @@
-"""The VideoSearcher graph as data, and the pure rules of what can run next.
-
-video ─ ffmpeg-0 ─ librosa ─ ffmpeg-1 ─ per clip: ffmpeg-2 ─┬─ deepspeech ──────────────┬─ embedder ─ search ─ explainer
-                                                            └─ ffmpeg-3 ─ object-detector ┘
-"""
+"""The pure rules of what can run next in the graph of `fave.workload`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import msgspec
 
-VIDEO = "video"
-
-
-class Source(NamedTuple):
-    """Outputs of `stage` whose name ends in `suffix`. `per_clip`: only those of the task's own clip."""
-
-    stage: str
-    suffix: str = ""
-
-
-class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage in the graph. A per-clip node runs once per clip that the fan-out stage wrote.
-
-    asks: its configuration gets the request's query.
-    """
-
-    stage: str
-    sources: tuple[Source, ...]
-    per_clip: bool = False
-    asks: bool = False
+from fave.workload import FAN_OUT, GRAPH, VIDEO, Node, Source
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,31 +25,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name}/"
 
 
-FAN_OUT = Source("stage-ffmpeg-1", ".mp4")
-TRANSCRIPT = Source("stage-deepspeech", "transcript.json")
-DETECTIONS = Source("stage-object-detector", "detections.json")
-TIMESTAMPS = Source("stage-librosa", "timestamps.json")
-RANKING = Source("stage-search", "ranking.json")
-EXPLANATION = Source("stage-explainer", "explanation.json")
-
-PIPELINE = (
-    Node(stage="stage-ffmpeg-0", sources=(Source(VIDEO),)),
-    Node(stage="stage-librosa", sources=(Source("stage-ffmpeg-0", ".wav"),)),
-    Node(stage="stage-ffmpeg-1", sources=(Source(VIDEO), TIMESTAMPS)),
-    Node(stage="stage-ffmpeg-2", sources=(FAN_OUT,), per_clip=True),
-    Node(stage="stage-deepspeech", sources=(Source("stage-ffmpeg-2", "speech.wav"),), per_clip=True),
-    Node(stage="stage-ffmpeg-3", sources=(Source("stage-ffmpeg-2", "clip.mp4"),), per_clip=True),
-    Node(stage="stage-object-detector", sources=(Source("stage-ffmpeg-3", ".jpg"),), per_clip=True),
-    Node(stage="stage-embedder", sources=(TRANSCRIPT, DETECTIONS), asks=True),
-    Node(
-        stage="stage-search",
-        sources=(TIMESTAMPS, TRANSCRIPT, DETECTIONS, Source("stage-embedder", "embeddings.json")),
-        asks=True,
-    ),
-    Node(stage="stage-explainer", sources=(RANKING,)),
-)
-FUNCTIONS = tuple(node.stage for node in PIPELINE)
-_BY_STAGE = {node.stage: node for node in PIPELINE}
+_BY_STAGE = {node.stage: node for node in GRAPH}
 
 # Outputs by task name, of the tasks that are done.
 Done = Mapping[str, tuple[str, ...]]

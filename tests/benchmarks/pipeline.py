@@ -53,14 +53,15 @@ from fave.invocation import Invocation
 from functions.host.logs import Log
 from functions.host.replica import Identity
 from functions.host.work import Work
-from orchestrator.workflow import PIPELINE, complete, runnable
+from fave.workload import GRAPH
+from orchestrator.workflow import complete, runnable
 import msgspec
-modules = {n.stage: import_module("functions." + n.stage.replace("-", "_") + ".handler") for n in PIPELINE}
+modules = {n.stage: import_module("functions." + n.stage.replace("-", "_") + ".handler") for n in GRAPH}
 config = json.loads(sys.argv[2]); identity = Identity.from_environment(); log = Log(identity)
 def once(request):
     done = {}
-    while not complete(PIPELINE, done):
-        for task in runnable(PIPELINE, sys.argv[1], done, frozenset(done)):
+    while not complete(GRAPH, done):
+        for task in runnable(GRAPH, sys.argv[1], done, frozenset(done)):
             folder = f"s3://fave-artifacts/requests/{request}/{task.name}/"
             envelope = Envelope(request_id=request, stage=task.stage, clip=task.clip, input_uris=task.inputs,
                                 output_uri=folder, config=config.get(task.stage, {}))

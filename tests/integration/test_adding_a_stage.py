@@ -9,9 +9,10 @@ import pytest
 
 from fave.gateway_client import FunctionSpec
 from fave.settings import ROOT
+from fave.workload import GRAPH, TRANSCRIPT, Node, Source
 from functions.images.build import stage_context
 from orchestrator import workflow
-from orchestrator.workflow import PIPELINE, TRANSCRIPT, Node, Source, runnable
+from orchestrator.workflow import runnable
 
 pytestmark = pytest.mark.integration
 
@@ -68,7 +69,7 @@ def test_the_stage_of_the_page_works_and_has_all_that_a_stage_has(words):
 
 def test_its_node_runs_once_per_clip_after_its_input(monkeypatch):
     node = eval(NODE, {"Node": Node, "Source": Source, "TRANSCRIPT": TRANSCRIPT})
-    graph = (*PIPELINE, node)
+    graph = (*GRAPH, node)
     monkeypatch.setattr(workflow, "_BY_STAGE", {each.stage: each for each in graph})
     done = {"stage-ffmpeg-1": ("s3://b/clip-000.mp4", "s3://b/clip-001.mp4")}
     assert "stage-words" not in {task.stage for task in runnable(graph, "s3://b/v", done, frozenset())}

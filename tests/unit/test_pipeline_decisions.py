@@ -8,7 +8,7 @@ from fave.envelope import Envelope, Failure
 from fave.errors import StorageError
 from fave.gateway_client import Cancellation
 from fave.records import StageRow
-from fave.workload import STAGES
+from fave.workload import GRAPH
 from functions.findings import Embeddings, Frame, Object
 from functions.stage_librosa.config import Config
 from functions.stage_librosa.grouping import find_clips, group
@@ -18,7 +18,7 @@ from orchestrator.invoker import Outcome
 from orchestrator.options import Config as Options
 from orchestrator.runner import run
 from orchestrator.state import State, StateFile
-from orchestrator.workflow import FUNCTIONS, PIPELINE, Task, clips_of, complete, runnable
+from orchestrator.workflow import Task, clips_of, complete, runnable
 
 pytestmark = pytest.mark.unit
 
@@ -95,15 +95,11 @@ def drive(file, invoke, *, within_s=60.0, cancellation=None, attempts=None, **op
     )
 
 
-def test_the_graph_and_the_list_of_functions_are_the_same():
-    assert FUNCTIONS == STAGES
-
-
 def test_tasks_become_runnable_exactly_when_their_inputs_are_there():
     done: dict[str, tuple[str, ...]] = {}
     order = []
-    while not complete(PIPELINE, done):
-        wave = runnable(PIPELINE, VIDEO, done, frozenset(done))
+    while not complete(GRAPH, done):
+        wave = runnable(GRAPH, VIDEO, done, frozenset(done))
         assert wave, "the graph is stuck"
         order.append([task.name for task in wave])
         done |= {task.name: outputs_of(task) for task in wave}
@@ -127,7 +123,7 @@ def test_tasks_become_runnable_exactly_when_their_inputs_are_there():
 
 def test_a_task_gets_its_own_clips_inputs_and_a_gathering_one_gets_all():
     done = {name: outputs_of(Task(stage=name)) for name in ("stage-ffmpeg-0", "stage-librosa", "stage-ffmpeg-1")}
-    (first, second) = runnable(PIPELINE, VIDEO, done, frozenset(done))
+    (first, second) = runnable(GRAPH, VIDEO, done, frozenset(done))
     assert first.inputs == ("s3://b/requests/r/stage-ffmpeg-1/clip-000.mp4",)
     assert second.inputs == ("s3://b/requests/r/stage-ffmpeg-1/clip-001.mp4",)
     assert clips_of(done) == ["clip-000", "clip-001"]
