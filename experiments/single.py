@@ -19,6 +19,7 @@ from fave.clock import utc_ns
 from fave.endpoints import STATE, Endpoints
 from fave.envelope import Failure, PipelineRequest
 from fave.errors import ConfigError, GatewayError, StageError, StorageError
+from fave.gateway_client import Cancellation
 from fave.invocation import Invocation
 from fave.programs import cache_dir
 from fave.records import StageRow
@@ -32,6 +33,7 @@ Say = Callable[[str], None]
 SAMPLES = ("short", "long")
 _POLL_S = 0.2
 _PATIENCE_S = 300.0
+_ABORT_PATIENCE_S = 5.0
 
 
 class TaskState(msgspec.Struct, frozen=True):
@@ -117,18 +119,31 @@ def perform(here: Session, request: PipelineRequest, say: Say, *, asynchronous: 
     body, headers = msgspec.json.encode(request), call.headers() | {"Content-Type": "application/json"}
     with ThreadPoolExecutor(1) as threads:
         answer: Future[Any] | None = None
+        patience = Cancellation()
         if asynchronous:
             say(f"queued as call {here.gateway.invoke_async(ORCHESTRATOR, body, headers)}")
         else:
-            answer = threads.submit(here.gateway.invoke, ORCHESTRATOR, body, headers, timeout_s=_PATIENCE_S)
+            answer = threads.submit(
+                here.gateway.invoke, ORCHESTRATOR, body, headers, timeout_s=_PATIENCE_S, cancellation=patience
+            )
         try:
             _watch(here, request.request_id, answer, say)
         except KeyboardInterrupt:
             say("aborting the request ...")
             with contextlib.suppress(GatewayError):
-                here.gateway.invoke(f"{ORCHESTRATOR}/{request.request_id}/abort", b"", timeout_s=30)
+                _abort(here, request.request_id)
+            patience.cancel()
             raise
     return _final(here, request.request_id, answer)
+
+
+def _abort(here: Session, request_id: str) -> None:
+    """Also of a request that is about to begin: it is not there yet, and must not come after all."""
+    deadline_s = time.monotonic() + _ABORT_PATIENCE_S
+    while time.monotonic() < deadline_s:
+        if here.gateway.invoke(f"{ORCHESTRATOR}/{request_id}/abort", b"", timeout_s=30).status_code != 404:
+            return
+        time.sleep(_POLL_S)
 
 
 def _watch(here: Session, request_id: str, answer: Future[Any] | None, say: Say) -> None:
@@ -172,7 +187,7 @@ def _passing(text: str) -> None:
 
 
 def _final(here: Session, request_id: str, answer: Future[Any] | None) -> dict[str, Any]:
-    reply = answer.result().json() if answer is not None else None
+    reply = _json_of(answer.result()) if answer is not None else None
     if reply is not None and "final_uri" not in reply:
         raise _as_error(reply.get("error") or {})
     uri = here.store.uri(f"requests/{request_id}/metadata/final.json")
@@ -180,6 +195,16 @@ def _final(here: Session, request_id: str, answer: Future[Any] | None) -> dict[s
     if final["error"]:
         raise _as_error(final["error"])
     return final
+
+
+def _json_of(response: Any) -> dict[str, Any]:
+    try:
+        return dict(response.json())
+    except ValueError as error:
+        said = response.text.strip()[:300] or "nothing"
+        raise GatewayError(
+            f"the orchestrator's call was answered {response.status_code}: {said}", status=response.status_code
+        ) from error
 
 
 def _patiently(store: Store, uri: str) -> bytes:

@@ -23,7 +23,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A caller's order to a stage. `input_uris` and `output_uri` are `s3://`; `output_uri` ends in `/`.
 
     etags: by address, the version of an input that the order is about; another version is refused (`changed`).
@@ -66,7 +66,7 @@ class StageMetadata(StageRow, kw_only=True):
     envelope: Envelope | None = None
 
 
-class PipelineRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PipelineRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """An order to the orchestrator. `profile` names the regime for the record; it changes no behaviour.
 
     config: settings by function name, `orchestrator` included.

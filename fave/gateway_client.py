@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
+import weakref
 from typing import Any
 
 import msgspec
@@ -61,14 +63,13 @@ class Cancellation:
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
-        self._lock = threading.Lock()
-        self._sockets: dict[int, socket.socket] = {}
 
     def cancel(self) -> None:
-        with self._lock:
+        with _lock:
             self.cancelled.set()
-            for connected in self._sockets.values():
-                _shut(connected)
+            for connected, owner in _in_use.items():
+                if owner is self:
+                    _shut(connected)
 
     @contextlib.contextmanager
     def covers(self) -> Any:
@@ -78,17 +79,12 @@ class Cancellation:
             yield
         finally:
             _covered.by = None
-            with self._lock:
-                self._sockets.pop(threading.get_ident(), None)
-
-    def sent_on(self, connected: socket.socket) -> None:
-        with self._lock:
-            self._sockets[threading.get_ident()] = connected
-            if self.cancelled.is_set():
-                _shut(connected)
 
 
 _covered = threading.local()
+# Whose request is on which connection. Connections are pooled: the next request on one takes it over.
+_in_use: weakref.WeakKeyDictionary[socket.socket, Cancellation | None] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def _shut(connected: socket.socket) -> None:
@@ -102,10 +98,14 @@ class _Announced:
     sock: Any
 
     def request(self, *arguments: Any, **options: Any) -> None:
-        super().request(*arguments, **options)  # type: ignore[misc]
         cancellation = getattr(_covered, "by", None)
-        if cancellation is not None and self.sock is not None:
-            cancellation.sent_on(self.sock)
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        with _lock:
+            _in_use[self.sock] = cancellation
+            if cancellation is not None and cancellation.cancelled.is_set():
+                _shut(self.sock)
+        super().request(*arguments, **options)  # type: ignore[misc]
 
 
 class _Connection(_Announced, HTTPConnection):
@@ -135,6 +135,8 @@ class GatewayClient:
 
     def __init__(self, url: str, user: str = "", password: str = "", *, pool_size: int = 32) -> None:
         self.url = url.rstrip("/")
+        # For messages: an address may carry a password.
+        self._shown = re.sub(r"//[^/@]*@", "//", self.url)
         self.session = requests.Session()
         adapter = _Adapter(pool_connections=2, pool_maxsize=pool_size)
         self.session.mount("http://", adapter)
@@ -215,7 +217,7 @@ class GatewayClient:
         except requests.ReadTimeout as error:
             raise GatewayError(f"{name}: no reply within {timeout_s:g} s", status=504) from error
         except requests.RequestException as error:
-            what = f"{name}: gateway {self.url} does not answer ({type(error).__name__})"
+            what = f"{name}: gateway {self._shown} does not answer ({type(error).__name__})"
             raise GatewayError(what, sent=not _never_sent(error)) from error
 
     # Secrets, which functions find in files (`fave.endpoints.credential`).
@@ -245,7 +247,7 @@ class GatewayClient:
             )
         except requests.RequestException as error:
             raise GatewayError(
-                f"gateway {self.url} does not answer ({type(error).__name__})",
+                f"gateway {self._shown} does not answer ({type(error).__name__})",
                 hint="`make status` shows the embedded platform; GATEWAY_URL names another one",
             ) from error
         if reply.ok or reply.status_code in accept:

@@ -62,7 +62,11 @@ class Head(NamedTuple):
 
 
 class Store:
-    """One client. Threads may share it. `readable`: other buckets from which inputs may come."""
+    """One client. Threads may share it.
+
+    readable: other buckets from which inputs may come. quick: for small objects that are worth less than the time of
+    who waits for them; it gives up within a few seconds.
+    """
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class Store:
         secret_key: str,
         bucket: str,
         readable: frozenset[str] = frozenset(),
+        quick: bool = False,
     ) -> None:
         self.bucket = bucket
         self.readable = readable | {bucket}
@@ -83,9 +88,9 @@ class Store:
             aws_secret_access_key=secret_key or None,
             region_name=os.environ.get("AWS_REGION", "us-east-1"),
             config=Config(
-                retries={"max_attempts": 5, "mode": "standard"},
-                connect_timeout=3,
-                read_timeout=60,
+                retries={"max_attempts": 3 if quick else 5, "mode": "standard"},
+                connect_timeout=1 if quick else 3,
+                read_timeout=2 if quick else 60,
                 max_pool_connections=32,
                 # No proxy stands between us and loopback, whatever the account's variables say.
                 proxies={} if local else None,
@@ -94,7 +99,7 @@ class Store:
         )
 
     @classmethod
-    def from_environment(cls) -> Store:
+    def from_environment(cls, *, quick: bool = False) -> Store:
         """From S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, FAVE_BUCKET and FAVE_ALLOWED_BUCKETS."""
         get = os.environ.get
         return cls(
@@ -103,6 +108,7 @@ class Store:
             secret_key=credential("AWS_SECRET_ACCESS_KEY"),
             bucket=get("FAVE_BUCKET", DEFAULT_BUCKET),
             readable=frozenset(filter(None, get("FAVE_ALLOWED_BUCKETS", "").split(","))),
+            quick=quick,
         )
 
     def uri(self, key: str) -> str:

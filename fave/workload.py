@@ -72,7 +72,6 @@ FUNCTION_SETTINGS = {
     "FAVE_MAX_INPUT_BYTES": "a larger input is refused (536870912)",
     "FAVE_SHIP_LOGS": "how often logs go to the object store under logs/, e.g. 10s; empty: never",
     "FAVE_WHISPER_MODEL": "another folder for the speech model",
-    "LLM_API_KEY": "sent to the language model as a bearer token",
     "LLM_BASE_URL": "an OpenAI-compatible endpoint for stage-explainer; empty: extract without a model",
     "LLM_MODEL": "which model to ask for",
     "MAX_CONCURRENT_INVOCATIONS": "of one request (8)",

@@ -24,6 +24,10 @@ OUTPUT = {"threads": 1, "map_metadata": -1, "fflags": "+bitexact"}
 # H.264 in 4:2:0 needs even sides; ten bits and other samplings become what everything plays.
 EVEN = {"w": "trunc(iw/2)*2", "h": "trunc(ih/2)*2"}
 PLAYABLE = {"vcodec": "libx264", "acodec": "aac", "pix_fmt": "yuv420p"}
+# The first of each kind: a second sound track or a cover picture is not what is meant.
+PICTURE, SOUND = "v:0", "a:0"
+# ffmpeg's own exit code after a signal that it could catch.
+_EXIT_BY_SIGNAL = 255
 _program = ffmpeg_program()
 
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -48,7 +52,7 @@ def probe(path: Path) -> Probe:
         `not-a-video` when ffmpeg finds no stream in it.
     """
     allowed = [part for name, value in INPUT.items() for part in (f"-{name}", value)]
-    said = _run([_program, *_QUIET, *allowed, "-i", str(path)])[1]
+    _, said = _run([_program, *_QUIET, *allowed, "-i", str(path)])
     if "Stream #" not in said:
         raise StageError("not-a-video", f"ffmpeg: {_last_words(said, path.parent)}")
     length, video = _DURATION.search(said), _VIDEO.search(said)
@@ -74,8 +78,6 @@ def run(output: Any, folder: Path) -> None:
         return
     if "No space left" in said:
         raise StageError("no-space", "ffmpeg: no space left on the replica's disk", retryable=True)
-    if code < 0:
-        raise StageError("internal", f"ffmpeg was killed by signal {-code}", retryable=True)
     missing = "matches no streams" in said or "does not contain any stream" in said
     raise StageError("no-audio" if missing else "not-a-video", f"ffmpeg: {_last_words(said, folder) or f'exit {code}'}")
 
@@ -88,6 +90,8 @@ def _run(command: list[str]) -> tuple[int, str]:
     with here.owns(child):
         said = child.communicate()[1].decode(errors="replace").strip()
     here.check()
+    if child.returncode < 0 or child.returncode == _EXIT_BY_SIGNAL:
+        raise StageError("internal", f"ffmpeg was ended from outside ({child.returncode})", retryable=True)
     return child.returncode, said
 
 

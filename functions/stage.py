@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import tempfile
 import threading
@@ -65,9 +66,9 @@ class Model(Generic[M]):
 class Job:
     """One invocation's work: its envelope, its inputs and outputs with their time and size, a folder of its own."""
 
-    def __init__(self, envelope: Envelope, store: Store, folder: Path, work: Work) -> None:
+    def __init__(self, envelope: Envelope, store: Store, work: Work) -> None:
         self.envelope = envelope
-        self.folder = folder
+        self.folder = Path()  # while the work is done, a folder of its own
         self.outputs: list[str] = []
         self.etags: dict[str, str] = {}
         self.read_s = self.write_s = self.init_s = 0.0
@@ -142,9 +143,8 @@ def run(stage: str, event: Event, context: Context, work: Callable[[Job], None])
         _check_output(envelope, _store().bucket)
     except (StageError, StorageError) as error:
         return _refusal(stage, error)
-    with tempfile.TemporaryDirectory(prefix=f"{stage}-") as folder:
-        job = Job(envelope, _store(), Path(folder), context.work)
-        failure = _attempt(stage, job, context, work)
+    job = Job(envelope, _store(), context.work)
+    failure = _attempt(stage, job, context, work)
     row = _row(stage, job, context, failure)
     reply = Reply(
         request_id=envelope.request_id,
@@ -172,7 +172,7 @@ def _keep_metadata(job: Job, row: StageRow, context: Context, *, failed: bool) -
         envelope=job.envelope,
     )
     try:
-        _store().put(uri, msgspec.json.encode(metadata), content_type=JSON)
+        _store(quick=True).put(uri, msgspec.json.encode(metadata), content_type=JSON)
     except StorageError as error:
         context.log.write(level="error", request_id=row.request_id, message=f"metadata not kept: {error.message}")
         return ""
@@ -181,7 +181,9 @@ def _keep_metadata(job: Job, row: StageRow, context: Context, *, failed: bool) -
 
 def _attempt(stage: str, job: Job, context: Context, work: Callable[[Job], None]) -> Failure | None:
     try:
-        work(job)
+        with tempfile.TemporaryDirectory(prefix=f"{stage}-") as folder:
+            job.folder = Path(folder)
+            work(job)
     except Exception as error:  # noqa: BLE001 - the boundary: whatever a stage raises has a row and a reason
         failure = _failure_of(error, stage)
         if failure.slug == "internal":
@@ -252,16 +254,13 @@ def _answer(status: int, reply: Reply) -> dict[str, Any]:
     return {"statusCode": status, "body": msgspec.json.encode(reply), "headers": {"Content-Type": JSON}}
 
 
-_shared: list[Store] = []
-
-
-def _store() -> Store:
-    """One client per replica, made with the first module that asks: connections are pooled."""
-    if not _shared:
-        _shared.append(Store.from_environment())
-    return _shared[0]
+@functools.cache
+def _store(*, quick: bool = False) -> Store:
+    """One client per replica and purpose: connections are pooled."""
+    return Store.from_environment(quick=quick)
 
 
 def warm_up() -> None:
-    """Make the store's client while the handler is imported, so that it is part of the start, not of the first use."""
+    """Make the store's clients while the handler is imported: part of the start, not of the first use."""
     _store()
+    _store(quick=True)

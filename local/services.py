@@ -19,7 +19,7 @@ from fave.processes import OwnedProcess, free_port
 from fave.programs import prometheus
 from fave.settings import ROOT
 from fave.storage import Store
-from fave.workload import ORCHESTRATOR, STAGES
+from fave.workload import EXPLANATION, ORCHESTRATOR, STAGES
 
 RETENTION_DAYS = 1
 _GRPC_OFFSET = 10_000
@@ -130,6 +130,8 @@ def start_gateway(state: Path, ports: Ports, credentials: Credentials, own: dict
         name: {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
         for name, keys in own.items()
     }
+    # Only who asks the language model gets its key.
+    own_env[EXPLANATION.stage]["LLM_API_KEY"] = os.environ.get("LLM_API_KEY", "")
     env = {
         **os.environ,
         "GATEWAY_USER": credentials.gateway_user,

@@ -21,8 +21,8 @@ from fave.envelope import Failure, PipelineRequest, check_request_id, decode_bod
 from fave.errors import StageError, StorageError
 from fave.gateway_client import GatewayClient
 from fave.records import StageRow, derive
-from fave.storage import Store
-from fave.workload import GRAPH, ORCHESTRATOR
+from fave.storage import Head, Store
+from fave.workload import GRAPH, ORCHESTRATOR, STAGES
 from orchestrator import results
 from orchestrator.control import abort, progress, replay
 from orchestrator.invoker import Invoker
@@ -45,8 +45,11 @@ _STATUS = {
 # Kept from the request's time to write down how it ended, before the host gives up on it.
 _CONCLUSION_S = 2.0
 _FOLLOW_INTERVAL_S = 0.25
+_MAX_QUERY = 1000
 _MAX_INPUT_BYTES = int(os.environ.get("FAVE_MAX_INPUT_BYTES") or 512 * 2**20)
 _store = Store.from_environment()
+# For state and final record: an answer within a lease, or an error that a beat can live with.
+_quick = Store.from_environment(quick=True)
 _gateway = GatewayClient(os.environ.get("GATEWAY_URL", "http://gateway.openfaas:8080"), pool_size=64)
 
 
@@ -68,11 +71,11 @@ def _route(event: Any, context: Any) -> tuple[int, dict[str, Any]]:
     check_request_id(request_id)
     match action:
         case []:
-            return 200, progress(_store, load(_store, request_id).state)
+            return 200, progress(_store, load(_quick, request_id).state)
         case ["abort"]:
-            return 200, progress(_store, abort(_store, request_id))
+            return 200, progress(_store, abort(_quick, request_id))
         case ["resume"]:
-            return _go_on(load(_store, request_id), event, context, by_order=True)
+            return _go_on(load(_quick, request_id), event, context, by_order=True)
         case ["replay", stage, *clip] if len(clip) <= 1:
             name = "/".join([stage, *clip])
             return replay(_store, _gateway, request_id, name, deadline_s=context.deadline_s)
@@ -85,8 +88,11 @@ def _route(event: Any, context: Any) -> tuple[int, dict[str, Any]]:
 def _accept(event: Any, context: Any) -> PipelineRequest:
     request: PipelineRequest = decode_body(event.body, PipelineRequest)
     request_id = check_request_id(request.request_id or context.invocation.request_id or str(uuid4()))
-    if not request.query.strip():
-        raise StageError("bad-request", "query is empty")
+    if not request.query.strip() or len(request.query) > _MAX_QUERY:
+        raise StageError("bad-request", f"query of {len(request.query)} characters; need 1 to {_MAX_QUERY}")
+    unknown = sorted(request.config.keys() - {ORCHESTRATOR, *STAGES})
+    if unknown:
+        raise StageError("bad-request", f"config: no function is called {', '.join(unknown)}")
     _store.check_readable(request.video_uri)
     options_of(request.config.get(ORCHESTRATOR, {}))
     profile = request.profile or os.environ.get("CONFIG_PROFILE", "")
@@ -95,10 +101,14 @@ def _accept(event: Any, context: Any) -> PipelineRequest:
 
 def _run(request: PipelineRequest, event: Any, context: Any) -> tuple[int, dict[str, Any]]:
     """Make the request, or join it where it is there already."""
-    video = _store.head(request.video_uri)
-    if video.size_bytes > _MAX_INPUT_BYTES:
-        reason = f"{request.video_uri}: {video.size_bytes} bytes, the limit is {_MAX_INPUT_BYTES}"
-        raise StageError("too-large", reason)
+    try:
+        video = _checked(request.video_uri)
+    except (StageError, StorageError):
+        # A request that is over needs no video any more.
+        there = _found(request)
+        if there is None:
+            raise
+        return _go_on(there, event, context)
     state = State(
         request_id=request.request_id,
         owner=uuid4().hex,
@@ -110,24 +120,55 @@ def _run(request: PipelineRequest, event: Any, context: Any) -> tuple[int, dict[
         invocation=_own_row(request.request_id, event, context),
     )
     state.lease_until_ns = utc_ns() + int(options_of(request.config.get(ORCHESTRATOR, {})).lease_s * 1e9)
-    file = StateFile(_store, state)
+    file = StateFile(_quick, state)
     if file.create():
         return _direct(file, event, context, {})
-    there = load(_store, request.request_id)
-    asked = (there.state.video_uri, there.state.query, there.state.config)
-    if asked != (request.video_uri, request.query, request.config):
-        raise StageError("conflict", f"request id {request.request_id!r} was used for another request")
+    there = _found(request)
+    if there is None:
+        raise StageError("storage", "the state was there, and is gone", retryable=True)
     return _go_on(there, event, context)
 
 
-def _go_on(file: StateFile, event: Any, context: Any, *, by_order: bool = False) -> tuple[int, dict[str, Any]]:
+def _checked(video_uri: str) -> Head:
+    """The video's version and size, which is within the limit."""
+    video = _store.head(video_uri)
+    if video.size_bytes > _MAX_INPUT_BYTES:
+        raise StageError("too-large", f"{video_uri}: {video.size_bytes} bytes, the limit is {_MAX_INPUT_BYTES}")
+    return video
+
+
+def _found(request: PipelineRequest) -> StateFile | None:
+    """The request of this id, if there is one.
+
+    Raises
+    ------
+    StageError
+        `conflict`, when the id stands for something else.
+    """
+    try:
+        there = load(_quick, request.request_id)
+    except StorageError as error:
+        if error.slug == "not-found":
+            return None
+        raise
+    asked = (there.state.video_uri, there.state.query, there.state.config)
+    if asked != (request.video_uri, request.query, request.config):
+        raise StageError("conflict", f"request id {request.request_id!r} was used for another request")
+    return there
+
+
+def _go_on(
+    file: StateFile, event: Any, context: Any, *, by_order: bool = False, waited: bool = False
+) -> tuple[int, dict[str, Any]]:
     """A request that is there: its result when it is over, its work when nobody does it, else wait for who does.
 
-    by_order: also what failed for good or was aborted is tried again.
+    by_order: also what failed for good or was aborted is tried again. waited: the caller has seen it being worked on;
+    however that ends is this caller's answer too, else twenty callers would repeat one failure twenty times.
     """
     while True:
         state = file.state
-        if state.resumable or (by_order and state.status in ("FAILED", "ABORTED")):
+        begins_anew = not waited and (state.worth_repeating or (by_order and state.status in ("FAILED", "ABORTED")))
+        if state.abandoned or begins_anew:
             attempts = _take_over(file, event, context)
             if attempts is not None:
                 return _direct(file, event, context, attempts)
@@ -135,8 +176,9 @@ def _go_on(file: StateFile, event: Any, context: Any, *, by_order: bool = False)
             return results.of(_store, file)
         elif time.monotonic() >= context.deadline_s - _CONCLUSION_S:
             raise StageError("running", f"{state.request_id} is still being worked on", retryable=True)
+        waited = True
         time.sleep(_FOLLOW_INTERVAL_S)
-        file = load(_store, state.request_id)
+        file = load(_quick, state.request_id)
 
 
 def _take_over(file: StateFile, event: Any, context: Any) -> dict[str, int] | None:
@@ -145,6 +187,7 @@ def _take_over(file: StateFile, event: Any, context: Any) -> dict[str, int] | No
     attempts = take_up(state, written_by_stages(_store, state.request_id), _own_row(state.request_id, event, context))
     state.owner, state.status = uuid4().hex, "RUNNING"
     state.lease_until_ns = utc_ns() + int(options_of(state.config.get(ORCHESTRATOR, {})).lease_s * 1e9)
+    file.owned = True
     try:
         file.save()
     except StorageError as error:
@@ -185,15 +228,15 @@ def _direct(file: StateFile, event: Any, context: Any, attempts: dict[str, int])
 
 def _give_way(file: StateFile, event: Any, context: Any) -> tuple[int, dict[str, Any]]:
     """Aborted: write down what there is. Taken over: wait for the new owner's result."""
-    now = load(_store, file.state.request_id)
+    now = load(_quick, file.state.request_id)
     if now.state.status != "ABORTED":
-        return _go_on(now, event, context)
+        return _go_on(now, event, context, waited=True)
     file.supersede(now)
     file.state.status, file.state.error = "ABORTED", now.state.error
     try:
         return results.conclude(_store, file, context.work.peak_rss_mb())
     except TakenAwayError:
-        return _go_on(load(_store, file.state.request_id), event, context)
+        return _go_on(load(_quick, file.state.request_id), event, context, waited=True)
 
 
 def _own_row(request_id: str, event: Any, context: Any) -> StageRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +19,8 @@ from orchestrator.options import Config
 from orchestrator.retry import Budget, delay_s
 from orchestrator.workflow import Task
 
+# The host answers a time-out itself, with its stamps: wait for that, not just for the time.
+_HOST_MARGIN_S = 1.5
 # After these the stage may have done its work all the same.
 _UNKNOWN_END = frozenset(("gateway", "timeout"))
 _SLUG_OF_STATUS = {429: "busy", 504: "timeout"}
@@ -78,14 +80,24 @@ class Invoker:
             config=self._config.get(task.stage, {}),
         )
 
-    def invoke(self, task: Task, envelope: Envelope, *, attempt: int, deadline_s: float) -> Outcome:
+    def invoke(
+        self,
+        task: Task,
+        envelope: Envelope,
+        *,
+        attempt: int,
+        deadline_s: float,
+        begins_attempt: Callable[[int], None] = lambda _: None,
+    ) -> Outcome:
         """Never raises for what the stage or the gateway does: a failure is an outcome, with its rows.
 
-        attempt: the number of the first one. deadline_s: of the whole request, on the monotonic clock.
+        attempt: the number of the first one. deadline_s: of the whole request, on the monotonic clock. begins_attempt:
+        told the number of every attempt, for the state.
         """
         rows: list[StageRow] = []
         first = attempt
         while True:
+            begins_attempt(attempt)
             timeout_s = min(self._options.timeout_s(task.stage), deadline_s - time.monotonic())
             answer = self._attempt(task, envelope, attempt, max(0.001, timeout_s))
             if answer.error and answer.error.slug in _UNKNOWN_END and not self.cancellation.cancelled.is_set():
@@ -112,7 +124,11 @@ class Invoker:
         headers = call.headers() | {"Content-Type": "application/json", "X-Timeout": f"{timeout_s:.3f}s"}
         try:
             response = self._gateway.invoke(
-                task.stage, body, headers, timeout_s=timeout_s, cancellation=self.cancellation
+                task.stage,
+                body,
+                headers,
+                timeout_s=timeout_s + _HOST_MARGIN_S,
+                cancellation=self.cancellation,
             )
         except GatewayError as error:
             return self._refused(task, call, self._failure_of(error, task.stage), {})
@@ -125,6 +141,8 @@ class Invoker:
             failure = Failure(slug=slug, stage=task.stage, reason=reason, retryable=True)
             return self._refused(task, call, failure, response.headers)
         row = reply.telemetry or self._bare_row(task, call)
+        if reply.error is not None and reply.telemetry is None:
+            row.status, row.error = "failed", f"{reply.error.slug}: {reply.error.reason}"
         with_caller_side(row, sent_at_ns=call.sent_at_ns, returned_at_ns=returned_at_ns, headers=response.headers)
         return _Answer(row, reply.outputs, reply.etags, reply.error, 0.0)
 

@@ -21,7 +21,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     on_clip_failure: Annotated[
         Literal["fail", "skip"], Meta(description="a clip that fails fails the request, or is left out and reported")
     ] = "fail"
-    max_attempts: Annotated[int, Meta(ge=1, le=10, description="of one invocation, whatever its error allows")] = 5
+    max_attempts: Annotated[int, Meta(ge=1, le=10, description="of one invocation, whatever its error allows")] = 10
     retry_budget: Annotated[int, Meta(ge=0, le=100, description="repeated invocations of one request in all")] = 12
     stage_timeout_s: Annotated[_Seconds, Meta(description="of one attempt; passed down as X-Timeout")] = 120.0
     stage_timeouts_s: Annotated[dict[str, _Seconds], Meta(description="the same by stage, where it differs")] = {}

@@ -19,7 +19,7 @@ from orchestrator.workflow import output_of
 
 _TRIES = 3
 _PAUSE_S = 0.3
-_NOT_IN_ANSWER = ("schema", "invocation", "rows")
+_NOT_IN_ANSWER = ("schema", "updated_at_ns", "invocation", "rows")
 
 
 def conclude(store: Store, file: StateFile, peak_rss_mb: float) -> tuple[int, dict[str, Any]]:
@@ -53,8 +53,8 @@ def of(store: Store, file: StateFile) -> tuple[int, dict[str, Any]]:
         if error.slug != "not-found":
             raise
         final = None
-    # A resumed request has an older one.
-    if final is None or final["invocation"]["started_at_ns"] != state.invocation.started_at_ns:
+    # One of an earlier end, or of a state that its owner had more to say about.
+    if final is None or final["updated_at_ns"] != state.updated_at_ns:
         final = msgspec.to_builtins(_final(store, state))
         store.put(uri, msgspec.json.encode(final), content_type="application/json")
     answer = {name: value for name, value in final.items() if name not in _NOT_IN_ANSWER}
@@ -71,6 +71,7 @@ def _final(store: Store, state: State) -> dict[str, Any]:
     final: dict[str, Any] = {
         "schema": state.schema,
         "request_id": state.request_id,
+        "updated_at_ns": state.updated_at_ns,
         "status": state.status,
         "video_uri": state.video_uri,
         "query": state.query,

@@ -14,7 +14,7 @@ from fave.storage import Store
 from orchestrator.invoker import invocation_id, row_of
 from orchestrator.state import OVER, State, TaskState
 
-_METADATA = re.compile(r"/(stage-[^/]+(?:/[^/]+)?)/metadata\.\d+\.json$")
+_METADATA = re.compile(r"(stage-[^/]+(?:/[^/]+)?)/metadata\.\d+\.json")
 
 
 class Kept(NamedTuple):
@@ -25,8 +25,9 @@ class Kept(NamedTuple):
 def written_by_stages(store: Store, request_id: str) -> list[Kept]:
     """Every attempt that a stage wrote down, in the store's order."""
     found = []
-    for key in store.keys(f"requests/{request_id}/stage-"):
-        match = _METADATA.search(key)
+    prefix = f"requests/{request_id}/"
+    for key in store.keys(f"{prefix}stage-"):
+        match = _METADATA.fullmatch(key.removeprefix(prefix))
         if match:
             found.append(Kept(match[1], msgspec.json.decode(store.get(store.uri(key)), type=StageMetadata)))
     return found
@@ -47,13 +48,17 @@ def take_up(state: State, kept: Iterable[Kept], own: StageRow) -> dict[str, int]
     for name, metadata in kept:
         attempts[name] = max(attempts.get(name, 0), metadata.attempt)
         if metadata.status == "ok":
-            if name in finished:
+            known = finished.get(name)
+            if known is None or known.attempt < metadata.attempt:
+                # The newest is what lies in the store, be it a replay's.
+                finished[name] = TaskState(
+                    status="COMPLETED", attempt=metadata.attempt, outputs=metadata.outputs, etags=metadata.etags
+                )
+            if known is not None:
                 continue  # a replay, or what a lost owner had begun and somebody else has done: counted once
-            finished[name] = TaskState(
-                status="COMPLETED", attempt=metadata.attempt, outputs=metadata.outputs, etags=metadata.etags
-            )
         row = row_of(metadata)
-        rows.setdefault(_key(row), row)
+        if rows.get(_key(row), row).status in ("lost", row.status):
+            rows[_key(row)] = row
     for name, task in state.tasks.items():
         row = _lost(state, name, task)
         if task.status == "RUNNING" and name not in finished:

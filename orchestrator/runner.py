@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -61,7 +62,12 @@ def run(
                     attempt = made.get(task.name, 0) + 1
                     state.tasks[task.name] = TaskState(status="RUNNING", attempt=attempt)
                     envelope = prepare(task, state.etags())
-                    pending.add(threads.submit(invoke, task, envelope, attempt=attempt, deadline_s=deadline_s))
+                    begun = functools.partial(setattr, state.tasks[task.name], "attempt")
+                    pending.add(
+                        threads.submit(
+                            invoke, task, envelope, attempt=attempt, deadline_s=deadline_s, begins_attempt=begun
+                        )
+                    )
             if not pending:
                 break
             # Saved while the stages work, so that the store's latency is not on the request's path.
@@ -83,7 +89,9 @@ def _beat(file: StateFile, options: Config) -> bool:
 
     A store that does not answer is no reason to stop: the next beat tries again.
     """
-    file.state.lease_until_ns = utc_ns() + int(options.lease_s * NS_PER_S)
+    # Stamped before a write that may itself take long.
+    lease_s = options.lease_s + 2 * file.last_write_s
+    file.state.lease_until_ns = utc_ns() + int(lease_s * NS_PER_S)
     try:
         file.save()
     except StorageError as error:
@@ -116,7 +124,8 @@ def _record(state: State, outcome: Outcome, options: Config) -> None:
 def _how_it_got_stuck(state: State) -> Failure:
     if state.skipped and not clips_of(state.done(), frozenset(state.skipped)):
         first = next(iter(state.skipped.values()))
-        return _failure("no-clip-left", f"every clip failed, the first one with {first.slug}: {first.reason}")
+        reason = f"every clip failed, the first one with {first.slug}: {first.reason}"
+        return _failure("no-clip-left", reason, retryable=all(each.retryable for each in state.skipped.values()))
     return _failure("incomplete", "no task is left, and the graph is not done")
 
 

@@ -69,11 +69,14 @@ class State(msgspec.Struct, kw_only=True):
         return known
 
     @property
-    def resumable(self) -> bool:
-        """A repeated call may go on: the owner is silent, or the failure may have passed."""
-        if self.status == "FAILED":
-            return self.error is not None and self.error.retryable
+    def abandoned(self) -> bool:
+        """Its owner has been silent for the whole lease."""
         return self.status not in OVER and utc_ns() >= self.lease_until_ns
+
+    @property
+    def worth_repeating(self) -> bool:
+        """It failed, and what made it fail may have passed."""
+        return self.status == "FAILED" and self.error is not None and self.error.retryable
 
 
 class StateFile:
@@ -83,7 +86,10 @@ class StateFile:
         self._store = store
         self.state = state
         self.uri = uri_of(store, state.request_id)
+        # Of a request's owner: a write of its own may come back to it as somebody else's.
+        self.owned = False
         self.write_s = 0.0
+        self.last_write_s = 0.0
         self.written_bytes = 0
         self._etag = etag
 
@@ -95,6 +101,7 @@ class StateFile:
             if error.slug == "conflict":
                 return False
             raise
+        self.owned = True
         return True
 
     def save(self) -> None:
@@ -114,14 +121,24 @@ class StateFile:
         except StorageError as error:
             if error.slug != "conflict":
                 raise
-            # A write whose reply was lost is tried again by the client and meets itself.
-            found, etag = self._store.get_versioned(self.uri)
-            if found == data:
-                return etag
-            raise
+            return self._after_conflict(error, data)
         finally:
-            self.write_s += time.monotonic() - began_s
+            self.last_write_s = time.monotonic() - began_s
+            self.write_s += self.last_write_s
             self.written_bytes += len(data)
+
+    def _after_conflict(self, error: StorageError, data: bytes) -> str:
+        """A write whose reply was lost meets itself: in the client's next try, or in the owner's next save."""
+        found, etag = self._store.get_versioned(self.uri)
+        if found == data:
+            return etag
+        try:
+            theirs = msgspec.json.decode(found, type=State)
+        except msgspec.MsgspecError:
+            raise error from None
+        if not self.owned or theirs.owner != self.state.owner or theirs.status in OVER:
+            raise error
+        return self._store.put(self.uri, data, content_type="application/json", if_match=etag)
 
 
 def uri_of(store: Store, request_id: str) -> str:

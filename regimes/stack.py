@@ -50,7 +50,9 @@ def spec(function: str, settings: Settings, regime: str, stack: dict[str, Any]) 
     if entry is None:
         raise ConfigError(f"{function} is not in the stack file", hint="every function needs an entry there")
     own = to_spec(function, settings, image=entry["image"], regime=regime)
-    environment = {name: str(value) for name, value in entry.get("environment", {}).items() if str(value or "")}
+    environment = {
+        name: _text(value) for name, value in entry.get("environment", {}).items() if value not in (None, "")
+    }
     return FunctionSpec(
         service=function,
         image=entry["image"],
@@ -62,6 +64,11 @@ def spec(function: str, settings: Settings, regime: str, stack: dict[str, Any]) 
         requests=own.limits,
         read_only_root_filesystem=bool(entry.get("readonly_root_filesystem")),
     )
+
+
+def _text(value: object) -> str:
+    """YAML's `true` is `true` in an environment too."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def render(settings: dict[str, Settings], regime: str, stack: dict[str, Any]) -> str:

@@ -39,6 +39,7 @@ By environment only. The embedded platform passes on what it was started with; e
 | `S3_ENDPOINT_URL`, `FAVE_BUCKET` | the object store and its bucket |
 | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` | or secrets of these names: `aws-access-key-id`, … |
 | `secret_mount_path` | where secrets lie as files (/var/openfaas/secrets) |
+| `LLM_API_KEY` | stage-explainer: sent to the language model as a bearer token; or secret `llm-api-key` |
 | `GATEWAY_URL` | orchestrator: where the stages are called |
 """
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 
 import waitress
 
+from fave.cli import run_door
 from functions.host.logs import Log
 from functions.host.replica import Identity
 from functions.host.server import Host
 from functions.host.settings import Limits
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m functions.host", description=__doc__)
     parser.add_argument("module", help="importable module with handle(event, context)")
     identity, limits = Identity.from_environment(), Limits.from_environment()
@@ -36,7 +38,8 @@ def main() -> None:
     )
     host.mark_ready()
     server.run()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_door(main))

@@ -6,7 +6,6 @@ Objects cannot grow: each shipment is an object of its own, `logs/{function}/{re
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
@@ -41,7 +40,7 @@ class Log:
 
     @classmethod
     def from_environment(cls, identity: Identity) -> Log:
-        return cls(identity, ship_every_s=seconds(os.environ.get("FAVE_SHIP_LOGS", ""), 0.0))
+        return cls(identity, ship_every_s=seconds("FAVE_SHIP_LOGS", 0.0))
 
     def write(self, **entry: object) -> None:
         who = {"timestamp": iso(utc_ns()), "stage": self._identity.function, "replica_id": self._identity.replica_id}

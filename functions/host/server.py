@@ -6,6 +6,7 @@ SIGTERM, measurement headers, one JSON line per invocation.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -23,7 +24,7 @@ from fave.clock import utc_ns
 from functions.host.logs import Log
 from functions.host.metrics import Metrics
 from functions.host.replica import Identity
-from functions.host.settings import Limits, seconds
+from functions.host.settings import Limits, parse_seconds
 from functions.host.work import Work
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -82,6 +83,8 @@ class Host:
         self.metrics = Metrics(identity)
         self.ready_at_ns = 0
         self._draining = threading.Event()
+        # An invocation did not end in time: nothing new, so that the others' end is this replica's.
+        self._overrun = threading.Event()
         self._lock = threading.Condition()
         self._in_flight = 0
         self._invocations = 0
@@ -96,6 +99,8 @@ class Host:
         path = environ["PATH_INFO"]
         if path.startswith("/_/"):
             return self._own(path, start_response)
+        if self._overrun.is_set():
+            return _answer(start_response, 503, b"this replica is ending", {wire.ENDING: "1"})
         before = self._admit()
         if before is None:
             limit = self.limits.max_in_flight
@@ -197,15 +202,16 @@ class Host:
             self.log.write(
                 level="error", request_id=request_id, message="exec_timeout passed and the work goes on: replica ends"
             )
+            self._overrun.set()
             self._end_soon(EXIT_EXEC_TIMEOUT)
             return 504, b"", {wire.ENDING: "1"}
         return 504, body, headers
 
     def _timeout_s(self, headers: dict[str, str]) -> float:
-        """A caller's X-Timeout may only lower the limit."""
-        return min(
-            self.limits.exec_timeout_s, seconds(headers.get(wire.TIMEOUT.lower(), ""), self.limits.exec_timeout_s)
-        )
+        """A caller's X-Timeout may only lower the limit; one that cannot be read does not."""
+        with contextlib.suppress(ValueError):
+            return min(self.limits.exec_timeout_s, parse_seconds(headers.get(wire.TIMEOUT.lower(), "")))
+        return self.limits.exec_timeout_s
 
     def _call(self, event: Event, context: Context) -> Answer:
         try:

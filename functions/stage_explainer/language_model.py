@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 
 import msgspec
 import requests
 
+from fave.endpoints import credential
 from fave.errors import StageError
 from functions.findings import Ranking
 
@@ -40,7 +42,7 @@ def explain(ranking: Ranking, max_clips: int, timeout_s: float) -> str:
     """
     get = os.environ.get
     url = get("LLM_BASE_URL", "").rstrip("/") + "/chat/completions"
-    key = get("LLM_API_KEY", "")
+    key = credential("LLM_API_KEY")
     facts = msgspec.json.encode({"query": ranking.query, "clips": ranking.clips[:max_clips]}).decode()
     order = {
         "model": get("LLM_MODEL", "default"),
@@ -48,14 +50,27 @@ def explain(ranking: Ranking, max_clips: int, timeout_s: float) -> str:
         "messages": [{"role": "system", "content": _ROLE}, {"role": "user", "content": facts}],
     }
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    deadline_s = time.monotonic() + timeout_s
     try:
-        reply = requests.post(url, data=msgspec.json.encode(order), headers=headers, timeout=(3.05, timeout_s))
+        with requests.post(
+            url, data=msgspec.json.encode(order), headers=headers, timeout=(3.05, timeout_s), stream=True
+        ) as reply:
+            if reply.status_code != 200:
+                again = reply.status_code >= 500 or reply.status_code == 429
+                raise StageError("llm", f"the language model answered {reply.status_code}", retryable=again)
+            return _words_of(_bounded(reply, deadline_s))
     except requests.RequestException as error:
         raise StageError("llm", f"no answer within {timeout_s:g} s ({type(error).__name__})", retryable=True) from error
-    if reply.status_code != 200 or len(reply.content) > _MAX_REPLY_BYTES:
-        what = f"answered {reply.status_code} with {len(reply.content)} bytes"
-        raise StageError("llm", f"the language model {what}", retryable=reply.status_code >= 500)
-    return _words_of(reply.content)
+
+
+def _bounded(reply: requests.Response, deadline_s: float) -> bytes:
+    """The body; a server that drips or never ends gets neither the replica's time nor its memory."""
+    content = b""
+    for part in reply.iter_content(8192):
+        content += part
+        if len(content) > _MAX_REPLY_BYTES or time.monotonic() > deadline_s:
+            raise StageError("llm", "the language model's answer does not end", retryable=True)
+    return content
 
 
 def _words_of(content: bytes) -> str:

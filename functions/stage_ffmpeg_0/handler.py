@@ -35,8 +35,12 @@ def work(job: stage.Job) -> None:
     check(probe, config)
     audio = job.folder / "audio.wav"
     source = ffmpeg.input(str(video), **media.INPUT)
-    media.run(ffmpeg.output(source.audio, str(audio), ac=1, ar=config.sample_rate_hz, **media.OUTPUT), job.folder)
+    # Not every container says how long it is, and some say it wrongly: a second over the limit is enough to know.
+    options = {"ac": 1, "ar": config.sample_rate_hz, "t": config.max_duration_s + 1, **media.OUTPUT}
+    media.run(ffmpeg.output(source[media.SOUND], str(audio), **options), job.folder)
     heard_s = (audio.stat().st_size - _WAV_HEADER_BYTES) / (2 * config.sample_rate_hz)
+    if heard_s > config.max_duration_s:
+        raise StageError("too-long", f"the sound lasts over the limit of {config.max_duration_s:g} s")
     if heard_s < _WHOLE * probe.duration_s:
         raise StageError("truncated", f"the sound ends after {heard_s:.1f} s of {probe.duration_s:.1f} s")
     job.write("audio.wav", audio.read_bytes(), "audio/wav")

@@ -20,8 +20,8 @@ def work(job: stage.Job) -> None:
         # Seeking before the input is exact to the frame because the clip is encoded anew.
         source = ffmpeg.input(str(video), ss=interval.start_s, t=interval.end_s - interval.start_s, **media.INPUT)
         options = {**media.PLAYABLE, "preset": config.preset, "crf": config.crf, **media.OUTPUT}
-        picture = source.video.filter("scale", **media.EVEN)
-        media.run(ffmpeg.output(picture, source.audio, str(clip), **options), job.folder)
+        picture = source[media.PICTURE].filter("scale", **media.EVEN)
+        media.run(ffmpeg.output(picture, source[media.SOUND], str(clip), **options), job.folder)
         job.write(clip.name, clip.read_bytes(), "video/mp4")
         clip.unlink()
 

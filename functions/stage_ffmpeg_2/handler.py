@@ -14,11 +14,11 @@ def work(job: stage.Job) -> None:
     config = job.config(Config)
     source = ffmpeg.input(str(job.fetch(job.envelope.inputs[0])), **media.INPUT)
     speech, clip = job.folder / "speech.wav", job.folder / "clip.mp4"
-    wav = ffmpeg.output(source.audio, str(speech), ac=1, ar=16_000, **media.OUTPUT)
+    wav = ffmpeg.output(source[media.SOUND], str(speech), ac=1, ar=16_000, **media.OUTPUT)
     # -2: the width follows the shape and is even, as the encoder needs it.
-    video = source.video.filter("scale", -2, config.height_px)
+    video = source[media.PICTURE].filter("scale", -2, config.height_px)
     options = {**media.PLAYABLE, "preset": config.preset, "crf": config.crf, "movflags": "+faststart", **media.OUTPUT}
-    media.run(ffmpeg.merge_outputs(wav, ffmpeg.output(video, source.audio, str(clip), **options)), job.folder)
+    media.run(ffmpeg.merge_outputs(wav, ffmpeg.output(video, source[media.SOUND], str(clip), **options)), job.folder)
     job.write("speech.wav", speech.read_bytes(), "audio/wav")
     job.write("clip.mp4", clip.read_bytes(), "video/mp4")
 

@@ -17,7 +17,7 @@ def work(job: stage.Job) -> None:
     source = ffmpeg.input(str(job.fetch(job.envelope.inputs[0])), **media.INPUT)
     # The first picture of every 1/fps seconds, with its own time. The fps filter would drop a short clip's only one.
     wanted = f"isnan(prev_selected_t)+gt(floor(t*{config.fps}),floor(prev_selected_t*{config.fps}))"
-    frames = source.video.filter("select", wanted).filter("settb", "1/1000")
+    frames = source[media.PICTURE].filter("select", wanted).filter("settb", "1/1000")
     options = {"fps_mode": "passthrough", "enc_time_base": "1:1000", "frame_pts": 1, "q:v": 3, **media.OUTPUT}
     media.run(ffmpeg.output(frames, str(job.folder / PATTERN), vframes=config.max_frames, **options), job.folder)
     written = sorted(job.folder.glob("frame-*.jpg"))

@@ -9,6 +9,7 @@ import platform as host_platform
 import secrets
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -246,10 +247,19 @@ class Gateway:
         name, tail = get("name", ""), get("tail", "0")
         if not NAME.fullmatch(name) or not NAME.fullmatch(get("instance", "x")) or not tail.isdigit():
             return web.Response(status=400, text="name is missing, or name, instance or tail is wrong")
-        folder = self.options.state / "logs"
-        since, instance = get("since", ""), get("instance", "")
-        messages = logs.read(
-            folder, name=_short(name), namespace=NAMESPACE, instance=instance, since=since, tail=int(tail)
+        try:
+            since = datetime.fromisoformat(get("since") or "1970-01-01T00:00:00Z")
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=f"since: {error}") from error
+        # In a thread: reading files would hold up invocations.
+        messages = await asyncio.to_thread(
+            logs.read,
+            self.options.state / "logs",
+            name=_short(name),
+            namespace=NAMESPACE,
+            instance=get("instance", ""),
+            since=since if since.tzinfo else since.replace(tzinfo=UTC),
+            tail=int(tail),
         )
         lines = b"".join(msgspec.json.encode(message) + b"\n" for message in messages)
         return web.Response(body=lines, content_type="application/x-ndjson")

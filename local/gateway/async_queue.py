@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 import traceback
 from typing import NamedTuple
@@ -63,7 +64,7 @@ class AsyncQueue:
                 traceback.print_exc()
 
     async def _call_back(self, order: _Order, result: Result, took_s: float) -> None:
-        """At least once: a receiver whose answer is lost hears it again, with the same call id."""
+        """A receiver whose answer is lost hears it again, with the same call id; in the end it is given up."""
         headers = result.headers.copy()
         headers[CALL_ID] = order.call.id
         headers["X-Function-Name"] = order.function.name
@@ -78,6 +79,7 @@ class AsyncQueue:
                     if reply.status < 500:
                         return
             await asyncio.sleep(0.5 * 2**attempt)
+        sys.stderr.write(f"callback {order.call.id} of {order.function.name} was not taken\n")
 
 
 def is_callback(url: str) -> bool:

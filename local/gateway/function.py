@@ -48,11 +48,6 @@ class Refused(Exception):  # noqa: N818 - an answer, not a mistake
         self.text = text
 
 
-class _Waiter(NamedTuple):
-    future: asyncio.Future[Replica]
-    abandoned: Callable[[], bool]
-
-
 class Platform(NamedTuple):
     """What every function needs from the gateway."""
 
@@ -72,7 +67,7 @@ class Function:
         self.invocations = 0
         self.replicas: dict[str, Replica] = {}
         self._platform = platform
-        self._waiting: deque[_Waiter] = deque()
+        self._waiting: deque[asyncio.Future[Replica]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed_starts = 0
         # Back-off: until then (monotonic clock) nothing is started on its own.
@@ -127,16 +122,13 @@ class Function:
 
     # Requests.
 
-    async def acquire(self, request_id: str, abandoned: Callable[[], bool]) -> Replica:
-        """A replica with a reserved slot, waiting for one if need be. Pair with `release`.
-
-        abandoned: whether the caller has gone; asked when the request's turn comes.
+    async def acquire(self, request_id: str) -> Replica:
+        """A replica with a reserved slot, waiting for one if need be. Pair with `release`; cancelled, it takes nothing.
 
         Raises
         ------
         Refused
-            429 when the queue is full, 503 when the function is going away, 500 when replicas cannot start,
-            499 when the caller has gone.
+            429 when the queue is full, 503 when the function is going away, 500 when replicas cannot start.
         """
         if self._closing:
             raise Refused(503, f"No endpoints available for: {self.name}.")
@@ -147,16 +139,16 @@ class Function:
             return replica
         if len(self._waiting) >= self.policy.max_waiting:
             raise Refused(429, f"Queue limit of {self.policy.max_waiting} waiting requests reached for: {self.name}.")
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), abandoned)
+        waiter: asyncio.Future[Replica] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._scale_up(request_id)
         try:
-            return await waiter.future
+            return await waiter
         except asyncio.CancelledError:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
-            elif waiter.future.done() and not waiter.future.cancelled() and not waiter.future.exception():
-                self.release(waiter.future.result())
+            elif waiter.done() and not waiter.cancelled() and not waiter.exception():
+                self.release(waiter.result())
             raise
 
     def release(self, replica: Replica) -> None:
@@ -180,17 +172,15 @@ class Function:
     def _dispatch(self) -> None:
         while self._waiting and (replica := self._pick()) is not None:
             waiter = self._waiting.popleft()
-            if waiter.abandoned():
-                waiter.future.set_exception(Refused(499, "the caller has gone"))
-            elif not waiter.future.done():
+            if not waiter.done():  # else its caller has gone
                 self._reserve(replica)
-                waiter.future.set_result(replica)
+                waiter.set_result(replica)
 
     def _refuse_waiting(self, refusal: Refused) -> None:
         while self._waiting:
             waiter = self._waiting.popleft()
-            if not waiter.future.done():
-                waiter.future.set_exception(refusal)
+            if not waiter.done():
+                waiter.set_exception(refusal)
 
     # Scaling.
 

@@ -22,8 +22,8 @@ class _Stamp(msgspec.Struct, frozen=True):
     timestamp: str
 
 
-def read(folder: Path, *, name: str, namespace: str, instance: str, since: str, tail: int) -> list[Message]:
-    """The last `tail` lines (0: all) of the function's replicas, in order of time, from `since` (RFC 3339) on.
+def read(folder: Path, *, name: str, namespace: str, instance: str, since: datetime, tail: int) -> list[Message]:
+    """The last `tail` lines (0: all) of the function's replicas, in order of time, from `since` on.
 
     A line that is no JSON (a crash's last words) has the time of the line before it.
     """
@@ -32,7 +32,7 @@ def read(folder: Path, *, name: str, namespace: str, instance: str, since: str, 
         at = datetime.fromtimestamp(path.stat().st_ctime, tz=UTC).isoformat()
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             at = _time_of(line) or at
-            if at >= since:
+            if datetime.fromisoformat(at) >= since:
                 messages.append(Message(name=name, namespace=namespace, instance=path.stem, timestamp=at, text=line))
     messages.sort(key=lambda message: message.timestamp)
     return messages[-tail:] if tail else messages

@@ -37,6 +37,7 @@ _NOT_FORWARDED = _HOP_BY_HOP | {"host", "content-length", "expect"}
 _NOT_RETURNED = _HOP_BY_HOP | {"content-length"}
 # The function host enforces exec_timeout itself and says 504; beyond this margin the gateway gives up on the replica.
 _HOST_MARGIN_S = 3.0
+_CANCEL_TRIES = 50
 
 
 class Call:
@@ -76,8 +77,10 @@ class Proxy:
             result: Result = await asyncio.shield(work)
         except asyncio.CancelledError:
             call.abandoned = True
-            if call.replica is not None:
-                self._keep(self._cancel(call.replica, call.id))
+            if call.replica is None:
+                work.cancel()  # it still waits for a replica, or is about to get one
+            else:
+                self._keep(self._cancel(call))
             raise
         return web.Response(status=result.status, body=result.body, headers=result.headers)
 
@@ -86,7 +89,7 @@ class Proxy:
         self._metrics.invocation_started(name)
         began_s = time.monotonic()
         try:
-            call.replica = await function.acquire(call.headers.get(REQUEST_ID, call.id), lambda: call.abandoned)
+            call.replica = await function.acquire(call.headers.get(REQUEST_ID, call.id))
         except Refused as refusal:
             result = _said(refusal.status, refusal.text)
             if refusal.status == 429:
@@ -125,12 +128,18 @@ class Proxy:
         except aiohttp.ClientError:
             return _said(500, f"Can't reach service for: {function.name}.")
 
-    async def _cancel(self, replica: Replica, call_id: str) -> None:
-        """Functions that are not served by FAVE's host do not know this, and go on."""
-        target = URL(f"http://127.0.0.1:{replica.port}/_/cancel/{call_id}")
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self._session.post(target, timeout=aiohttp.ClientTimeout(total=5)):
-                pass
+    async def _cancel(self, call: Call) -> None:
+        """Tell the replica, until it knows of the call or the call is over; a foreign function simply goes on."""
+        for _ in range(_CANCEL_TRIES):
+            replica = call.replica
+            if replica is None or not replica.is_fave_host:
+                return
+            target = URL(f"http://127.0.0.1:{replica.port}/_/cancel/{call.id}", encoded=True)
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with self._session.post(target, timeout=aiohttp.ClientTimeout(total=5)) as reply:
+                    if reply.status == 202:
+                        return
+            await asyncio.sleep(0.1)
 
     def _keep(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from enum import Enum
 from pathlib import Path
@@ -39,6 +38,8 @@ class Replica:
         self.over_limit = False
         self.oom_killed = False
         self.stop_reason = ""
+        # Served by FAVE's own host, which understands its addresses beside those of OpenFaaS.
+        self.is_fave_host = False
         self.idle = asyncio.Event()
         self.idle.set()
         self._process: asyncio.subprocess.Process | None = None
@@ -69,6 +70,7 @@ class Replica:
                 async with session.get(url, timeout=aiohttp.ClientTimeout(total=5)) as reply:
                     # Another platform's replica may have taken the port: a host says who it is.
                     if reply.status == 200 and reply.headers.get(REPLICA_ID, self.id) == self.id:
+                        self.is_fave_host = REPLICA_ID in reply.headers
                         return True
             await asyncio.sleep(PROBE_INTERVAL_S)
         return False
@@ -87,7 +89,8 @@ class Replica:
         if self._process is None:
             return
         if self.pid is not None:
-            kill_group(self._process.pid, signal.SIGTERM)
+            # Its leader alone: it drains, and what works for it must not die before.
+            self._process.terminate()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), TERM_GRACE_S)
         kill_group(self._process.pid)

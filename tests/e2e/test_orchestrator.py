@@ -65,6 +65,30 @@ def test_twenty_callers_with_one_id_get_one_execution(pipeline):
     assert set(executions.values()) == {1}
 
 
+def test_ten_callers_of_one_request_that_fails_share_one_failure(pipeline):
+    """Retryable or not: who has waited for it has its answer; only a later call tries again."""
+    slow = {"preset": "veryslow", "height_px": 1080, "crf": 0}
+    options = {"stage_timeouts_s": {"stage-ffmpeg-2": 0.5}, "max_attempts": 1}
+
+    def ask():
+        return pipeline.ask("cars", request_id="shared-failure", orchestrator=options, stage_ffmpeg_2=slow)
+
+    with ThreadPoolExecutor(10) as threads:
+        answers = [call.result() for call in [threads.submit(ask) for _ in range(10)]]
+    assert {(asked.status, asked.slug) for asked in answers} == {(503, "timeout")}
+    tried = [row for row in answers[0].rows if row.stage == "stage-ffmpeg-2"]
+    assert len(tried) <= 4, "it was tried again by those who waited"
+    assert all(row.status == "failed" and row.cost_gb_s > 0 for row in tried), "the host's own word, with its stamps"
+
+
+def test_a_request_whose_video_is_gone_is_still_answered(pipeline):
+    video = pipeline.store.uri("samples/soon-gone.mp4")
+    pipeline.store.put(video, pipeline.store.get(pipeline.store.uri("samples/short.mp4")))
+    first = pipeline.ask("cars", video=video, request_id="video-gone")
+    pipeline.store.client.delete_object(Bucket=pipeline.store.bucket, Key="samples/soon-gone.mp4")
+    assert pipeline.ask("cars", video=video, request_id="video-gone").answer == first.answer
+
+
 def test_twenty_different_requests_at_once_all_complete(pipeline):
     with ThreadPoolExecutor(20) as threads:
         calls = [threads.submit(pipeline.ask, "cars", request_id=f"crowd-{n}", timeout_s=280) for n in range(20)]
@@ -257,6 +281,7 @@ def test_a_stage_time_out_is_passed_down_and_costs_no_replica(pipeline):
         ({"stage_ffmpeg_3": {"fps": 0}}, "fps"),
         ({"stage_ffmpeg_3": {"fsp": 1}}, "fsp"),
         ({"orchestrator": {"max_attempts": 99}}, "max_attempts"),
+        ({"stage_ffmpeg3": {"fps": 1}}, "stage-ffmpeg3"),
     ],
 )
 def test_a_wrong_setting_is_named(pipeline, config, word):

@@ -72,7 +72,7 @@ def prepare(task: Task, etags: dict[str, str]) -> Envelope:
     return Envelope(request_id="r", stage=task.stage, clip=task.clip, output_uri="s3://b/", input_uris=task.inputs)
 
 
-def succeed(task: Task, envelope: Envelope, *, attempt: int = 1, deadline_s: float = 0) -> Outcome:
+def succeed(task: Task, envelope: Envelope, *, attempt: int = 1, **_: object) -> Outcome:
     row = StageRow(request_id="r", invocation_id=f"{task.name}.{attempt}", stage=task.stage, clip=task.clip)
     etags = {uri: f"etag of {uri}" for uri in outputs_of(task)}
     return Outcome(task, attempt, outputs_of(task), etags, (row,), None)
@@ -214,7 +214,7 @@ def test_a_request_past_its_deadline_ends_as_failed_and_is_written_down():
     file.create()
     drive(file, succeed, within_s=-1)
     assert (file.state.status, file.state.error.slug) == ("FAILED", "timeout")
-    assert file.state.resumable, "a repeated call goes on where this one stopped"
+    assert file.state.worth_repeating, "a repeated call goes on where this one stopped"
 
 
 def test_sounds_near_each_other_are_one_clip_and_short_ones_are_dropped():
