@@ -90,8 +90,9 @@ class Pipeline:
         return {process.pid for process in self.platform.replica_processes(function)}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pipeline(platform, child_environment):
+    """For one file: a campaign in between removes what it does not need."""
     command = [sys.executable, "-m", "assets", "--upload"]
     subprocess.run(command, cwd=ROOT, env=child_environment, check=True, capture_output=True, timeout=600)
     settings = resolve("warm", functions_of(PIPELINE))
