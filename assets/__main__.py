@@ -35,12 +35,7 @@ def _upload(paths: dict[str, Path]) -> None:
     from fave.storage import Store  # boto3 takes half a second, most calls do not need it
 
     endpoints = find()
-    store = Store(
-        endpoint_url=endpoints.s3_endpoint_url,
-        access_key=endpoints.access_key,
-        secret_key=endpoints.secret_key,
-        bucket=endpoints.bucket,
-    )
+    store = Store.at(endpoints)
     samples = cache_dir() / "samples"
     files = [file for path in paths.values() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     for file in files:

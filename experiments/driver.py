@@ -102,12 +102,7 @@ def _run_group(bench: Bench, group: Group, folder: Path, journal: Journal, progr
 
 def _bench(experiment: Experiment, endpoints: Endpoints, stamp: str) -> Bench:
     gateway, prometheus = clients(endpoints)
-    store = Store(
-        endpoint_url=endpoints.s3_endpoint_url,
-        access_key=endpoints.access_key,
-        secret_key=endpoints.secret_key,
-        bucket=endpoints.bucket,
-    )
+    store = Store.at(endpoints)
     return Bench(experiment, endpoints, gateway, prometheus, store, stamp)
 
 

@@ -12,7 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fave.endpoints import DEFAULT_BUCKET, credential
+from fave.endpoints import DEFAULT_BUCKET, Endpoints, credential
 from fave.errors import StorageError
 
 T = TypeVar("T")
@@ -109,6 +109,16 @@ class Store:
             bucket=get("FAVE_BUCKET", DEFAULT_BUCKET),
             readable=frozenset(filter(None, get("FAVE_ALLOWED_BUCKETS", "").split(","))),
             quick=quick,
+        )
+
+    @classmethod
+    def at(cls, endpoints: Endpoints) -> Store:
+        """The platform's own store, with FAVE's own credentials."""
+        return cls(
+            endpoint_url=endpoints.s3_endpoint_url,
+            access_key=endpoints.access_key,
+            secret_key=endpoints.secret_key,
+            bucket=endpoints.bucket,
         )
 
     def uri(self, key: str) -> str:

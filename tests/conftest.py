@@ -77,12 +77,7 @@ def start_platform(state: Path) -> OwnedProcess:
 
 def connect(state: Path) -> Running:
     endpoints = find(state)
-    store = Store(
-        endpoint_url=endpoints.s3_endpoint_url,
-        access_key=endpoints.access_key,
-        secret_key=endpoints.secret_key,
-        bucket=endpoints.bucket,
-    )
+    store = Store.at(endpoints)
     gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
     supervisor = psutil.Process(running_platform(state).pid)
     return Running(state, endpoints, gateway, Prometheus(endpoints.prometheus_url), store, supervisor)

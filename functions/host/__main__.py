@@ -20,9 +20,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m functions.host", description=__doc__)
     parser.add_argument("module", help="importable module with handle(event, context)")
     identity, limits = Identity.from_environment(), Limits.from_environment()
+    log = Log.from_environment(identity)
+    log.take_over_logging()
     # The handler's import loads its model: only then is the replica ready.
     handler = importlib.import_module(parser.parse_args().module).handle
-    host = Host(handler, identity, limits, Log.from_environment(identity))
+    host = Host(handler, identity, limits, log)
     host.drain_on_sigterm()
     server = waitress.create_server(
         host,

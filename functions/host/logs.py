@@ -6,6 +6,7 @@ Objects cannot grow: each shipment is an object of its own, `logs/{function}/{re
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 import time
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
 _KEPT_LINES = 10_000
 _LAST_TRY_S = 3.0
+
+
+class _Handler(logging.Handler):
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.write(level=record.levelname.lower(), message=f"{record.name}: {record.getMessage()}")
 
 
 class Log:
@@ -53,6 +63,10 @@ class Log:
                 self._lines.append(line)
                 # A store that is away for long must not fill the memory.
                 del self._lines[:-_KEPT_LINES]
+
+    def take_over_logging(self) -> None:
+        """What libraries log (the server's warnings, boto3's) becomes JSON lines as well."""
+        logging.basicConfig(handlers=[_Handler(self)], level=logging.WARNING, force=True)
 
     def close(self) -> None:
         """Ship what is left, within a few seconds."""

@@ -94,12 +94,7 @@ class Bench:
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
         self.gateway, self.prometheus = clients(endpoints)
-        self.store = Store(
-            endpoint_url=endpoints.s3_endpoint_url,
-            access_key=endpoints.access_key,
-            secret_key=endpoints.secret_key,
-            bucket=endpoints.bucket,
-        )
+        self.store = Store.at(endpoints)
 
     def fixed(self, replicas: int) -> None:
         """So many replicas of every function, neither more nor less."""
