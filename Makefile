@@ -4,11 +4,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PY := $(BIN)/python
+override PY := $(BIN)/python
 EXPERIMENT ?= quick
 RUN ?= latest
 VIDEO ?= short
 QUERY ?= find scenes with cars
+# A variable's value as one word for the shell, whatever is in it.
+quoted = '$(subst ','\'',$(value $(1)))'
 
 ##@ Measure
 .PHONY: bench ui report
@@ -24,7 +26,7 @@ report: $(VENV)/.ready  ## Analyse RUN (a folder of runs/; default: the latest) 
 ##@ Search a video
 .PHONY: invoke smoke
 invoke: $(VENV)/.ready  ## One request, watched: VIDEO (a file, s3://, short, long), QUERY; OPEN=1 shows pictures and clips
-	@$(PY) -m experiments invoke "$(VIDEO)" "$(QUERY)" $(if $(OPEN),--open) $(INVOKE_OPTIONS)
+	@$(PY) -m experiments invoke $(if $(filter 1 yes,$(OPEN)),--open) $(INVOKE_OPTIONS) -- $(call quoted,VIDEO) $(call quoted,QUERY)
 
 smoke: $(VENV)/.ready  ## Invoke every function once and see that each reaches the object store
 	@$(PY) -m experiments smoke
@@ -84,28 +86,29 @@ help:  ## This list
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "error: FAVE needs Python 3.11 or newer as $(PYTHON) (set PYTHON=...)"; exit 3; }
-	@echo "making the virtual environment $(VENV) ..."
+	@if [ -e $(VENV) ]; then echo "error: $(VENV) is there and has no python; remove it, or set VENV=..."; exit 3; fi
+	@echo "making the virtual environment $(VENV) ..." >&2
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
 	  || { rm -rf $(VENV); if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	       echo "installing Debian's python3-venv ..."; apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null \
+	       echo "installing Debian's python3-venv ..." >&2; apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null \
 	       && $(PYTHON) -m venv $(VENV); else false; fi; } \
 	  || { rm -rf $(VENV); echo "error: $(PYTHON) has no venv module; as root: apt-get install python3-venv"; exit 3; }
 
 $(VENV)/.installed: requirements.txt | $(PY)
-	@echo "installing packages (the first time some minutes) ..."
+	@echo "installing packages (the first time some minutes) ..." >&2
 	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements.txt \
 	  || { echo "error: pip could not install requirements.txt; check that it reaches its package index (pip config list)"; exit 3; }
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	@echo "installing tools for checks and tests ..."
+	@echo "installing tools for checks and tests ..." >&2
 	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements-dev.txt \
 	  || { echo "error: pip could not install requirements-dev.txt; check that it reaches its package index"; exit 3; }
 	@touch $@
 
 # Models and media, and librosa's compile cache: once, so that no cold start pays for it.
 $(VENV)/.ready: $(VENV)/.installed assets/manifest.yml
-	@$(PY) -m assets
-	@echo "warming librosa's compile cache (once) ..."
+	@$(PY) -m assets >&2
+	@echo "warming librosa's compile cache (once) ..." >&2
 	@$(PY) -c 'import numpy, librosa; librosa.effects.split(numpy.sin(numpy.arange(8192, dtype=numpy.float32)))'
 	@touch $@

@@ -31,6 +31,9 @@ def main() -> int:
     single.add_argument(
         "--config", default="{}", help='JSON: settings by function, e.g. {"stage-ffmpeg-3": {"fps": 2}}'
     )
+    single.add_argument(
+        "--request-id", default="", help="go on with an earlier one, where it stopped (default: a new one)"
+    )
     single.add_argument("--open", action="store_true", help="write a page with pictures and playable clips; open it")
     single.add_argument("--async", dest="asynchronous", action="store_true", help="queue it (/async-function) and poll")
     check = commands.add_parser("smoke", help="invoke every function once and see that it reaches the object store")
@@ -44,6 +47,7 @@ def main() -> int:
             config=arguments.config,
             opens=arguments.open,
             asynchronous=arguments.asynchronous,
+            request_id=arguments.request_id,
         )
     if arguments.command == "smoke":
         return smoke.run(regime=arguments.regime)

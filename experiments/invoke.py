@@ -10,20 +10,38 @@ from typing import Any
 from experiments.show import text_of, write_page
 from experiments.single import new_id, perform, session, video_address
 from fave.endpoints import STATE
-from fave.envelope import PipelineRequest
-from fave.errors import ConfigError
+from fave.envelope import PipelineRequest, check_request_id
+from fave.errors import ConfigError, StageError
 
 
-def run(*, video: str, query: str, regime: str, config: str, opens: bool, asynchronous: bool) -> int:
+def run(
+    *, video: str, query: str, regime: str, config: str, opens: bool, asynchronous: bool, request_id: str = ""
+) -> int:
+    """Print the result; 0.
+
+    Raises
+    ------
+    ConfigError
+        For a query, a file or settings that cannot be used, before anything is started.
+    StageError
+        When the request fails; with how to go on, where that may help.
+    """
     settings = _settings(config)
     if not query.strip():
         raise ConfigError("QUERY is empty", hint='say what to look for: make invoke QUERY="find scenes with cars"')
-    request_id = new_id("invoke")
+    request_id = check_request_id(request_id) if request_id else new_id("invoke")
     with session(regime, _say, stays=opens) as here:
         uri = video_address(video, request_id, here, _say)
         request = PipelineRequest(video_uri=uri, query=query, request_id=request_id, config=settings)
         _say(f"request {request_id}")
-        final = perform(here, request, _say, asynchronous=asynchronous)
+        try:
+            final = perform(here, request, _say, asynchronous=asynchronous)
+        except StageError as error:
+            if error.retryable:
+                error.hint = (
+                    f"INVOKE_OPTIONS='--request-id {request_id}' goes on from what is done, while the platform is up"
+                )
+            raise
         _say(text_of(final))
         if opens:
             page = STATE / "pages" / f"{request_id}.html"
@@ -41,7 +59,7 @@ def _settings(config: str) -> dict[str, Any]:
         raise ConfigError(f"--config: not JSON: {error}") from error
     if not isinstance(given, dict) or not all(isinstance(value, dict) for value in given.values()):
         raise ConfigError(f"--config {config!r}: need an object of objects, settings by function")
-    return {"stage-ffmpeg-3": {"fps": 1}} | given
+    return given | {"stage-ffmpeg-3": {"fps": 1, **given.get("stage-ffmpeg-3", {})}}
 
 
 def _say(text: str) -> None:

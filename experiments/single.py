@@ -163,6 +163,9 @@ def _watch(here: Session, request_id: str, answer: Future[Any] | None, say: Say)
         if over or (answer is None and state.status in ("COMPLETED", "FAILED", "ABORTED")):
             _passing("")
             return
+        if time.monotonic() - began_s > _PATIENCE_S:
+            what = "was not begun" if state.status == "INIT" else f"is still {state.status}"
+            raise StageError("timeout", f"the request {what} after {_PATIENCE_S:g} s", retryable=True)
         time.sleep(_POLL_S)
 
 
@@ -217,4 +220,4 @@ def _patiently(store: Store, uri: str) -> bytes:
 def _as_error(error: dict[str, Any]) -> StageError:
     slug, again = error.get("slug", "internal"), error.get("retryable", False)
     reason = f"{error.get('reason', 'no reason given')} [{slug}]"
-    return StageError(slug, reason + " (calling again may help)" * again, stage=error.get("stage", ""), retryable=again)
+    return StageError(slug, reason, stage=error.get("stage", ""), retryable=again)

@@ -186,8 +186,15 @@ def _attempt(stage: str, job: Job, context: Context, work: Callable[[Job], None]
             work(job)
     except Exception as error:  # noqa: BLE001 - the boundary: whatever a stage raises has a row and a reason
         failure = _failure_of(error, stage)
-        if failure.slug == "internal":
-            context.log.write(level="error", request_id=job.envelope.request_id, traceback=traceback.format_exc())
+        defect = failure.slug == "internal"
+        context.log.write(
+            level="error" if defect else "warning",
+            request_id=job.envelope.request_id,
+            invocation_id=context.invocation.invocation_id,
+            slug=failure.slug,
+            reason=failure.reason,
+            **({"traceback": traceback.format_exc()} if defect else {}),
+        )
         return failure
     return None
 

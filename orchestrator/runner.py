@@ -79,7 +79,7 @@ def run(
             finished, pending = wait(pending, timeout=options.lease_s / _BEATS_PER_LEASE, return_when=FIRST_COMPLETED)
             for future in finished:
                 _record(state, future.result(), options)
-    if state.error is None and not complete(GRAPH, state.done()):
+    if state.error is None and not complete(GRAPH, state.done(), frozenset(state.skipped)):
         state.error = _how_it_got_stuck(state)
     state.status = "FAILED" if state.error else "COMPLETED"
 

@@ -54,9 +54,11 @@ def runnable(
     return found
 
 
-def complete(graph: tuple[Node, ...], done: Done) -> bool:
-    """The last node of the graph is done (everything leads to it)."""
-    return graph[-1].stage in done
+def complete(graph: tuple[Node, ...], done: Done, skipped: frozenset[str] = frozenset()) -> bool:
+    """Every node is done, per clip those of every clip that is not left out."""
+    clips = clips_of(done, skipped)
+    names = [[f"{node.stage}/{clip}" for clip in clips] if node.per_clip else [node.stage] for node in graph]
+    return all(name in done for each in names for name in each)
 
 
 def task_named(name: str) -> Task:

@@ -32,7 +32,8 @@ are short.
 SETTINGS_HEAD = """
 ## Every function
 
-By environment only. The embedded platform passes on what it was started with; elsewhere `functions/stack.yml` says it.
+By environment only. The embedded platform passes on what it was started with, `CONFIG_*` to every function alike; on a
+cluster write them into `functions/stack.yml`, which has addresses, secrets and the language model only.
 
 | variable | meaning |
 |---|---|

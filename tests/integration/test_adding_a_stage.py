@@ -12,7 +12,7 @@ from fave.settings import ROOT
 from fave.workload import GRAPH, TRANSCRIPT, Node, Source
 from functions.images.build import stage_context
 from orchestrator import workflow
-from orchestrator.workflow import runnable
+from orchestrator.workflow import complete, runnable
 
 pytestmark = pytest.mark.integration
 
@@ -65,6 +65,9 @@ def test_the_stage_of_the_page_works_and_has_all_that_a_stage_has(words):
     assert reply.json()["telemetry"]["peak_rss_mb"] > 0
     assert json.loads(words.store.get(order(words, "words-2").json()["outputs"][0]))["words"] == 2, "by environment"
     assert "min_letters" in order(words, "words-3", min_letters=0).json()["error"]["reason"]
+    logs = "".join(path.read_text() for path in (words.state / "logs" / "stage-words").glob("*.log"))
+    (said,) = [json.loads(line) for line in logs.splitlines() if '"slug"' in line]
+    assert (said["request_id"], said["slug"], "min_letters" in said["reason"]) == ("words-3", "bad-request", True)
 
 
 def test_its_node_runs_once_per_clip_after_its_input(monkeypatch):
@@ -76,3 +79,13 @@ def test_its_node_runs_once_per_clip_after_its_input(monkeypatch):
     done |= {"stage-deepspeech/clip-001": ("s3://b/transcript.json",)}
     names = [task.name for task in runnable(graph, "s3://b/v", done, frozenset())]
     assert [name for name in names if name.startswith("stage-words")] == ["stage-words/clip-001"]
+
+
+def test_a_graph_may_end_with_a_stage_per_clip():
+    node = eval(NODE, {"Node": Node, "Source": Source, "TRANSCRIPT": TRANSCRIPT})
+    done = {each.stage: (f"s3://b/{each.stage}/out",) for each in GRAPH if not each.per_clip}
+    done["stage-ffmpeg-1"] = ("s3://b/clip-000.mp4",)
+    done |= {f"{each.stage}/clip-000": () for each in GRAPH if each.per_clip}
+    assert complete(GRAPH, done)
+    assert not complete((*GRAPH, node), done)
+    assert complete((*GRAPH, node), done | {"stage-words/clip-000": ()})
