@@ -210,21 +210,27 @@ def test_one_stage_is_replayed_from_its_stored_order(pipeline):
     assert pipeline.order("replayed", "replay/stage-nothing").slug == "bad-request"
 
 
-def test_a_corrupted_intermediate_is_noticed_and_repaired_by_replay_and_resume(pipeline):
-    """Somebody overwrites the audio between two stages."""
-    with ThreadPoolExecutor(1) as threads:
-        stop = threading.Event()
-        threads.submit(_corrupt_when_there, pipeline, "corrupted", "stage-ffmpeg-0/audio.wav", stop)
-        asked = pipeline.ask("cars", request_id="corrupted")
-        stop.set()
-    if asked.status == 200:
-        pytest.skip("the pipeline was faster than the vandal")
-    assert (asked.status, asked.slug, asked.answer["error"]["stage"]) == (422, "changed", "stage-librosa")
-    assert "audio.wav" in asked.answer["error"]["reason"]
-    assert asked.answer["error"]["retryable"] is False
-    assert pipeline.ask("cars", request_id="corrupted").answer == asked.answer, "a failure for good is not tried again"
-    assert pipeline.order("corrupted", "replay/stage-ffmpeg-0").answer["same_outputs"] is True
-    assert_complete(pipeline, pipeline.order("corrupted", "resume"))
+def _until_noticed(try_once):
+    """A race against the pipeline, run until the vandal is first: (request id, what came of it)."""
+    for number in range(8):
+        request_id, asked = try_once(number)
+        if asked.status != 200 or asked.answer["skipped"]:
+            return request_id, asked
+    raise AssertionError("the pipeline was always faster than the vandal")
+
+
+def _vandalised(pipeline, kind, name, **config):
+    """Requests in which somebody overwrites an intermediate as soon as it is there."""
+
+    def try_once(number):
+        request_id, stop = f"{kind}-{number}", threading.Event()
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(_corrupt_when_there, pipeline, request_id, name, stop)
+            asked = pipeline.ask("cars", request_id=request_id, **config)
+            stop.set()
+        return request_id, asked
+
+    return _until_noticed(try_once)
 
 
 def _corrupt_when_there(pipeline, request_id, name, stop):
@@ -235,29 +241,41 @@ def _corrupt_when_there(pipeline, request_id, name, stop):
             return
 
 
+def test_a_corrupted_intermediate_is_noticed_and_repaired_by_replay_and_resume(pipeline):
+    """Somebody overwrites the audio between two stages."""
+    request_id, asked = _vandalised(pipeline, "corrupted", "stage-ffmpeg-0/audio.wav")
+    assert (asked.status, asked.slug, asked.answer["error"]["stage"]) == (422, "changed", "stage-librosa")
+    assert "audio.wav" in asked.answer["error"]["reason"]
+    assert asked.answer["error"]["retryable"] is False
+    assert pipeline.ask("cars", request_id=request_id).answer == asked.answer, "a failure for good is not tried again"
+    assert pipeline.order(request_id, "replay/stage-ffmpeg-0").answer["same_outputs"] is True
+    assert_complete(pipeline, pipeline.order(request_id, "resume"))
+
+
 def test_a_video_replaced_during_the_run_is_noticed(pipeline):
-    video = pipeline.store.uri("samples/replaced.mp4")
-    pipeline.store.put(video, pipeline.store.get(pipeline.store.uri("samples/short.mp4")))
-    with ThreadPoolExecutor(1) as threads:
-        call = threads.submit(pipeline.ask, "cars", video=video, request_id="replaced")
-        assert wait_until(lambda: _has(pipeline, "replaced", "stage-ffmpeg-0/metadata"), timeout_s=30)
-        pipeline.store.put(video, b"something else")
-        asked = call.result()
+    content = pipeline.store.get(pipeline.store.uri("samples/short.mp4"))
+
+    def try_once(number):
+        request_id, video = f"replaced-{number}", pipeline.store.uri(f"samples/replaced-{number}.mp4")
+        pipeline.store.put(video, content)
+        with ThreadPoolExecutor(1) as threads:
+            call = threads.submit(pipeline.ask, "cars", video=video, request_id=request_id)
+            assert wait_until(lambda: _has(pipeline, request_id, "stage-ffmpeg-0/"), timeout_s=30, interval_s=0.005)
+            pipeline.store.put(video, b"something else")
+            return request_id, call.result()
+
+    _, asked = _until_noticed(try_once)
     assert (asked.status, asked.slug, asked.answer["error"]["stage"]) == (422, "changed", "stage-ffmpeg-1")
 
 
-@pytest.mark.parametrize("policy", ["fail", "skip"])
-def test_a_clip_that_fails_fails_the_request_or_is_left_out_by_policy(pipeline, policy):
-    """The second clip's frames are unreadable: its detector settings are fine, its pictures are not."""
-    request_id = f"clip-{policy}"
-    stop = threading.Event()
-    with ThreadPoolExecutor(1) as threads:
-        threads.submit(_corrupt_when_there, pipeline, request_id, "stage-ffmpeg-2/clip-001/clip.mp4", stop)
-        asked = pipeline.ask("cars", request_id=request_id, orchestrator={"on_clip_failure": policy})
-        stop.set()
-    if policy == "fail":
-        assert (asked.status, asked.slug) == (422, "changed")
-        return
+def test_a_clip_that_fails_fails_the_request(pipeline):
+    _, asked = _vandalised(pipeline, "clip-fail", "stage-ffmpeg-2/clip-001/clip.mp4")
+    assert (asked.status, asked.slug) == (422, "changed")
+
+
+def test_a_clip_that_fails_is_left_out_and_reported_by_policy(pipeline):
+    skip = {"on_clip_failure": "skip"}
+    _, asked = _vandalised(pipeline, "clip-skip", "stage-ffmpeg-2/clip-001/clip.mp4", orchestrator=skip)
     assert (asked.status, asked.answer["status"]) == (200, "COMPLETED")
     assert asked.answer["skipped"]["clip-001"]["slug"] == "changed"
     assert asked.answer["skipped"]["clip-001"]["stage"] == "stage-ffmpeg-3"
