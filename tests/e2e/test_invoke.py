@@ -63,6 +63,24 @@ def test_asynchronously_the_result_is_the_same(pipeline, child_environment):
     assert "1. clip-001" in done.stdout
 
 
+def test_an_earlier_request_is_gone_on_with_by_its_id(pipeline, child_environment):
+    """A retryable failure says how; what was done is not done again."""
+    video, hasty = (
+        pipeline.store.uri("samples/short.mp4"),
+        '{"orchestrator": {"stage_timeout_s": 0.2, "max_attempts": 1}}',
+    )
+    first = door(child_environment, "invoke", video, "cars", "--request-id", "by-id", "--config", hasty)
+    assert first.returncode == 6, first.stdout + first.stderr
+    assert "[timeout]" in first.stderr
+    assert "--request-id by-id" in first.stderr
+    before = pipeline.executions("by-id")
+    again = door(child_environment, "invoke", video, "cars", "--request-id", "by-id", "--config", hasty)
+    assert again.returncode == 6
+    assert "[timeout]" in again.stderr
+    after = pipeline.executions("by-id")
+    assert all(after[task] == count for task, count in before.items() if count), "finished work was repeated"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
