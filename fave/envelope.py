@@ -7,13 +7,26 @@ from typing import Any
 
 import msgspec
 
-from fave.errors import StageError
+from fave.errors import StageError, StorageError
 from fave.records import StageRow
 
 SCHEMA = 1
 MAX_BODY_BYTES = 100_000
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIP = re.compile(r"[A-Za-z0-9_-]{0,64}")
+# What a function answers when it cannot do its work; any other slug is about the medium: 422.
+_HTTP_STATUS = {
+    "bad-request": 400,
+    "forbidden": 403,
+    "not-found": 404,
+    "conflict": 409,
+    "running": 409,
+    "payload-too-large": 413,
+    "too-large": 413,
+    "internal": 500,
+    "storage": 503,
+    "timeout": 504,
+}
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +34,17 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     reason: str
     retryable: bool = False
+
+
+def failure_of(error: StageError | StorageError, stage: str) -> Failure:
+    """The error in the form in which functions tell each other."""
+    if isinstance(error, StageError):
+        return Failure(slug=error.slug, stage=stage, reason=error.reason, retryable=error.retryable)
+    return Failure(slug=error.slug, stage=stage, reason=error.message, retryable=error.slug == "storage")
+
+
+def http_status_of(slug: str) -> int:
+    return _HTTP_STATUS.get(slug, 422)
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -33,6 +33,11 @@ _SLUGS = {
 }
 
 
+def max_input_bytes() -> int:
+    """A larger input is refused, by who directs the work and by who does it (`FAVE_MAX_INPUT_BYTES`, 512 MiB)."""
+    return int(os.environ.get("FAVE_MAX_INPUT_BYTES") or 512 * 2**20)
+
+
 class Address(NamedTuple):
     bucket: str
     key: str

@@ -17,10 +17,20 @@ import msgspec
 
 from fave.clock import utc_ns
 from fave.configuration import configured
-from fave.envelope import Envelope, Failure, Reply, StageMetadata, check_clip, check_request_id, decode_body
+from fave.envelope import (
+    Envelope,
+    Failure,
+    Reply,
+    StageMetadata,
+    check_clip,
+    check_request_id,
+    decode_body,
+    failure_of,
+    http_status_of,
+)
 from fave.errors import StageError, StorageError
 from fave.records import StageRow, derive
-from fave.storage import Store, parse_uri
+from fave.storage import Store, max_input_bytes, parse_uri
 from functions.host.work import Work
 
 if TYPE_CHECKING:
@@ -29,16 +39,6 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 M = TypeVar("M")
 JSON = "application/json"
-_STATUS = {
-    "bad-request": 400,
-    "forbidden": 403,
-    "not-found": 404,
-    "payload-too-large": 413,
-    "internal": 500,
-    "storage": 503,
-    "timeout": 504,
-}
-_DEFAULT_MAX_INPUT_BYTES = 512 * 2**20
 
 
 class Model(Generic[M]):
@@ -75,7 +75,6 @@ class Job:
         self.input_bytes = self.output_bytes = 0
         self._store = store
         self._work = work
-        self._max_input_bytes = int(os.environ.get("FAVE_MAX_INPUT_BYTES") or _DEFAULT_MAX_INPUT_BYTES)
 
     def config(self, cls: type[T]) -> T:
         """The configuration: `cls`' defaults, the environment, the envelope."""
@@ -99,7 +98,7 @@ class Job:
         self._store.check_readable(uri)
         began_s = time.monotonic()
         try:
-            return read(uri, etag=self.envelope.etags.get(uri, ""), max_bytes=self._max_input_bytes)
+            return read(uri, etag=self.envelope.etags.get(uri, ""), max_bytes=max_input_bytes())
         finally:
             self.read_s += time.monotonic() - began_s
 
@@ -156,7 +155,7 @@ def run(stage: str, event: Event, context: Context, work: Callable[[Job], None])
         telemetry=row,
         error=failure,
     )
-    return _answer(_STATUS.get(failure.slug, 422) if failure else 200, reply)
+    return _answer(http_status_of(failure.slug) if failure else 200, reply)
 
 
 def _keep_metadata(job: Job, row: StageRow, context: Context, *, failed: bool) -> str:
@@ -200,10 +199,8 @@ def _attempt(stage: str, job: Job, context: Context, work: Callable[[Job], None]
 
 
 def _failure_of(error: Exception, stage: str) -> Failure:
-    if isinstance(error, StageError):
-        return Failure(slug=error.slug, stage=stage, reason=error.reason, retryable=error.retryable)
-    if isinstance(error, StorageError):
-        return Failure(slug=error.slug, stage=stage, reason=error.message, retryable=error.slug == "storage")
+    if isinstance(error, StageError | StorageError):
+        return failure_of(error, stage)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure(slug="no-space", stage=stage, reason="no space left on the replica's disk", retryable=True)
     return Failure(slug="internal", stage=stage, reason=f"{type(error).__name__}: {error}", retryable=True)
@@ -252,9 +249,8 @@ def _check_output(envelope: Envelope, bucket: str) -> None:
 
 
 def _refusal(stage: str, error: StageError | StorageError) -> dict[str, Any]:
-    reason = error.reason if isinstance(error, StageError) else error.message
-    failure = Failure(slug=error.slug, stage=stage, reason=reason)
-    return _answer(_STATUS.get(error.slug, 422), Reply(request_id="", stage=stage, status="failed", error=failure))
+    failure = failure_of(error, stage)
+    return _answer(http_status_of(failure.slug), Reply(request_id="", stage=stage, status="failed", error=failure))
 
 
 def _answer(status: int, reply: Reply) -> dict[str, Any]:

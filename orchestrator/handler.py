@@ -17,11 +17,11 @@ from uuid import uuid4
 import msgspec
 
 from fave.clock import utc_ns
-from fave.envelope import Failure, PipelineRequest, check_request_id, decode_body
+from fave.envelope import PipelineRequest, check_request_id, decode_body, failure_of, http_status_of
 from fave.errors import StageError, StorageError
 from fave.gateway_client import GatewayClient
 from fave.records import StageRow, derive
-from fave.storage import Head, Store
+from fave.storage import Head, Store, max_input_bytes
 from fave.workload import GRAPH, ORCHESTRATOR, STAGES
 from orchestrator import results
 from orchestrator.control import abort, progress, replay
@@ -32,21 +32,10 @@ from orchestrator.runner import TakenAwayError, run
 from orchestrator.state import OVER, State, StateFile, load
 
 _JSON = {"Content-Type": "application/json"}
-_STATUS = {
-    "bad-request": 400,
-    "forbidden": 403,
-    "not-found": 404,
-    "conflict": 409,
-    "running": 409,
-    "payload-too-large": 413,
-    "too-large": 413,
-    "storage": 503,
-}
 # Kept from the request's time to write down how it ended, before the host gives up on it.
 _CONCLUSION_S = 2.0
 _FOLLOW_INTERVAL_S = 0.25
 _MAX_QUERY = 1000
-_MAX_INPUT_BYTES = int(os.environ.get("FAVE_MAX_INPUT_BYTES") or 512 * 2**20)
 _store = Store.from_environment()
 # For state and final record: an answer within a lease, or an error that a beat can live with.
 _quick = Store.from_environment(quick=True)
@@ -57,10 +46,8 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
     try:
         return _answer(*_route(event, context))
     except (StageError, StorageError) as error:
-        reason = error.reason if isinstance(error, StageError) else error.message
-        retryable = error.retryable if isinstance(error, StageError) else error.slug == "storage"
-        failure = Failure(slug=error.slug, stage=ORCHESTRATOR, reason=reason, retryable=retryable)
-        return _answer(_STATUS.get(error.slug, 422), {"status": "FAILED", "error": failure})
+        failure = failure_of(error, ORCHESTRATOR)
+        return _answer(http_status_of(failure.slug), {"status": "FAILED", "error": failure})
 
 
 def _route(event: Any, context: Any) -> tuple[int, dict[str, Any]]:
@@ -132,8 +119,8 @@ def _run(request: PipelineRequest, event: Any, context: Any) -> tuple[int, dict[
 def _checked(video_uri: str) -> Head:
     """The video's version and size, which is within the limit."""
     video = _store.head(video_uri)
-    if video.size_bytes > _MAX_INPUT_BYTES:
-        raise StageError("too-large", f"{video_uri}: {video.size_bytes} bytes, the limit is {_MAX_INPUT_BYTES}")
+    if video.size_bytes > max_input_bytes():
+        raise StageError("too-large", f"{video_uri}: {video.size_bytes} bytes, the limit is {max_input_bytes()}")
     return video
 
 
