@@ -33,6 +33,10 @@ class Document(msgspec.Struct, frozen=True):
     status: str
     tasks: dict[str, TaskStatus] = {}
 
+    @property
+    def over(self) -> bool:
+        return self.status in ("COMPLETED", "FAILED", "ABORTED")
+
 
 class Rows(NamedTuple):
     requests: list[RequestRow]
@@ -63,11 +67,11 @@ def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> list[StageRow]:
     own: StageRow | None
     others: list[StageRow] = []
     if target == PIPELINE:
-        document = _read(store, [f"{prefix}/metadata/final.json", f"{prefix}/metadata/state.json"], Document)
+        document = read_document(store, [f"{prefix}/metadata/final.json", f"{prefix}/metadata/state.json"], Document)
         own = document.invocation if document else None
         others = _rows_below(store, prefix, document)
     else:
-        own = _read(store, [f"{prefix}/{target}/metadata.1.json"], StageRow)
+        own = read_document(store, [f"{prefix}/{target}/metadata.1.json"], StageRow)
     if own is None:
         stage = ORCHESTRATOR if target == PIPELINE else target
         own = StageRow(request_id=arrival.request_id, invocation_id=arrival.invocation_id, stage=stage)
@@ -88,13 +92,13 @@ def _rows_below(store: Store, prefix: str, document: Document | None) -> list[St
     A label that is missing because something was slow would bias the very thing that is measured.
     """
     rows = list(document.rows) if document else []
-    over = document is not None and document.status in ("COMPLETED", "FAILED")
+    over = document is not None and document.over
     if over and all(row.cold is not None for row in rows):
         return rows
     by_id = {row.invocation_id: row for row in rows}
     for key in store.keys(f"{prefix}/stage-"):
         if _METADATA.search(key):
-            written: StageRow = _read(store, [key], StageRow)
+            written: StageRow = read_document(store, [key], StageRow)
             kept = by_id.get(written.invocation_id)
             if kept is None:
                 by_id[written.invocation_id] = written
@@ -110,7 +114,8 @@ def _rows_below(store: Store, prefix: str, document: Document | None) -> list[St
     return list(by_id.values())
 
 
-def _read(store: Store, keys: list[str], cls: type[Any]) -> Any:
+def read_document(store: Store, keys: list[str], cls: type[Any]) -> Any:
+    """The first of `keys` that is there, None where none is."""
     for key in keys:
         try:
             return msgspec.json.decode(store.get(store.uri(key)), type=cls)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 import webbrowser
 from typing import Any
 
+from experiments.progress import say
 from experiments.show import text_of, write_page
 from experiments.single import new_id, perform, session, video_address
 from fave.endpoints import STATE
@@ -30,23 +30,23 @@ def run(
     if not query.strip():
         raise ConfigError("QUERY is empty", hint='say what to look for: make invoke QUERY="find scenes with cars"')
     request_id = check_request_id(request_id) if request_id else new_id("invoke")
-    with session(regime, _say, stays=opens) as here:
-        uri = video_address(video, request_id, here, _say)
+    with session(regime, say, stays=opens) as here:
+        uri = video_address(video, request_id, here, say)
         request = PipelineRequest(video_uri=uri, query=query, request_id=request_id, config=settings)
-        _say(f"request {request_id}")
+        say(f"request {request_id}")
         try:
-            final = perform(here, request, _say, asynchronous=asynchronous)
+            final = perform(here, request, say, asynchronous=asynchronous)
         except StageError as error:
             if error.retryable:
                 error.hint = (
                     f"INVOKE_OPTIONS='--request-id {request_id}' goes on from what is done, while the platform is up"
                 )
             raise
-        _say(text_of(final))
+        say(text_of(final))
         if opens:
             page = STATE / "pages" / f"{request_id}.html"
             write_page(final, here.store, page)
-            _say(f"\npage: {page}")
+            say(f"\npage: {page}")
             webbrowser.open(page.as_uri())
     return 0
 
@@ -60,8 +60,3 @@ def _settings(config: str) -> dict[str, Any]:
     if not isinstance(given, dict) or not all(isinstance(value, dict) for value in given.values()):
         raise ConfigError(f"--config {config!r}: need an object of objects, settings by function")
     return given | {"stage-ffmpeg-3": {"fps": 1, **given.get("stage-ffmpeg-3", {})}}
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

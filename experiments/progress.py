@@ -9,6 +9,11 @@ from experiments.cell_run import Summary
 from experiments.plan import Cell
 
 
+def say(text: str) -> None:
+    """A line on standard output, at once."""
+    print(text, flush=True)
+
+
 class Progress:
     """Time left: the forecast of what is to come, scaled by how the forecast did so far."""
 
@@ -22,7 +27,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         if not self._quiet:
-            print(text, flush=True)
+            say(text)
 
     def complain(self, text: str) -> None:
         """Also when quiet."""

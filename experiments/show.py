@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from fave.clock import minutes
 from fave.storage import Store
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -20,12 +21,14 @@ def text_of(final: dict[str, Any]) -> str:
     """Ranked clips with time, score, what is seen and said; the explanation; what it took."""
     lines = [f"\nbest clips for \u201c{final['query']}\u201d"]
     for place, clip in enumerate(final["ranking"], 1):
-        times = f"{clock(clip['start_s'])} to {clock(clip['end_s'])}"
+        times = f"{minutes(clip['start_s'])} to {minutes(clip['end_s'])}"
         parts = f"seen {clip['seen_score']:.2f}, said {clip['said_score']:.2f}, meaning {clip['similarity']:.2f}"
         lines.append(f"\n{place}. {clip['clip']}  {times}  score {clip['score']:.2f} ({parts})")
         lines += _wrapped("shows", seen_in(clip) or "nothing that the detector knows")
         if clip["frame"] and clip["labels"]:
-            lines += _wrapped("best frame", f"at {clock(clip['frame']['at_s'])}: {', '.join(clip['frame']['labels'])}")
+            lines += _wrapped(
+                "best frame", f"at {minutes(clip['frame']['at_s'])}: {', '.join(clip['frame']['labels'])}"
+            )
         lines += _wrapped("says", f"\u201c{clip['text']}\u201d" if clip["text"] else "nothing")
     for name, error in final["skipped"].items():
         lines.append(f"\nleft out: {name} ({error['stage']}: {error['reason']})")
@@ -56,7 +59,7 @@ def write_page(final: dict[str, Any], store: Store, path: Path) -> None:
     clips = [
         {
             **clip,
-            "times": f"{clock(clip['start_s'])} \u2013 {clock(clip['end_s'])}",
+            "times": f"{minutes(clip['start_s'])} \u2013 {minutes(clip['end_s'])}",
             "seen": seen_in(clip),
             "picture": store.presigned(clip["frame"]["uri"], valid_s=_LINKS_VALID_S) if clip["frame"] else "",
             "video": store.presigned(
@@ -70,12 +73,6 @@ def write_page(final: dict[str, Any], store: Store, path: Path) -> None:
     page = environment.get_template("request.html.j2")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page.render(final=final, clips=clips, summary=summary_of(final)), encoding="utf-8")
-
-
-def clock(at_s: float) -> str:
-    """`1:07.2`, minutes and seconds."""
-    tenths = round(at_s * 10)
-    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
 def _wrapped(head: str, text: str) -> list[str]:

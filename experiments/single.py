@@ -14,10 +14,11 @@ from uuid import uuid4
 
 import msgspec
 
+from experiments.collect import Document, read_document
 from experiments.platform_session import clients, platform, running
 from fave.clock import utc_ns
 from fave.endpoints import STATE, Endpoints
-from fave.envelope import Failure, PipelineRequest
+from fave.envelope import PipelineRequest
 from fave.errors import ConfigError, GatewayError, StageError, StorageError
 from fave.gateway_client import Cancellation
 from fave.invocation import Invocation
@@ -34,19 +35,6 @@ SAMPLES = ("short", "long")
 _POLL_S = 0.2
 _PATIENCE_S = 300.0
 _ABORT_PATIENCE_S = 5.0
-
-
-class TaskState(msgspec.Struct, frozen=True):
-    status: str
-
-
-class State(msgspec.Struct, frozen=True):
-    """The part of `state.json` that shows how far a request is."""
-
-    status: str
-    tasks: dict[str, TaskState] = {}
-    rows: list[StageRow] = []
-    error: Failure | None = None
 
 
 class Session:
@@ -143,28 +131,23 @@ def _abort(here: Session, request_id: str) -> None:
 
 def _watch(here: Session, request_id: str, answer: Future[Any] | None, say: Say) -> None:
     """A line per invocation that ended, until the request is over."""
-    uri = here.store.uri(f"requests/{request_id}/metadata/state.json")
+    key = f"requests/{request_id}/metadata/state.json"
     began_s = time.monotonic()
     told: set[str] = set()
     while True:
         over = answer is not None and answer.done()
-        try:
-            state = msgspec.json.decode(here.store.get(uri), type=State)
-        except StorageError as error:
-            if error.slug != "not-found":
-                raise
-            state = State(status="INIT")
-        for row in state.rows:
+        state = read_document(here.store, [key], Document)
+        for row in state.rows if state else ():
             if row.invocation_id not in told:
                 told.add(row.invocation_id)
                 say(_line(row))
-        waiting = [name for name, task in state.tasks.items() if task.status == "RUNNING"]
+        waiting = [name for name, task in (state.tasks if state else {}).items() if task.status == "RUNNING"]
         _passing(f"  {time.monotonic() - began_s:5.1f} s  {', '.join(waiting) or 'starting'} ...")
-        if over or (answer is None and state.status in ("COMPLETED", "FAILED", "ABORTED")):
+        if over or (answer is None and state is not None and state.over):
             _passing("")
             return
         if time.monotonic() - began_s > _PATIENCE_S:
-            what = "was not begun" if state.status == "INIT" else f"is still {state.status}"
+            what = f"is still {state.status}" if state else "was not begun"
             raise StageError("timeout", f"the request {what} after {_PATIENCE_S:g} s", retryable=True)
         time.sleep(_POLL_S)
 

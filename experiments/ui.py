@@ -6,6 +6,7 @@ import os
 import sys
 
 from experiments.platform_session import clients, platform, upload_samples
+from experiments.progress import say
 from fave.endpoints import STATE
 from fave.processes import OwnedProcess, free_port
 from fave.settings import ROOT
@@ -16,11 +17,11 @@ from regimes.model import resolve
 
 def run(*, regime: str, target: str, port: int) -> int:
     settings = resolve(regime, functions_of(target))
-    with platform(_say) as endpoints:
+    with platform(say) as endpoints:
         upload_samples()
         gateway, prometheus = clients(endpoints)
-        _say(f"bringing about regime {regime} for {target} ...")
-        openfaas.apply(gateway, prometheus, regime, settings, _say)
+        say(f"bringing about regime {regime} for {target} ...")
+        openfaas.apply(gateway, prometheus, regime, settings, say)
         port = free_port(port)
         files = ",".join(str(ROOT / "locustfiles" / f"{name}.py") for name in ("steady", "bursty"))
         command = [sys.executable, "-m", "locust", "-f", files, "--class-picker", "--web-host", "127.0.0.1"]
@@ -32,7 +33,7 @@ def run(*, regime: str, target: str, port: int) -> int:
         env = {**os.environ, **endpoints.environment()}
         with OwnedProcess("locust", command, log=STATE / "logs" / "locust-ui.log", env=env, cwd=ROOT) as locust:
             locust.wait_ready(lambda: _listens(port), timeout_s=30)
-            _say(f"Locust web UI: http://127.0.0.1:{port}   (Ctrl-C stops everything that was started here)")
+            say(f"Locust web UI: http://127.0.0.1:{port}   (Ctrl-C stops everything that was started here)")
             return locust.process.wait()
 
 
@@ -43,8 +44,3 @@ def _listens(port: int) -> bool:
         return requests.get(f"http://127.0.0.1:{port}/", timeout=1).status_code == 200
     except requests.RequestException:
         return False
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

@@ -17,6 +17,12 @@ def monotonic_s() -> float:
     return time.monotonic()
 
 
+def minutes(seconds: float) -> str:
+    """`1:07.2` for 67.2 s, as times in a video are read."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+
+
 def iso(at_ns: int) -> str:
     """`2026-01-31T12:00:00.123Z` for a stamp in UTC nanoseconds."""
     moment = datetime.fromtimestamp(at_ns / NS_PER_S, tz=UTC)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 from uuid import uuid4
 
-import msgspec
-
-from fave.clock import utc_ns
-from fave.envelope import Failure, Reply, StageMetadata
-from fave.errors import GatewayError, StageError, StorageError
+from fave.envelope import Failure, StageMetadata, http_status_of
+from fave.errors import StageError, StorageError
 from fave.gateway_client import GatewayClient
-from fave.invocation import Invocation
 from fave.storage import Store
+from fave.workload import ORCHESTRATOR
+from orchestrator.invoker import Invoker
+from orchestrator.options import options_of
 from orchestrator.resume import written_by_stages
 from orchestrator.state import OVER, State, load
 from orchestrator.workflow import task_named
 
 _TRIES = 20
+# Kept from the call's time to answer it.
+_ANSWER_S = 1.0
 
 
 def progress(store: Store, state: State) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def abort(store: Store, request_id: str) -> State:
         if file.state.status in OVER:
             return file.state
         file.state.status = "ABORTED"
-        file.state.error = Failure(slug="aborted", stage="orchestrator", reason="the request was aborted")
+        file.state.error = Failure(slug="aborted", stage=ORCHESTRATOR, reason="the request was aborted")
         try:
             file.save()
         except StorageError as error:
@@ -57,7 +57,7 @@ def replay(
 ) -> tuple[int, dict[str, Any]]:
     """One stage again, with the order and the inputs of its last attempt; request and counts stay as they are.
 
-    Returns the stage's own reply with `same_outputs`: whether every output came out as the request has it.
+    Returns its last row with `same_outputs`: whether every output came out as the request has it.
     """
     state = load(store, request_id).state
     if state.status not in OVER:
@@ -69,21 +69,15 @@ def replay(
     last = _last_attempt(store, request_id, task.name)
     if last is None or last.envelope is None:
         raise StageError("not-found", f"{request_id} has no stored order for {name}")
-    timeout_s = max(1.0, deadline_s - time.monotonic() - 1)
-    call = Invocation(
-        request_id=request_id,
-        invocation_id=f"replay-{uuid4().hex}",
-        attempt=last.attempt + 1,
-        sent_at_ns=utc_ns(),
+    options = options_of(state.config.get(ORCHESTRATOR, {}))
+    invoker = Invoker(
+        gateway, store, request_id=request_id, owner=f"replay-{uuid4().hex}", parent_id="", options=options, config={}
     )
-    headers = call.headers() | {"Content-Type": "application/json", "X-Timeout": f"{timeout_s:.3f}s"}
-    try:
-        response = gateway.invoke(task.stage, msgspec.json.encode(last.envelope), headers, timeout_s=timeout_s)
-        reply = msgspec.json.decode(response.content, type=Reply)
-    except (GatewayError, msgspec.MsgspecError) as error:
-        raise StageError("platform", f"{name} gave no answer: {error}", retryable=True) from error
+    outcome = invoker.invoke(task, last.envelope, attempt=last.attempt + 1, deadline_s=deadline_s - _ANSWER_S)
     known = state.tasks[task.name].etags if task.name in state.tasks else {}
-    return response.status_code, {"reply": reply, "same_outputs": bool(reply.etags) and reply.etags == known}
+    same = bool(outcome.etags) and outcome.etags == known
+    answer = {"row": outcome.rows[-1], "outputs": outcome.outputs, "error": outcome.error, "same_outputs": same}
+    return http_status_of(outcome.error.slug) if outcome.error else 200, answer
 
 
 def _last_attempt(store: Store, request_id: str, task: str) -> StageMetadata | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from fave.clock import minutes
 from functions.findings import RankedClip, Ranking
 
 
@@ -22,14 +23,14 @@ def _sentence(clip: RankedClip) -> str:
     seen = ", ".join(f"{label} ({score:.0%} sure)" for label, score in clip.labels.items())
     parts = [f"shows {seen}"] if seen else []
     if clip.frame and seen:
-        parts[0] += f", best at {clock(clip.frame.at_s)}"
+        parts[0] += f", best at {minutes(clip.frame.at_s)}"
     if clip.words or not parts:
         parts.append(f"says{_quoted(clip)}")
     return f"{_where(clip)} {' and '.join(parts)}."
 
 
 def _where(clip: RankedClip) -> str:
-    return f"{clip.clip} ({clock(clip.start_s)} to {clock(clip.end_s)})"
+    return f"{clip.clip} ({minutes(clip.start_s)} to {minutes(clip.end_s)})"
 
 
 def _quoted(clip: RankedClip) -> str:
@@ -39,9 +40,3 @@ def _quoted(clip: RankedClip) -> str:
         return ""
     best = max(sentences, key=lambda sentence: sum(word in sentence.lower() for word in clip.words))
     return f" \u201c{best.rstrip('.')}\u201d"
-
-
-def clock(at_s: float) -> str:
-    """`0:07.2`, minutes and seconds."""
-    tenths = round(at_s * 10)
-    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"

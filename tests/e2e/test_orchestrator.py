@@ -205,7 +205,7 @@ def test_one_stage_is_replayed_from_its_stored_order(pipeline):
         asked = pipeline.order("replayed", f"replay/{name}")
         assert asked.status == 200, asked.answer
         assert asked.answer["same_outputs"] is True, f"{name} did not give the same bytes again"
-        assert asked.answer["reply"]["telemetry"]["attempt"] == 2
+        assert asked.answer["row"]["attempt"] == 2
     assert pipeline.store.get(pipeline.store.uri("requests/replayed/metadata/final.json")) == final
     assert pipeline.order("replayed", "replay/stage-nothing").slug == "bad-request"
 
