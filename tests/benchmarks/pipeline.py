@@ -27,6 +27,7 @@ from fave.clock import utc_ns
 from fave.endpoints import Endpoints
 from fave.gateway_client import GatewayClient
 from fave.invocation import Invocation
+from fave.processes import wait_until
 from fave.settings import ROOT
 from fave.storage import Store
 from fave.workload import ORCHESTRATOR, PIPELINE, functions_of
@@ -254,12 +255,14 @@ def _cold_starts(bench: Bench) -> dict[str, tuple[list[float], list[float], list
 def _start_once(gateway: GatewayClient, stage: str) -> float:
     seen = gateway.events()[-1]["seq"]
     gateway.scale(stage, 1)
-    while True:
-        events = {event["event"]: event["at_ns"] for event in gateway.events(seen) if event["function"] == stage}
-        if "ready" in events:
-            gateway.scale(stage, 0)
-            return (events["ready"] - events["start"]) / 1e9
-        time.sleep(0.02)
+
+    def at_ns() -> dict[str, int]:
+        return {event["event"]: event["at_ns"] for event in gateway.events(seen) if event["function"] == stage}
+
+    if not wait_until(lambda: "ready" in at_ns(), timeout_s=60):
+        raise SystemExit(f"{stage} did not become ready")
+    gateway.scale(stage, 0)
+    return (at_ns()["ready"] - at_ns()["start"]) / 1e9
 
 
 def _import_once(function: str, endpoints: Endpoints, **extra: str) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import time
+import threading
 from itertools import count
 
 import msgspec
@@ -17,6 +18,7 @@ from tests.support.http_server import flaky_proxy, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 _names = count()
+_never = threading.Event()
 
 
 def ask_about(pipeline, content, *, name="", query="cars", **config):
@@ -174,6 +176,15 @@ def test_wrong_credentials_of_one_function_are_named(pipeline, with_environment)
     assert "wrong-secret" not in json.dumps(asked.final)
 
 
+@contextlib.contextmanager
+def released(event):
+    """Whoever waits for the event goes on when the block is left."""
+    try:
+        yield
+    finally:
+        event.set()
+
+
 def completion(text):
     return 200, {"Content-Type": "application/json"}, json.dumps({"choices": [{"message": {"content": text}}]}).encode()
 
@@ -208,12 +219,13 @@ def test_a_language_model_explains_where_one_is_configured(pipeline, with_enviro
         lambda _: (200, {}, b'{"choices": []}'),
         lambda _: (500, {}, b"overloaded"),
         lambda _: completion("   "),
-        lambda _: (time.sleep(3), completion("too late"))[1],
+        lambda _: (_never.wait(60), completion("too late"))[1],
     ],
     ids=["no json", "no choice", "error", "nothing said", "too slow"],
 )
 def test_a_language_model_that_fails_is_reported_and_replaced_or_fails_by_policy(pipeline, with_environment, answer):
-    with serving(answer) as url:
+    _never.clear()
+    with serving(answer) as url, released(_never):
         with_environment(["stage-explainer"], LLM_BASE_URL=url)
         asked = pipeline.ask("find scenes with cars", stage_explainer={"llm_timeout_s": 1})
         assert asked.status == 200

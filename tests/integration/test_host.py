@@ -131,10 +131,16 @@ def test_one_request_too_many_is_429_in_the_watchdogs_words(bare_host):
 def test_a_caller_that_hangs_up_is_noticed_without_a_gateway_too(bare_host):
     """As on a cluster, where the gateway closes the connection to the function."""
     url, process = bare_host
-    with pytest.raises(requests.ReadTimeout):
-        requests.post(f"{url}/?child_s=60", timeout=0.7)
-    (child,) = [p for p in psutil.Process(process.pid).children() if "sleep" in p.cmdline()] or [None]
-    assert child is None or wait_until(lambda: not child.is_running(), timeout_s=5)
+
+    def children():
+        return [p for p in psutil.Process(process.pid).children() if "sleep" in p.cmdline()]
+
+    with requests.Session() as session, ThreadPoolExecutor(1) as threads:
+        call = threads.submit(session.post, f"{url}/?child_s=60", timeout=2)
+        assert wait_until(children, timeout_s=2), "the work was not begun"
+        (child,) = children()
+        assert isinstance(call.exception(), requests.ReadTimeout)
+    assert wait_until(lambda: not child.is_running(), timeout_s=5)
     assert wait_until(lambda: requests.post(url, timeout=5).status_code == 200, timeout_s=5)
 
 

@@ -1,13 +1,10 @@
 import threading
-import time
 
 import msgspec
 import pytest
 
-from fave.envelope import Envelope, Failure
+from fave.envelope import Envelope
 from fave.errors import StorageError
-from fave.gateway_client import Cancellation
-from fave.records import StageRow
 from fave.workload import GRAPH
 from functions.findings import Embeddings, Frame, Object
 from functions.stage_librosa.config import Config
@@ -15,84 +12,11 @@ from functions.stage_librosa.grouping import find_clips, group
 from functions.stage_search.config import Config as SearchConfig
 from functions.stage_search.ranking import Clip, rank, words_of
 from orchestrator.invoker import Outcome
-from orchestrator.options import Config as Options
-from orchestrator.runner import run
-from orchestrator.state import State, StateFile
+from orchestrator.state import State
 from orchestrator.workflow import Task, clips_of, complete, runnable
+from tests.support.orchestration import VIDEO, MemoryStore, drive, failing, new_file, outputs_of, succeed
 
 pytestmark = pytest.mark.unit
-
-VIDEO = "s3://b/video.mp4"
-
-
-def outputs_of(task: Task) -> tuple[str, ...]:
-    folder = f"s3://b/requests/r/{task.name}/"
-    names = {
-        "stage-ffmpeg-0": ["audio.wav"],
-        "stage-librosa": ["timestamps.json"],
-        "stage-ffmpeg-1": ["clip-000.mp4", "clip-001.mp4"],
-        "stage-ffmpeg-2": ["speech.wav", "clip.mp4"],
-        "stage-deepspeech": ["transcript.json"],
-        "stage-ffmpeg-3": ["frame-0001.jpg", "frame-0002.jpg"],
-        "stage-object-detector": ["detections.json"],
-        "stage-embedder": ["embeddings.json"],
-        "stage-search": ["ranking.json"],
-        "stage-explainer": ["explanation.json"],
-    }
-    return tuple(folder + name for name in names[task.stage])
-
-
-class MemoryStore:
-    """Conditional writes as S3 has them, in memory."""
-
-    def __init__(self):
-        self.objects: dict[str, bytes] = {}
-        self.version = 0
-
-    def uri(self, key):
-        return f"s3://b/{key}"
-
-    def get_versioned(self, uri):
-        return self.objects[uri], str(self.version)
-
-    def put(self, uri, data, *, content_type="", if_match="", create=False):
-        if (create and uri in self.objects) or (if_match and if_match != str(self.version)):
-            raise StorageError(uri, slug="conflict")
-        self.objects[uri] = data
-        self.version += 1
-        return str(self.version)
-
-
-def new_file(store):
-    own = StageRow(request_id="r", invocation_id="i", stage="orchestrator")
-    return StateFile(store, State(request_id="r", video_uri=VIDEO, query="q", profile="", invocation=own))
-
-
-def prepare(task: Task, etags: dict[str, str]) -> Envelope:
-    return Envelope(request_id="r", stage=task.stage, clip=task.clip, output_uri="s3://b/", input_uris=task.inputs)
-
-
-def succeed(task: Task, envelope: Envelope, *, attempt: int = 1, **_: object) -> Outcome:
-    row = StageRow(request_id="r", invocation_id=f"{task.name}.{attempt}", stage=task.stage, clip=task.clip)
-    etags = {uri: f"etag of {uri}" for uri in outputs_of(task)}
-    return Outcome(task, attempt, outputs_of(task), etags, (row,), None)
-
-
-def failing(outcome: Outcome, slug: str, *, retryable: bool = False) -> Outcome:
-    error = Failure(slug=slug, stage=outcome.task.stage, reason="because", retryable=retryable)
-    return outcome._replace(error=error, outputs=(), etags={})
-
-
-def drive(file, invoke, *, within_s=60.0, cancellation=None, attempts=None, **options):
-    run(
-        file,
-        prepare,
-        invoke,
-        options=Options(**options),
-        deadline_s=time.monotonic() + within_s,
-        cancellation=cancellation or Cancellation(),
-        attempts=attempts,
-    )
 
 
 def test_tasks_become_runnable_exactly_when_their_inputs_are_there():
