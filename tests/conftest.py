@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -58,6 +59,17 @@ class Running(NamedTuple):
         """(desired, ready)"""
         status = self.gateway.function(function)
         return (status.replicas, status.available_replicas)
+
+
+def children_with(process: psutil.Process, word: str) -> list[psutil.Process]:
+    """Living descendants whose command line holds `word`; one that ends while it is looked at does not count."""
+    found = []
+    with contextlib.suppress(psutil.Error):
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if word in " ".join(child.cmdline()):
+                    found.append(child)
+    return found
 
 
 def _function_of(process: psutil.Process) -> str:

@@ -16,6 +16,7 @@ from fave.clock import utc_ns
 from fave.errors import GatewayError
 from fave.invocation import Invocation
 from fave.processes import wait_until
+from tests.conftest import children_with
 from tests.support.http_server import serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -162,9 +163,7 @@ def test_abort_ends_the_request_and_frees_the_work_below(pipeline):
 
     def encoders():
         replicas = pipeline.platform.replica_processes("stage-ffmpeg-2")
-        return [
-            child for replica in replicas for child in replica.children() if "clip.mp4" in " ".join(child.cmdline())
-        ]
+        return [child for replica in replicas for child in children_with(replica, "clip.mp4")]
 
     with ThreadPoolExecutor(1) as threads:
         call = threads.submit(pipeline.ask, "cars", request_id="aborted", orchestrator=SHORT_LEASE, stage_ffmpeg_2=slow)

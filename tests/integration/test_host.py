@@ -17,6 +17,7 @@ from fave.gateway_client import Cancellation, FunctionSpec
 from fave.invocation import Invocation
 from fave.processes import OwnedProcess, free_port, wait_until
 from fave.settings import ROOT
+from tests.conftest import children_with
 
 pytestmark = pytest.mark.integration
 
@@ -28,7 +29,7 @@ def call(platform, name, path="", headers=None, timeout=60):
 def children_of(platform, name):
     """Sleeping children of the function's replicas, by the operating system's word."""
     replicas = platform.replica_processes(name)
-    return [child for replica in replicas for child in replica.children(recursive=True) if "sleep" in child.cmdline()]
+    return [child for replica in replicas for child in children_with(replica, "sleep")]
 
 
 def wait_for_child(platform, name):
@@ -133,7 +134,7 @@ def test_a_caller_that_hangs_up_is_noticed_without_a_gateway_too(bare_host):
     url, process = bare_host
 
     def children():
-        return [p for p in psutil.Process(process.pid).children() if "sleep" in p.cmdline()]
+        return children_with(psutil.Process(process.pid), "sleep")
 
     with requests.Session() as session, ThreadPoolExecutor(1) as threads:
         call = threads.submit(session.post, f"{url}/?child_s=60", timeout=2)
