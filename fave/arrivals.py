@@ -1,7 +1,7 @@
-"""Seeded open-loop schedules: integer microseconds from the start of the run, sorted.
+"""Seeded open-loop schedules: integer microseconds from the start of the run, ascending, made one at a time.
 
-Draws come from `random.Random.random()` alone, whose stream is stable across Python versions; times are rounded to
-microseconds before they are hashed, because `math.log` may differ in its last bit between machines.
+Draws come from `random.Random.random()` alone, whose stream is stable across Python versions; gaps are rounded to
+microseconds before they are summed, because `math.log` may differ in its last bit between machines.
 """
 
 from __future__ import annotations
@@ -9,50 +9,128 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from fave import gaps, traces
 from fave.errors import ConfigError
+from fave.gaps import Draw
 from fave.settings import Duration
+from fave.traces import Trace
 
 Schedule = tuple[int, ...]
+_US = 1_000_000
+
+
+class Modulation(msgspec.Struct, frozen=True, kw_only=True):
+    """A rate that changes over the run, by a change of time: the model's clock runs faster where there is more load.
+
+    sinusoidal: 1 + amplitude x sin(2 pi t / period) times the mean rate. ramp: from `start` times the mean rate in a
+    straight line to 2 - `start` times.
+    """
+
+    shape: Literal["sinusoidal", "ramp"]
+    period: Duration = Duration(0)
+    amplitude: float = 0.0
+    start: float = 1.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.shape == "sinusoidal":
+            if self.period <= 0:
+                problems.append("period: a sinusoidal rate needs one, longer than 0")
+            if not 0 < self.amplitude <= 1:
+                problems.append(f"amplitude: {self.amplitude:g} must be over 0 and at most 1")
+        elif self.period or self.amplitude:
+            problems.append("period, amplitude: only for shape 'sinusoidal'")
+        if self.shape == "ramp" and not (0 <= self.start <= 2 and self.start != 1):
+            problems.append(f"start: {self.start:g} must lie between 0 and 2, and not be 1 (that is no ramp)")
+        if self.shape != "ramp" and self.start != 1:
+            problems.append("start: only for shape 'ramp'")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def elapsed(self, t_s: float, duration_s: float) -> float:
+        """The model's time after `t_s`: the integral of the relative rate, not normalised."""
+        if self.shape == "ramp":
+            return t_s * (self.start + (1 - self.start) * t_s / duration_s)
+        wave = 2 * math.pi / self.period
+        return t_s + self.amplitude / wave * (1 - math.cos(wave * t_s))
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """A traffic model and its parameters.
 
-    poisson: `requests` arrivals as sorted uniforms over `duration` (a Poisson process given its count).
-    paced: `requests` arrivals, one every `duration / requests`, the first at 0.
-    bursts: `bursts` equally spaced windows of `burst_length`, with `requests` shared out evenly among them,
-        each share uniform within its window (an on-off process given its counts).
+    Given their count (exactly `requests` arrivals over `duration`):
+    poisson: independent and uniform over `duration`. paced: one every `duration / requests`, the first at 0.
+    bursts: `bursts` equally spaced windows of `burst_length`, with `requests` shared out evenly among them, each share
+        uniform within its window (an on-off process given its counts).
+
+    With `requests` as the expected number, started in equilibrium:
+    gamma, lognormal, weibull, hyperexponential: independent gaps with mean `duration / requests` and coefficient of
+        variation `cv`.
+    on-off: a Markov-modulated Poisson process of two states, which last `on_mean` and `off_mean` on average; the rate
+        while off is `off_share` of that while on (0: silence).
+
+    replay: the arrivals of `trace` within `duration`.
     """
 
-    model: Literal["poisson", "paced", "bursts"]
-    requests: int
+    model: Literal[
+        "poisson", "paced", "bursts", "gamma", "lognormal", "weibull", "hyperexponential", "on-off", "replay"
+    ]
     duration: Duration
+    requests: int = 0
     bursts: int = 0
     burst_length: Duration = Duration(0)
+    cv: float = 0.0
+    on_mean: Duration = Duration(0)
+    off_mean: Duration = Duration(0)
+    off_share: float = 0.0
+    modulation: Modulation | None = None
+    trace: Trace | None = None
 
     def __post_init__(self) -> None:
         problems = []
-        if self.requests < 1:
+        if self.model != "replay" and self.requests < 1:
             problems.append(f"requests: {self.requests} must be at least 1")
+        if self.model == "replay" and self.requests:
+            problems.append("requests: the trace says how many there are; scale it with speed or keep")
         if self.duration <= 0:
             problems.append("duration: must be longer than 0")
-        if self.model != "bursts" and (self.bursts or self.burst_length):
-            problems.append(f"bursts, burst_length: only for model 'bursts', not {self.model!r}")
-        if self.model == "bursts":
-            if self.bursts < 1:
-                problems.append("bursts: model 'bursts' needs at least 1")
-            elif not 0 < self.burst_length <= self.duration / self.bursts:
-                problems.append(
-                    f"burst_length: must be over 0 and at most duration / bursts = {self.duration / self.bursts:g}s"
-                )
+        problems += [
+            f"{', '.join(keys)}: only for model {models}, not {self.model!r}"
+            for keys, models, mine in (
+                (("bursts", "burst_length"), "'bursts'", self.model == "bursts"),
+                (("cv",), ", ".join(map(repr, gaps.RENEWAL)), self.model in gaps.RENEWAL),
+                (("on_mean", "off_mean", "off_share"), "'on-off'", self.model == "on-off"),
+                (("trace",), "'replay'", self.model == "replay"),
+            )
+            if not mine and any(getattr(self, key) for key in keys)
+        ]
+        problems += self._missing()
         if problems:
             raise ValueError("\n".join(problems))
+
+    def _missing(self) -> list[str]:
+        if self.model == "bursts":
+            if self.bursts < 1:
+                return ["bursts: model 'bursts' needs at least 1"]
+            if not 0 < self.burst_length <= self.duration / self.bursts:
+                longest_s = self.duration / self.bursts
+                return [f"burst_length: must be over 0 and at most duration / bursts = {longest_s:g}s"]
+        if self.model in gaps.RENEWAL:
+            _, low, high = gaps.RENEWAL[self.model]
+            if not low < self.cv <= high:
+                return [f"cv: {self.cv:g} must be over {low:g} and at most {high:g} for model {self.model!r}"]
+        if self.model == "on-off" and (self.on_mean <= 0 or self.off_mean <= 0 or not 0 <= self.off_share < 1):
+            return ["on_mean, off_mean: must be longer than 0; off_share: at least 0 and below 1"]
+        if self.model == "replay" and self.trace is None:
+            return ["trace: model 'replay' needs one"]
+        return []
 
 
 def seed_for(seed: int, load: str, block: int) -> int:
@@ -60,39 +138,160 @@ def seed_for(seed: int, load: str, block: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{load}/{block}".encode()).digest()[:8], "big")
 
 
-def generate(traffic: Traffic, seed: int) -> Schedule:
-    """The schedule: sorted integer microseconds in [0, duration)."""
+def stream(traffic: Traffic, seed: int) -> Iterator[int]:
+    """The schedule, one arrival at a time: ascending integer microseconds in [0, duration).
+
+    Raises
+    ------
+    ConfigError
+        For a trace that cannot be replayed, with file and line.
+    """
     draw = random.Random(seed).random
-    if traffic.model == "paced":
-        times_s = [k * traffic.duration / traffic.requests for k in range(traffic.requests)]
-    elif traffic.model == "poisson":
-        times_s = [draw() * traffic.duration for _ in range(traffic.requests)]
-    else:
-        times_s = _bursts(traffic, draw)
-    return tuple(sorted(math.floor(time_s * 1e6) for time_s in times_s))
+    end_us = math.floor(traffic.duration * _US)
+    times = _MODELS.get(traffic.model, _renewal)(traffic, draw)
+    if traffic.modulation:
+        times = _warped(times, traffic.modulation, traffic.duration)
+    return (at_us for at_us in times if at_us < end_us)
 
 
-def _bursts(traffic: Traffic, draw: Callable[[], float]) -> list[float]:
-    period_s = traffic.duration / traffic.bursts
-    return [(k % traffic.bursts) * period_s + draw() * traffic.burst_length for k in range(traffic.requests)]
+def generate(traffic: Traffic, seed: int) -> Schedule:
+    """The whole schedule at once."""
+    return tuple(stream(traffic, seed))
 
 
-def sha256(schedule: Schedule) -> str:
-    return hashlib.sha256("\n".join(map(str, schedule)).encode()).hexdigest()
+def _paced(traffic: Traffic, _: Draw) -> Iterator[int]:
+    return (math.floor(k * traffic.duration / traffic.requests * _US) for k in range(traffic.requests))
 
 
-def share(schedule: Sequence[int], slot: int, slots: int) -> list[tuple[int, int]]:
-    """The arrivals (k, at_us) that process `slot` of `slots` sends: those with k % slots == slot."""
-    return [(k, at_us) for k, at_us in enumerate(schedule) if k % slots == slot]
+def _poisson(traffic: Traffic, draw: Draw) -> Iterator[int]:
+    return (math.floor(u * traffic.duration * _US) for u in _sorted_uniforms(traffic.requests, draw))
 
 
-def write_csv(path: Path, schedule: Schedule) -> None:
+def _bursts(traffic: Traffic, draw: Draw) -> Iterator[int]:
+    for burst in range(traffic.bursts):
+        start_s = burst * traffic.duration / traffic.bursts
+        count = traffic.requests // traffic.bursts + (burst < traffic.requests % traffic.bursts)
+        for u in _sorted_uniforms(count, draw):
+            yield math.floor((start_s + u * traffic.burst_length) * _US)
+
+
+def _sorted_uniforms(count: int, draw: Draw) -> Iterator[float]:
+    """Order statistics one after the other: given the k-th, the rest are uniform above it (Bentley and Saxe, 1980)."""
+    left = 1.0
+    for remaining in range(count, 0, -1):
+        left *= (1 - draw()) ** (1 / remaining)
+        yield 1 - left
+
+
+def _renewal(traffic: Traffic, draw: Draw) -> Iterator[int]:
+    sample = gaps.RENEWAL[traffic.model][0](traffic.cv)
+    mean_us = traffic.duration / traffic.requests * _US
+    # A renewal process that begins with a gap of its own has too many arrivals early when gaps vary much. So it begins
+    # long before the run, and what falls there is thrown away.
+    at_us = -round(20 * (1 + traffic.cv**2) * mean_us)
+    end_us = traffic.duration * _US
+    while at_us < end_us:
+        at_us += round(sample(draw) * mean_us)
+        if at_us >= 0:
+            yield at_us
+
+
+def _on_off(traffic: Traffic, draw: Draw) -> Iterator[int]:
+    on_s, off_s = float(traffic.on_mean), float(traffic.off_mean)
+    on_share = on_s / (on_s + off_s)
+    mean_per_s = traffic.requests / traffic.duration
+    on_per_s = mean_per_s / (on_share + traffic.off_share * (1 - on_share))
+    on = draw() < on_share
+    at_us, until_us = 0, 0
+    end_us = traffic.duration * _US
+    while at_us < end_us:
+        until_us += round(gaps.exponential(draw) * (on_s if on else off_s) * _US)
+        rate_per_s = on_per_s if on else on_per_s * traffic.off_share
+        while rate_per_s:
+            # Exact: an exponential gap has no memory of the change of state.
+            next_us = at_us + round(gaps.exponential(draw) / rate_per_s * _US)
+            if next_us >= until_us:
+                break
+            at_us = next_us
+            yield at_us
+        at_us, on = until_us, not on
+
+
+def _replay(traffic: Traffic, draw: Draw) -> Iterator[int]:
+    assert traffic.trace is not None
+    return (math.floor(at_s * _US) for at_s in traces.replay(traffic.trace, traffic.duration, draw))
+
+
+_MODELS: dict[str, Callable[[Traffic, Draw], Iterator[int]]] = {
+    "paced": _paced,
+    "poisson": _poisson,
+    "bursts": _bursts,
+    "on-off": _on_off,
+    "replay": _replay,
+}
+
+
+def _warped(times_us: Iterable[int], modulation: Modulation, duration_s: float) -> Iterator[int]:
+    whole = modulation.elapsed(duration_s, duration_s)
+    low_s = 0.0
+    for at_us in times_us:
+        wanted = at_us / _US / duration_s * whole
+        high_s = duration_s
+        for _ in range(50):  # 2^-50 of any duration is far below a microsecond
+            middle_s = (low_s + high_s) / 2
+            low_s, high_s = (
+                (middle_s, high_s) if modulation.elapsed(middle_s, duration_s) < wanted else (low_s, middle_s)
+            )
+        yield math.floor(high_s * _US)
+
+
+def sha256(schedule: Iterable[int]) -> str:
+    """Of the arrivals in microseconds, one a line."""
+    digest = hashlib.sha256()
+    separator = b""
+    for at_us in schedule:
+        digest.update(separator + str(at_us).encode())
+        separator = b"\n"
+    return digest.hexdigest()
+
+
+class Share(NamedTuple):
+    """The arrivals of one of `slots` processes: its i-th is arrival k = slot + i x slots of the `total`.
+
+    sha256 is that of the whole schedule, so that processes can be held to the same one.
+    """
+
+    slot: int
+    slots: int
+    at_us: array[int]
+    total: int
+    sha256: str
+
+    def k_of(self, index: int) -> int:
+        return self.slot + index * self.slots
+
+
+def take_share(schedule: Iterable[int], slot: int, slots: int) -> Share:
+    """Keep every arrival k with k % slots == slot; the others are only counted and hashed."""
+    at_us: array[int] = array("q")
+    digest = hashlib.sha256()
+    separator = b""
+    total = 0
+    for total, each in enumerate(schedule, start=1):
+        digest.update(separator + str(each).encode())
+        separator = b"\n"
+        if (total - 1) % slots == slot:
+            at_us.append(each)
+    return Share(slot, slots, at_us, total, digest.hexdigest())
+
+
+def write_csv(path: Path, schedule: Iterable[int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("k,at_us\n" + "".join(f"{k},{at_us}\n" for k, at_us in enumerate(schedule)), encoding="utf-8")
 
 
-def read_csv(path: Path) -> Schedule:
-    """A schedule as `write_csv` wrote it.
+def read_csv(path: Path) -> Iterator[int]:
+    """A schedule as `write_csv` wrote it, line by line.
 
     Raises
     ------
@@ -100,13 +299,14 @@ def read_csv(path: Path) -> Schedule:
         For a file that is missing, malformed or not sorted, with the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    schedule: list[int] = []
-    for number, line in enumerate(lines[1:], start=2):
-        k, _, at_us = line.partition(",")
-        if k != str(len(schedule)) or not at_us.isdigit() or (schedule and int(at_us) < schedule[-1]):
-            raise ConfigError(f"{path}:{number}: {line!r} is not the next `k,at_us` in order")
-        schedule.append(int(at_us))
-    return tuple(schedule)
+        with path.open(encoding="utf-8") as file:
+            next(file, "")
+            last_us = 0
+            for number, line in enumerate(file):
+                k, _, at_us = line.rstrip("\n").partition(",")
+                if k != str(number) or not at_us.isdigit() or int(at_us) < last_us:
+                    raise ConfigError(f"{path}:{number + 2}: {line.rstrip()!r} is not the next `k,at_us` in order")
+                last_us = int(at_us)
+                yield last_us
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
