@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from analysis import plots, summary
+from analysis import fidelity, plots, summary
 from analysis.load import Campaign, load, used_runs
 from analysis.results import results
 from analysis.waterfall import cold_and_warm
@@ -50,6 +50,8 @@ def write(folder: Path) -> dict[str, Any]:
         "design": _design(campaign),
         "design_columns": ("load", "target", "traffic", "blocks", "instead of the regime's own"),
         "reasons": _reasons(found),
+        "load_as_sent": fidelity.rows(found["load_as_sent"]),
+        "load_columns": fidelity.COLUMNS,
         "figures": figures,
         "titles": _TITLES,
     }

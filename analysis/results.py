@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import polars as pl
 
-from analysis import compare, measures
+from analysis import compare, fidelity, measures
 from analysis.intervals import design_effect, geometric_mean_interval, run_rate_interval
 from analysis.load import Campaign, Run, of_run, used_runs
 from fave.records import SCHEMA
@@ -51,6 +51,7 @@ def results(campaign: Campaign) -> dict[str, Any]:
             for regime in experiment["regimes"]
         ],
         "contrasts": _contrasts(experiment, figures),
+        "load_as_sent": fidelity.load_as_sent(campaign),
         "validity": _validity(campaign, experiment),
     }
 
@@ -196,6 +197,7 @@ def _validity(campaign: Campaign, experiment: dict[str, Any]) -> dict[str, Any]:
     ]
     planned = len(campaign.info["order"])
     notes = ["generator and system share one machine"] if campaign.info["co_located"] else []
+    notes += fidelity.disagreements(campaign)
     lags = [f.observed for run in campaign.runs for f in run.verdict.findings if f.gate == "schedule_lag_p99_s"]
     return {
         "valid": bool(used) and len(used) == planned,

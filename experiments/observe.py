@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.collect import Rows
 from fave.records import ReplicaRow, StageRow
-from fave.validity import Observed
+from fave.validity import Observed, measure
 
 # A replica stamps itself ready, then the platform's probe notices: within this the two may disagree about a caller.
 _PROBE_TOLERANCE_NS = 250_000_000
@@ -37,14 +37,15 @@ def observe(
     last_ns = max((row.done_at_ns or row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
     first_ns = min((row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
     return Observed(
-        scheduled=generator["scheduled"],
-        sent=len(sent),
-        unsent=generator["scheduled"] - len(sent) - sum(row.dropped for row in rows.requests),
-        schedule_lags_s=tuple(row.schedule_lag_s for row in sent if row.schedule_lag_s is not None),
+        fidelity=measure(
+            [(row.scheduled_at_ns // 1000, row.sent_at_ns // 1000) for row in sent],
+            scheduled=generator["scheduled"],
+            dropped=sum(row.dropped for row in rows.requests),
+            cpu_share=generator["cpu_share"],
+        ),
         median_latency_s=statistics.median(latencies) if latencies else None,
         cold_missing=sum(row.cold is None for row in served),
         served=len(served),
-        generator_cpu_share=generator["cpu_share"],
         replica_gap_s=longest_gap_s(replicas, tuple(initial_ready), verified_at_ns, last_ns),
         initial_state_ok=initial_state_holds(replicas, initial_ready, first_ns),
         configuration_unchanged=unchanged,

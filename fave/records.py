@@ -16,11 +16,18 @@ Evidence = Literal["platform", "stamps", "first_use", "latency", "none"]
 
 
 class ArrivalRow(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What one Locust process saw of one arrival (raw; `arrivals-{slot}.jsonl`)."""
+    """What one Locust process saw of one attempt of one arrival (raw; `arrivals-{slot}.jsonl`).
+
+    attempt: 2 and more are retries, which are off by default; an arrival ended as its last attempt did.
+    phase, regime: those in force when the arrival was *scheduled*, where the run has several.
+    """
 
     k: int
     request_id: str
     invocation_id: str
+    attempt: int = 1
+    phase: str = ""
+    regime: str = ""
     scheduled_at_ns: int
     fired_at_ns: int = 0
     sent_at_ns: int = 0
@@ -46,6 +53,7 @@ class RequestRow(msgspec.Struct, kw_only=True):
     regime: str
     load: str
     phase: str = ""
+    attempts: int = 1
     scheduled_at_ns: int
     fired_at_ns: int
     sent_at_ns: int
@@ -106,6 +114,16 @@ class StageRow(msgspec.Struct, kw_only=True):
     evidence: Evidence = "none"
     status: str = "ok"
     error: str = ""
+
+
+class StageFigures(msgspec.Struct, kw_only=True):
+    """Invocations of one function, added up. Seconds: `init_s` of each cold start, `duration_s` of each invocation."""
+
+    invocations: int = 0
+    cold: int = 0
+    failures: int = 0
+    init_s: list[float] = []
+    duration_s: list[float] = []
 
 
 class ReplicaRow(msgspec.Struct, kw_only=True):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -14,12 +17,45 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     schedule_lag_p99_s: float = 0.050
     schedule_lag_share_of_median: float = 0.05
     schedule_lag_floor_s: float = 0.010
+    rate_error: float = 0.01
+    # Gaps are compared to this: no function can tell them closer, and timers wake to the millisecond.
+    gap_tolerance_s: float = 0.005
+    gap_cv_error: float = 0.1
+    gap_ks: float = 0.1
     unsent_share: float = 0.01
     generator_cpu_share: float = 0.80
     cold_missing_share: float = 0.01
     # Two scrape intervals, and the jitter of half a one.
     replica_gap_s: float = 1.25
     cold_label_disagreement: float = 0.05
+
+
+class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
+    """How the load as sent compares with the schedule. What needs two arrivals, or three, is None below.
+
+    scheduled = sent + dropped (at the in-flight cap: an outcome, no gate) + unsent. Rates and gaps are of the arrivals
+    that were sent; `scheduled_gap_*` is when the schedule had wanted these, `sent_gap_*` when they left.
+    rate_error: |sent rate / scheduled rate - 1|. span_error_s: the same as a difference of the two spans.
+    gap_ks: largest distance between the two distribution functions of gaps, beyond `gap_tolerance_s`.
+    generator_cpu_share: of one core, of the busiest generator process.
+    """
+
+    scheduled: int
+    sent: int
+    dropped: int
+    unsent: int
+    scheduled_rate_per_s: float | None = None
+    sent_rate_per_s: float | None = None
+    rate_error: float | None = None
+    span_error_s: float | None = None
+    schedule_lag_p50_s: float | None = None
+    schedule_lag_p99_s: float | None = None
+    schedule_lag_max_s: float | None = None
+    scheduled_gap_mean_s: float | None = None
+    scheduled_gap_cv: float | None = None
+    sent_gap_cv: float | None = None
+    gap_ks: float | None = None
+    generator_cpu_share: float | None = None
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,14 +66,10 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     label_mismatches: of `labelled` invocations, where the label and the platform's own events disagree.
     """
 
-    scheduled: int
-    sent: int
-    unsent: int
-    schedule_lags_s: tuple[float, ...]
+    fidelity: Fidelity
     median_latency_s: float | None
     cold_missing: int
     served: int
-    generator_cpu_share: float | None
     replica_gap_s: float | None
     initial_state_ok: bool
     configuration_unchanged: bool
@@ -71,15 +103,77 @@ def quantile(values: Sequence[float], q: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
+def measure(
+    pairs: Sequence[tuple[int, int]],
+    *,
+    scheduled: int,
+    dropped: int,
+    cpu_share: float | None,
+    gap_tolerance_s: float = Gates().gap_tolerance_s,
+) -> Fidelity:
+    """The fidelity of a load. `pairs`: (scheduled, sent) of what was sent, in microseconds, in any order."""
+    sent = len(pairs)
+    counts = {"scheduled": scheduled, "sent": sent, "dropped": dropped, "unsent": scheduled - sent - dropped}
+    if not sent:
+        return Fidelity(**counts, generator_cpu_share=cpu_share)
+    lags_s = sorted((at - due) / 1e6 for due, at in pairs)
+    due_gaps_s, sent_gaps_s = (_gaps_s([pair[i] for pair in pairs]) for i in (0, 1))
+    due_span_s, sent_span_s = math.fsum(due_gaps_s), math.fsum(sent_gaps_s)
+    spans = due_span_s > 0 and sent_span_s > 0
+    several = spans and len(due_gaps_s) > 1
+    return Fidelity(
+        **counts,
+        scheduled_rate_per_s=(sent - 1) / due_span_s if spans else None,
+        sent_rate_per_s=(sent - 1) / sent_span_s if spans else None,
+        rate_error=abs(due_span_s / sent_span_s - 1) if spans else None,
+        span_error_s=abs(sent_span_s - due_span_s) if spans else None,
+        schedule_lag_p50_s=quantile(lags_s, 0.5),
+        schedule_lag_p99_s=quantile(lags_s, 0.99),
+        schedule_lag_max_s=lags_s[-1],
+        scheduled_gap_mean_s=due_span_s / (sent - 1) if spans else None,
+        scheduled_gap_cv=_cv(due_gaps_s) if several else None,
+        sent_gap_cv=_cv(sent_gaps_s) if several else None,
+        gap_ks=gap_distance(due_gaps_s, sent_gaps_s, gap_tolerance_s) if several else None,
+        generator_cpu_share=cpu_share,
+    )
+
+
+def gap_distance(a: Sequence[float], b: Sequence[float], tolerance: float) -> float:
+    """The Kolmogorov-Smirnov distance of two samples, where values closer than `tolerance` count as equal.
+
+    sup over x of F_a(x) - F_b(x + tolerance) and of F_b(x) - F_a(x + tolerance); with tolerance 0 the usual D.
+    """
+    a, b = sorted(a), sorted(b)
+
+    def excess(low: Sequence[float], high: Sequence[float]) -> float:
+        return max((i + 1) / len(low) - bisect_right(high, x + tolerance) / len(high) for i, x in enumerate(low))
+
+    return max(0.0, excess(a, b), excess(b, a))
+
+
+def _gaps_s(times_us: list[int]) -> list[float]:
+    return [(b - a) / 1e6 for a, b in pairwise(sorted(times_us))]
+
+
+def _cv(gaps_s: list[float]) -> float:
+    return statistics.pstdev(gaps_s) / statistics.fmean(gaps_s)
+
+
+def judge_load(fidelity: Fidelity, gates: Gates | None = None, median_latency_s: float | None = None) -> Verdict:
+    """Is this the load that was asked for? The part of the verdict that the generator alone can give."""
+    limits = gates or Gates()
+    if not fidelity.sent:
+        return _verdict((_fact("requests", False, "no requests were sent"),))
+    return _verdict(_load_findings(fidelity, limits, median_latency_s))
+
+
 def judge(observed: Observed, gates: Gates | None = None) -> Verdict:
     """Check every gate; a run is valid when all hold."""
     limits = gates or Gates()
-    if observed.scheduled == 0 or observed.sent == 0:
-        return Verdict(valid=False, findings=(_fact("requests", False, "no requests were sent"),))
+    if not observed.fidelity.sent:
+        return judge_load(observed.fidelity, limits)
     findings = (
-        _lag(observed, limits),
-        _at_most("unsent_share", observed.unsent / observed.scheduled, limits.unsent_share),
-        _at_most("generator_cpu_share", observed.generator_cpu_share, limits.generator_cpu_share),
+        *_load_findings(observed.fidelity, limits, observed.median_latency_s),
         _at_most("cold_missing_share", observed.cold_missing / max(1, observed.served), limits.cold_missing_share),
         _at_most("replica_gap_s", observed.replica_gap_s, limits.replica_gap_s),
         _disagreement(observed, limits),
@@ -87,19 +181,54 @@ def judge(observed: Observed, gates: Gates | None = None) -> Verdict:
         _fact("configuration", observed.configuration_unchanged, "configuration changed during the run"),
         _fact("drained", observed.drained, "work was still in flight when the rows were collected"),
     )
+    return _verdict(findings)
+
+
+def _verdict(findings: tuple[Finding, ...]) -> Verdict:
     return Verdict(valid=all(finding.ok for finding in findings), findings=findings)
 
 
-def _lag(observed: Observed, limits: Gates) -> Finding:
-    p99_s = quantile(observed.schedule_lags_s, 0.99)
+def _load_findings(fidelity: Fidelity, limits: Gates, median_latency_s: float | None) -> tuple[Finding, ...]:
+    return (
+        _lag(fidelity, limits, median_latency_s),
+        _rate(fidelity, limits),
+        _gap_cv(fidelity, limits),
+        _at_most("gap_ks", fidelity.gap_ks, limits.gap_ks),
+        _at_most("unsent_share", fidelity.unsent / fidelity.scheduled, limits.unsent_share),
+        _at_most("generator_cpu_share", fidelity.generator_cpu_share, limits.generator_cpu_share),
+    )
+
+
+def _lag(fidelity: Fidelity, limits: Gates, median_latency_s: float | None) -> Finding:
+    p99_s = fidelity.schedule_lag_p99_s or 0.0
     limit_s = limits.schedule_lag_p99_s
-    if observed.median_latency_s is not None:
-        share_s = limits.schedule_lag_share_of_median * observed.median_latency_s
+    if median_latency_s is not None:
+        share_s = limits.schedule_lag_share_of_median * median_latency_s
         # The stricter of the two, but never stricter than the floor.
         limit_s = min(limit_s, max(share_s, limits.schedule_lag_floor_s))
-    few = len(observed.schedule_lags_s) < 100
+    few = fidelity.sent < 100
     note = f"p99 {p99_s * 1000:.1f} ms against {limit_s * 1000:.1f} ms" + (", p99 is the maximum here" if few else "")
     return Finding(gate="schedule_lag_p99_s", ok=p99_s <= limit_s, observed=p99_s, limit=limit_s, note=note)
+
+
+def _rate(fidelity: Fidelity, limits: Gates) -> Finding:
+    """A short run's rate is wrong by its lag alone: what the lag gate lets pass is no error of the rate."""
+    finding = _at_most("rate_error", fidelity.rate_error, limits.rate_error)
+    if finding.ok or (fidelity.span_error_s or 0.0) > limits.schedule_lag_floor_s:
+        return finding
+    return msgspec.structs.replace(finding, ok=True, note="within the schedule lag that is allowed")
+
+
+def _gap_cv(fidelity: Fidelity, limits: Gates) -> Finding:
+    """The spread of gaps, compared in seconds: a paced schedule's coefficient of variation is 0."""
+    wanted, sent, mean_s = fidelity.scheduled_gap_cv, fidelity.sent_gap_cv, fidelity.scheduled_gap_mean_s
+    if wanted is None or sent is None or mean_s is None:
+        return _at_most("gap_cv_error", None, limits.gap_cv_error)
+    error = abs(sent - wanted) / max(1.0, wanted)
+    finding = _at_most("gap_cv_error", error, limits.gap_cv_error)
+    if finding.ok or abs(sent - wanted) * mean_s > limits.gap_tolerance_s:
+        return finding
+    return msgspec.structs.replace(finding, ok=True, note="below the tolerance for gaps")
 
 
 def _disagreement(observed: Observed, limits: Gates) -> Finding:

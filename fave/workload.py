@@ -76,6 +76,8 @@ FUNCTION_SETTINGS = {
     "LLM_MODEL": "which model to ask for",
     "MAX_CONCURRENT_INVOCATIONS": "of one request (8)",
 }
+# Videos that `python -m assets --upload` puts into the store, as samples/NAME.mp4.
+SAMPLES = ("short", "long")
 # Keys of real inputs that `python -m assets --upload` puts into the store. Other stages need another stage's output.
 SAMPLE_INPUTS = {"stage-ffmpeg-0": ("samples/short.mp4",), "stage-object-detector": ("samples/frames/0005.jpg",)}
 

@@ -3,19 +3,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fave.validity import Gates, Observed, judge, quantile
+from fave.validity import Fidelity, Gates, Observed, gap_distance, judge, judge_load, measure, quantile
 
 pytestmark = pytest.mark.unit
 
-GOOD = {
+LOAD = {
     "scheduled": 100,
     "sent": 100,
+    "dropped": 0,
     "unsent": 0,
-    "schedule_lags_s": (0.001,) * 100,
+    "rate_error": 0.0001,
+    "span_error_s": 0.001,
+    "schedule_lag_p50_s": 0.001,
+    "schedule_lag_p99_s": 0.001,
+    "schedule_lag_max_s": 0.001,
+    "scheduled_gap_mean_s": 0.5,
+    "scheduled_gap_cv": 1.0,
+    "sent_gap_cv": 1.0,
+    "gap_ks": 0.0,
+    "generator_cpu_share": 0.1,
+}
+GOOD = {
     "median_latency_s": 1.0,
     "cold_missing": 0,
     "served": 100,
-    "generator_cpu_share": 0.1,
     "replica_gap_s": 0.5,
     "initial_state_ok": True,
     "configuration_unchanged": True,
@@ -25,15 +36,24 @@ GOOD = {
 }
 
 
+def observed(**change):
+    load = {name: value for name, value in change.items() if name in LOAD}
+    rest = {name: value for name, value in change.items() if name not in LOAD}
+    return Observed(fidelity=Fidelity(**LOAD | load), **GOOD | rest)
+
+
 def test_a_clean_run_is_valid():
-    assert judge(Observed(**GOOD)).valid
+    assert judge(observed()).valid
 
 
 @pytest.mark.parametrize(
     ("gate", "change"),
     [
-        ("schedule_lag_p99_s", {"schedule_lags_s": (0.06,) * 100}),
-        ("schedule_lag_p99_s", {"schedule_lags_s": (0.02,) * 100, "median_latency_s": 0.2}),
+        ("schedule_lag_p99_s", {"schedule_lag_p99_s": 0.06}),
+        ("schedule_lag_p99_s", {"schedule_lag_p99_s": 0.02, "median_latency_s": 0.2}),
+        ("rate_error", {"rate_error": 0.02, "span_error_s": 1.0}),
+        ("gap_cv_error", {"sent_gap_cv": 1.2}),
+        ("gap_ks", {"gap_ks": 0.2}),
         ("unsent_share", {"unsent": 2}),
         ("generator_cpu_share", {"generator_cpu_share": 0.9}),
         ("cold_missing_share", {"cold_missing": 2}),
@@ -42,27 +62,26 @@ def test_a_clean_run_is_valid():
         ("initial_state", {"initial_state_ok": False}),
         ("configuration", {"configuration_unchanged": False}),
         ("drained", {"drained": False}),
-        ("requests", {"sent": 0, "schedule_lags_s": ()}),
+        ("requests", {"sent": 0}),
     ],
 )
 def test_each_gate_alone_invalidates_a_run_and_is_named(gate, change):
-    verdict = judge(Observed(**{**GOOD, **change}))
+    verdict = judge(observed(**change))
     assert not verdict.valid
     assert [finding.gate for finding in verdict.findings if not finding.ok] == [gate]
     assert verdict.reasons()[0].startswith(gate)
 
 
 def test_lag_below_the_floor_is_accepted_however_fast_the_function_is():
-    assert judge(Observed(**{**GOOD, "schedule_lags_s": (0.009,) * 100, "median_latency_s": 0.01})).valid
+    assert judge(observed(schedule_lag_p99_s=0.009, median_latency_s=0.01)).valid
 
 
 def test_gates_are_settings():
-    observed = Observed(**{**GOOD, "generator_cpu_share": 0.9})
-    assert judge(observed, Gates(generator_cpu_share=0.95)).valid
+    assert judge(observed(generator_cpu_share=0.9), Gates(generator_cpu_share=0.95)).valid
 
 
 def test_what_a_platform_cannot_show_is_named_and_not_failed():
-    verdict = judge(Observed(**{**GOOD, "label_mismatches": None, "replica_gap_s": None}))
+    verdict = judge(observed(label_mismatches=None, replica_gap_s=None))
     assert verdict.valid
     assert any("no events" in finding.note for finding in verdict.findings)
 
@@ -70,3 +89,56 @@ def test_what_a_platform_cannot_show_is_named_and_not_failed():
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50), st.floats(0, 1))
 def test_the_quantile_is_numpys(values, q):
     assert quantile(values, q) == pytest.approx(float(np.quantile(values, q)), rel=1e-9, abs=1e-9)
+
+
+def sent(*lags_ms, every_ms=1000):
+    return [(k * every_ms * 1000, int((k * every_ms + lag) * 1000)) for k, lag in enumerate(lags_ms)]
+
+
+def test_a_load_that_left_on_time_is_valid():
+    fidelity = measure(sent(*[1.0] * 50), scheduled=50, dropped=0, cpu_share=0.2)
+    assert judge_load(fidelity).valid
+    assert (fidelity.rate_error, fidelity.scheduled_gap_cv, fidelity.gap_ks) == (0.0, 0.0, 0.0)
+    assert (fidelity.scheduled_rate_per_s, fidelity.schedule_lag_max_s) == (1.0, 0.001)
+
+
+def test_a_rate_that_drifts_is_found():
+    """Every gap two per cent too long, as summed sleeps make them."""
+    fidelity = measure(sent(*[20.0 * k for k in range(200)]), scheduled=200, dropped=0, cpu_share=0.2)
+    verdict = judge_load(fidelity)
+    assert fidelity.rate_error == pytest.approx(1 - 1 / 1.02)
+    assert {finding.gate for finding in verdict.findings if not finding.ok} >= {"rate_error", "schedule_lag_p99_s"}
+
+
+def test_arrivals_in_lockstep_are_found_though_their_rate_is_right():
+    """Ten at a time, every ten seconds: what users who start together make of a rate."""
+    pairs = [(k * 1_000_000, k // 10 * 10_000_000) for k in range(200)]
+    fidelity = measure(pairs, scheduled=200, dropped=0, cpu_share=0.2)
+    assert fidelity.gap_ks > 0.8
+    assert fidelity.sent_gap_cv == pytest.approx(3, abs=0.2)
+    assert {"gap_ks", "gap_cv_error"} <= {f.gate for f in judge_load(fidelity).findings if not f.ok}
+
+
+def test_drops_are_an_outcome_and_unsent_arrivals_a_gate():
+    pairs = sent(*[1.0] * 80)
+    assert judge_load(measure(pairs, scheduled=100, dropped=20, cpu_share=0.2)).valid
+    verdict = judge_load(measure(pairs, scheduled=100, dropped=0, cpu_share=0.2))
+    assert [f.gate for f in verdict.findings if not f.ok] == ["unsent_share"]
+
+
+def test_a_short_run_is_not_blamed_for_lag_that_is_allowed():
+    """Two arrivals 20 ms apart, the second 2 ms late: a rate error of a tenth, and nothing wrong."""
+    assert judge_load(measure([(0, 0), (20_000, 22_000)], scheduled=2, dropped=0, cpu_share=0.1)).valid
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_few_arrivals_are_judged_by_what_they_can_show(count):
+    verdict = judge_load(measure(sent(*[1.0] * count), scheduled=max(1, count), dropped=0, cpu_share=None))
+    assert verdict.valid == (count > 0)
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=40), st.lists(st.floats(0, 10), min_size=1, max_size=40))
+def test_without_tolerance_the_distance_is_kolmogorov_and_smirnovs(a, b):
+    at = np.sort([*a, *b])
+    one, other = (np.searchsorted(np.sort(sample), at, side="right") / len(sample) for sample in (a, b))
+    assert gap_distance(a, b, 0.0) == pytest.approx(float(np.abs(one - other).max()), abs=1e-9)
