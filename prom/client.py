@@ -8,6 +8,7 @@ import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
 
 from fave.errors import PlatformError
+from prom import queries
 
 
 class Sample(NamedTuple):
@@ -28,6 +29,14 @@ class Prometheus:
     def latest(self, query: str) -> dict[str, float]:
         """The instant value per function (may be as old as Prometheus' look-back, 5 minutes)."""
         return {_function(item): float(item["value"][1]) for item in self._ask(query, {})}
+
+    def replicas(self) -> dict[str, tuple[int, int]]:
+        """(desired, ready) per function, by one question."""
+        counts: dict[str, dict[str, int]] = {queries.DESIRED: {}, queries.READY: {}}
+        for item in self._ask(queries.REPLICAS, {}):
+            counts[item["metric"]["__name__"]][_function(item)] = int(float(item["value"][1]))
+        ready = counts[queries.READY]
+        return {function: (desired, ready.get(function, 0)) for function, desired in counts[queries.DESIRED].items()}
 
     def raw(self, metric: str, start_ns: int, end_ns: int) -> list[Sample]:
         """Every scraped sample of `metric` in (start, end], by function and time.

@@ -11,7 +11,7 @@ import msgspec
 
 from fave.clock import utc_ns
 from fave.errors import GatewayError, PlatformError
-from fave.gateway_client import FunctionStatus, GatewayClient
+from fave.gateway_client import FunctionSpec, FunctionStatus, GatewayClient
 from prom import queries
 from prom.client import Prometheus
 from regimes.model import LABEL, MANAGED, Settings, to_spec
@@ -20,6 +20,7 @@ from regimes.stack import load, spec
 Say = Callable[[str], None]
 # Nine functions start together on two cores: librosa's import alone takes seconds of CPU.
 _SETTLE_TIMEOUT_S = 180.0
+_WITNESS_TIMEOUT_S = 15.0
 _POLL_S = 0.1
 _HOPELESS_STARTS = 3
 
@@ -31,6 +32,15 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Settings]
     initial_ready: dict[str, int]
     took_s: float
+
+
+class Switched(msgspec.Struct, frozen=True, kw_only=True):
+    """A regime that was exchanged under traffic: when it was asked for, and when replica counts showed it."""
+
+    regime: str
+    requested_at_ns: int
+    effective_at_ns: int
+    ready: dict[str, int]
 
 
 def image_of(function: str) -> str:
@@ -58,17 +68,75 @@ def apply(
     _settle(gateway, dict.fromkeys(there, 0), say)
     for function in there - settings.keys():
         gateway.delete(function)
-    stack = None if _embedded(gateway) else load()
-    for function, each in settings.items():
-        if stack is None:
-            gateway.deploy(to_spec(function, each, image=image_of(function), regime=regime))
-        else:
-            gateway.deploy(spec(function, each, regime, stack))
-        gateway.scale(function, each.min_replicas)
+    for function, deployment in _specs(gateway, regime, settings).items():
+        gateway.deploy(deployment)
+        gateway.scale(function, settings[function].min_replicas)
     wanted = {function: each.min_replicas for function, each in settings.items()}
     _settle(gateway, wanted, say)
-    _agree(prometheus, wanted, settled_at_ns=utc_ns())
+    # Prometheus, the witness of the run, must see the same, in a scrape from after the settling.
+    settled_at_ns = utc_ns()
+    exactly = {function: (count, count) for function, count in wanted.items()}
+    _wait_for(lambda: _unseen(prometheus, exactly, settled_at_ns), _WITNESS_TIMEOUT_S, "Prometheus", say)
     return Applied(regime=regime, settings=settings, initial_ready=wanted, took_s=time.monotonic() - began_s)
+
+
+def switch(
+    gateway: GatewayClient, prometheus: Prometheus, regime: str, settings: dict[str, Settings], say: Say = print
+) -> Switched:
+    """Exchange the scaling policy under traffic: no replica is stopped for it but those above the new maximum.
+
+    In force when every function has at least its minimum ready and at most its maximum there. Replicas above the new
+    minimum go when their idle time-out passes, as the regime says; until then they are what the earlier one left.
+
+    Raises
+    ------
+    PlatformError
+        When a function is not deployed, or counts do not come to lie within the new bounds.
+    """
+    requested_at_ns = utc_ns()
+    there = {status.name: status for status in gateway.functions()}
+    missing = sorted(settings.keys() - there.keys())
+    if missing:
+        raise PlatformError(f"not deployed: {', '.join(missing)}", hint=f"python -m regimes apply {regime}")
+    for function, deployment in _specs(gateway, regime, settings).items():
+        # The annotation is part of a replica's identity: a new one would replace the replicas.
+        kept = there[function].annotations or {}
+        gateway.deploy(msgspec.structs.replace(deployment, annotations=kept))
+        if there[function].replicas < settings[function].min_replicas:
+            gateway.scale(function, settings[function].min_replicas)
+    bounds = {function: (each.min_replicas, each.max_replicas) for function, each in settings.items()}
+    _wait_for(lambda: _outside(gateway, bounds), _SETTLE_TIMEOUT_S, "the gateway", say)
+    settled_at_ns = utc_ns()
+    _wait_for(lambda: _unseen(prometheus, bounds, settled_at_ns), _WITNESS_TIMEOUT_S, "Prometheus", say)
+    ready = {status.name: status.available_replicas for status in gateway.functions() if status.name in settings}
+    return Switched(regime=regime, requested_at_ns=requested_at_ns, effective_at_ns=settled_at_ns, ready=ready)
+
+
+def _specs(gateway: GatewayClient, regime: str, settings: dict[str, Settings]) -> dict[str, FunctionSpec]:
+    if _embedded(gateway):
+        return {f: to_spec(f, each, image=image_of(f), regime=regime) for f, each in settings.items()}
+    stack = load()
+    return {f: spec(f, each, regime, stack) for f, each in settings.items()}
+
+
+def _outside(gateway: GatewayClient, bounds: dict[str, tuple[int, int]]) -> list[str]:
+    """Functions whose counts do not lie within (min, max), in words."""
+    have = {status.name: (status.replicas, status.available_replicas) for status in gateway.functions()}
+    counts = {function: have.get(function, (0, 0)) for function in bounds}
+    return [
+        f"{function} has {ready} ready of {replicas}, wanted {bounds[function][0]} to {bounds[function][1]}"
+        for function, (replicas, ready) in counts.items()
+        if ready < bounds[function][0] or replicas > bounds[function][1]
+    ]
+
+
+def _unseen(prometheus: Prometheus, bounds: dict[str, tuple[int, int]], since_ns: int) -> list[str]:
+    seen = {sample.function: sample.value for sample in prometheus.raw(queries.READY, since_ns, utc_ns())}
+    return [
+        f"{function}: {seen.get(function)}, wanted {low} to {high}"
+        for function, (low, high) in bounds.items()
+        if not low <= seen.get(function, -1) <= high
+    ]
 
 
 def _embedded(gateway: GatewayClient) -> bool:
@@ -97,18 +165,29 @@ def configuration(gateway: GatewayClient, functions: Iterable[str]) -> dict[str,
 
 def _settle(gateway: GatewayClient, wanted: dict[str, int], say: Say) -> None:
     """Wait until every function has exactly `wanted` replicas, all of them ready, and none that is still ending."""
-    deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
-    told_s = time.monotonic()
     since_ns = utc_ns()
-    while wrong := _wrong(gateway.functions(), wanted):
-        _refuse_hopeless(gateway, since_ns)
+
+    def wrong() -> list[str]:
+        found = _wrong(gateway.functions(), wanted)
+        if found:
+            _refuse_hopeless(gateway, since_ns)
+        return found
+
+    _wait_for(wrong, _SETTLE_TIMEOUT_S, "the gateway", say)
+
+
+def _wait_for(wrong: Callable[[], list[str]], timeout_s: float, witness: str, say: Say) -> None:
+    """Until `wrong` finds nothing; tells what it still finds every ten seconds."""
+    deadline_s = time.monotonic() + timeout_s
+    told_s = time.monotonic()
+    while found := wrong():
         if time.monotonic() > deadline_s:
             hint = "this platform may not allow it (OpenFaaS CE cannot scale to zero); see docs/openfaas.md"
             raise PlatformError(
-                f"replicas did not settle within {_SETTLE_TIMEOUT_S:g} s: {'; '.join(wrong)}", hint=hint
+                f"replicas did not settle within {timeout_s:g} s, says {witness}: {'; '.join(found)}", hint=hint
             )
         if time.monotonic() - told_s > 10:
-            say(f"waiting for replicas: {'; '.join(wrong)}")
+            say(f"waiting for replicas: {'; '.join(found)}")
             told_s = time.monotonic()
         time.sleep(_POLL_S)
 
@@ -137,16 +216,3 @@ def _wrong(statuses: list[FunctionStatus], wanted: dict[str, int]) -> list[str]:
                 + f", {draining} draining" * bool(draining)
             )
     return wrong
-
-
-def _agree(prometheus: Prometheus, wanted: dict[str, int], *, settled_at_ns: int) -> None:
-    """Prometheus, the witness of the run, must see the same, in a scrape from after the settling."""
-    deadline_s = time.monotonic() + 15
-    while True:
-        seen = {sample.function: sample.value for sample in prometheus.raw(queries.READY, settled_at_ns, utc_ns())}
-        wrong = [f"{f}: {seen.get(f)} instead of {count}" for f, count in wanted.items() if seen.get(f) != count]
-        if not wrong:
-            return
-        if time.monotonic() > deadline_s:
-            raise PlatformError(f"Prometheus sees other ready counts than the gateway: {'; '.join(wrong)}")
-        time.sleep(_POLL_S)
