@@ -49,16 +49,27 @@ def collect(
     """One request row per arrival, one stage row per attempt. `known`: replicas in the platform's events."""
     sent = [arrival for arrival in arrivals if arrival.sent_at_ns]
     with ThreadPoolExecutor(8) as threads:
-        found = dict(zip((a.k for a in sent), threads.map(lambda a: _rows_of(store, a, target), sent), strict=True))
+        pairs = zip(sent, threads.map(lambda a: _rows_of(store, a, target), sent), strict=True)
+        found = {(arrival.k, arrival.attempt): rows for arrival, rows in pairs}
     requests, stages = [], []
-    for arrival in sorted(arrivals, key=lambda a: a.k):
-        rows = found.get(arrival.k, [])
+    for attempts in _by_arrival(arrivals):
+        rows = [row for each in attempts for row in found.get((each.k, each.attempt), [])]
+        # The orchestrator keeps the rows of all attempts: those of an earlier one are found again by a later.
+        rows = list({row.invocation_id or f"{row.stage}/{row.clip}": row for row in rows}.values())
         for row in rows:
             if row.evidence == "stamps" and row.replica_id in known:
                 row.evidence = "platform"
-        requests.append(_request_row(arrival, rows, regime=regime, load=load))
+        requests.append(_request_row(attempts, rows, regime=regime, load=load))
         stages += rows
     return Rows(requests, stages)
+
+
+def _by_arrival(arrivals: list[ArrivalRow]) -> list[list[ArrivalRow]]:
+    """The attempts of each arrival in order, arrivals in order of k."""
+    found: dict[int, list[ArrivalRow]] = {}
+    for arrival in sorted(arrivals, key=lambda a: (a.k, a.attempt)):
+        found.setdefault(arrival.k, []).append(arrival)
+    return list(found.values())
 
 
 def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> list[StageRow]:
@@ -71,10 +82,12 @@ def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> list[StageRow]:
         own = document.invocation if document else None
         others = _rows_below(store, prefix, document)
     else:
-        own = read_document(store, [f"{prefix}/{target}/metadata.1.json"], StageRow)
+        own = read_document(store, [f"{prefix}/{target}/metadata.{arrival.attempt}.json"], StageRow)
     if own is None:
         stage = ORCHESTRATOR if target == PIPELINE else target
-        own = StageRow(request_id=arrival.request_id, invocation_id=arrival.invocation_id, stage=stage)
+        own = StageRow(
+            request_id=arrival.request_id, invocation_id=arrival.invocation_id, attempt=arrival.attempt, stage=stage
+        )
         own.status = "failed" if arrival.status == "failed" else "lost"
     own.invocation_id = own.invocation_id or arrival.invocation_id
     if arrival.status != "ok":
@@ -125,18 +138,22 @@ def read_document(store: Store, keys: list[str], cls: type[Any]) -> Any:
     return None
 
 
-def _request_row(arrival: ArrivalRow, rows: list[StageRow], *, regime: str, load: str) -> RequestRow:
+def _request_row(attempts: list[ArrivalRow], rows: list[StageRow], *, regime: str, load: str) -> RequestRow:
+    """Sent when the first attempt was, ended as the last one did."""
+    first, arrival = attempts[0], attempts[-1]
     known = [row.cold for row in rows if row.cold is not None]
     # Cold once any attempt was; not known to be warm as long as a stamp is missing.
     cold = True if any(known) else (False if known and len(known) == len(rows) else None)
-    done, sent = arrival.done_at_ns, arrival.sent_at_ns
+    done, sent = arrival.done_at_ns, first.sent_at_ns
     return RequestRow(
         k=arrival.k,
         request_id=arrival.request_id,
-        regime=regime,
+        regime=arrival.regime or regime,
         load=load,
-        scheduled_at_ns=arrival.scheduled_at_ns,
-        fired_at_ns=arrival.fired_at_ns,
+        phase=arrival.phase,
+        attempts=len(attempts),
+        scheduled_at_ns=first.scheduled_at_ns,
+        fired_at_ns=first.fired_at_ns,
         sent_at_ns=sent,
         first_byte_at_ns=arrival.first_byte_at_ns,
         done_at_ns=done,

@@ -23,13 +23,13 @@ def run(*, regime: str, target: str, port: int) -> int:
         say(f"bringing about regime {regime} for {target} ...")
         openfaas.apply(gateway, prometheus, regime, settings, say)
         port = free_port(port)
-        files = ",".join(str(ROOT / "locustfiles" / f"{name}.py") for name in ("steady", "bursty"))
-        command = [sys.executable, "-m", "locust", "-f", files, "--class-picker", "--web-host", "127.0.0.1"]
+        command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / "load.py")]
+        command += ["--web-host", "127.0.0.1"]
         command += ["--web-port", str(port), "--host", endpoints.gateway_url, "--users", "1", "--spawn-rate", "1"]
         command += ["--target", target, "--regime", regime]
         if target == PIPELINE:
             # One a second, the default, is more than two cores can do with a whole pipeline.
-            command += ["--requests", "10"]
+            command += ["--rate", "0.2"]
         env = {**os.environ, **endpoints.environment()}
         with OwnedProcess("locust", command, log=STATE / "logs" / "locust-ui.log", env=env, cwd=ROOT) as locust:
             locust.wait_ready(lambda: _listens(port), timeout_s=30)

@@ -2,138 +2,214 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import gevent
 import geventhttpclient
 from gevent.pool import Pool
 from geventhttpclient.url import URL
 
+from fave.arrivals import Share
 from fave.clock import utc_ns
 from fave.invocation import Invocation, measurement_headers
 from fave.records import ArrivalRow
 from locustfiles._recording import Recorder
+from locustfiles._targets import Target
 
-# So that the first arrival, often at 0, is not late because of what happens between "now" and its greenlet.
-_LEAD_S = 0.2
 Fire = Callable[..., Any]
+_JSON = {"Content-Type": "application/json"}
+_RETRIED = frozenset((429, 502, 503))
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 10.0
 
 
-class Target(NamedTuple):
-    """Where arrivals go, and as what: `body_for` makes the body for a request id `{id_prefix}-k000000`."""
+class Tags:
+    """Which phase and regime a scheduled time belongs to. Changes are told in order of time."""
 
-    url: str
-    function: str
-    body_for: Callable[[str], bytes]
+    def __init__(self, tags: list[tuple[int, str, str]]) -> None:
+        """`tags`: (from this microsecond of the run, phase, regime), the first from 0."""
+        self._tags = tags
+
+    def at(self, at_us: int) -> tuple[str, str]:
+        for from_us, phase, regime in reversed(self._tags):
+            if at_us >= from_us:
+                return phase, regime
+        return "", ""
+
+    def change(self, from_us: int, regime: str) -> None:
+        """A switch by hand: the phase goes on, the regime changes for what is scheduled from now on."""
+        phase, _ = self.at(from_us)
+        later = [tag for tag in self._tags if tag[0] > from_us]
+        self._tags[:] = [tag for tag in self._tags if tag[0] <= from_us]
+        self._tags += [(from_us, phase, regime), *later]
+
+
+class Calls(NamedTuple):
+    """How one arrival is sent: to which gateway and function, named how, how patiently, how often again."""
+
+    gateway_url: str
+    target: Target
     id_prefix: str
+    timeout_s: float
+    retries: int
+
+
+class Sender:
+    """Sends single arrivals and records them, one row per attempt."""
+
+    def __init__(self, calls: Calls, *, connections: int, recorder: Recorder, fire: Fire, context: Mapping[str, str]):
+        self._calls = calls
+        self._path = f"/function/{calls.target.function}"
+        self._recorder = recorder
+        self._fire = fire
+        self._context = dict(context)
+        self._client = geventhttpclient.HTTPClient.from_url(
+            URL(calls.gateway_url), concurrency=connections, connection_timeout=5.0, network_timeout=calls.timeout_s
+        )
+        self.in_flight: dict[int, ArrivalRow] = {}
+        self.started_at_ns = 0
+
+    def row(self, k: int, at_us: int, phase: str = "", regime: str = "") -> ArrivalRow:
+        request_id = f"{self._calls.id_prefix}-k{k:06d}"
+        return ArrivalRow(
+            k=k,
+            request_id=request_id,
+            invocation_id=f"{request_id}.1",
+            phase=phase,
+            regime=regime,
+            scheduled_at_ns=self.started_at_ns + at_us * 1000,
+        )
+
+    def send(self, row: ArrivalRow) -> None:
+        """All attempts of one arrival."""
+        body = self._calls.target.body_for(row.request_id)
+        while True:
+            content, pause_s = self._attempt(row, body)
+            if row.status == "ok" or row.attempt > self._calls.retries or pause_s is None:
+                self.finish(row, content)
+                return
+            self._recorder.record(row, self.started_at_ns, content, final=False)
+            gevent.sleep(pause_s)
+            row = ArrivalRow(
+                k=row.k,
+                request_id=row.request_id,
+                invocation_id=f"{row.request_id}.{row.attempt + 1}",
+                attempt=row.attempt + 1,
+                phase=row.phase,
+                regime=row.regime,
+                scheduled_at_ns=row.scheduled_at_ns,
+                fired_at_ns=utc_ns(),
+            )
+            self.in_flight[row.k] = row
+
+    def _attempt(self, row: ArrivalRow, body: bytes) -> tuple[bytes, float | None]:
+        """The reply, and after how long it may be tried again; None: not at all."""
+        content, pause_s = b"", None
+        row.sent_at_ns = utc_ns()
+        call = Invocation(
+            request_id=row.request_id, invocation_id=row.invocation_id, attempt=row.attempt, sent_at_ns=row.sent_at_ns
+        )
+        try:
+            response = self._client.post(self._path, body=body, headers=call.headers() | _JSON)
+            row.first_byte_at_ns = utc_ns()
+            content = bytes(response.read())
+            row.http_status = response.status_code
+            headers = dict(response.items())
+            row.reply_headers = measurement_headers(headers)
+            row.bytes = len(content)
+            if row.http_status != 200:
+                row.status, row.error = "failed", f"{row.http_status}: {content[:200].decode(errors='replace')}"
+                if row.http_status in _RETRIED:
+                    pause_s = _pause_s(row.attempt, headers)
+        except (TimeoutError, socket.timeout, gevent.Timeout):  # noqa: UP041 - gevent's differs from the built-in
+            row.status, row.error = "timeout", f"no reply within {self._calls.timeout_s:g} s"
+        except ConnectionRefusedError as error:
+            row.status, row.error = "failed", f"{type(error).__name__}: {error}"
+            pause_s = _pause_s(row.attempt, {})
+        except (OSError, geventhttpclient.response.HTTPParseError) as error:
+            # It may have reached the function: sending it again could do the work twice.
+            row.status, row.error = "failed", f"{type(error).__name__}: {error}"
+        row.done_at_ns = utc_ns()
+        return content, pause_s
+
+    def drop(self, row: ArrivalRow) -> None:
+        row.status, row.error = "dropped", "in-flight cap reached"
+        self.finish(row, b"")
+
+    def finish(self, row: ArrivalRow, content: bytes) -> None:
+        self.in_flight.pop(row.k, None)
+        self._recorder.record(row, self.started_at_ns, content)
+        # In Locust's own statistics, response time is latency from the schedule.
+        latency_ms = (row.done_at_ns - row.scheduled_at_ns) / 1e6 if row.done_at_ns else None
+        self._fire(
+            request_type="POST",
+            name=self._calls.target.function,
+            response_time=latency_ms,
+            response_length=row.bytes,
+            exception=None if row.status == "ok" else RuntimeError(f"{row.status}: {row.error[:100]}"),
+            context={**self._context, "request_id": row.request_id, "phase": row.phase, "regime": row.regime},
+        )
+
+    def give_up(self) -> None:
+        """What is in flight will never be heard of."""
+        for row in list(self.in_flight.values()):
+            row.status = "lost" if row.sent_at_ns else "unsent"
+            self._recorder.record(row, self.started_at_ns)
+        self.in_flight.clear()
+        self._client.close()
 
 
 class Dispatcher:
-    """Sends one process's share of a schedule to one function.
+    """Sends one process's share of a schedule.
 
     An arrival above `max_in_flight` is dropped and counted, never delayed: a delayed arrival would hide the very
     slowness that is to be measured.
     """
 
-    def __init__(
-        self,
-        *,
-        target: Target,
-        max_in_flight: int,
-        timeout_s: float,
-        recorder: Recorder,
-        fire: Fire,
-        context: Mapping[str, str],
-    ) -> None:
-        self._target = target
-        self._path = f"/function/{target.function}"
-        self._timeout_s = timeout_s
+    def __init__(self, sender: Sender, recorder: Recorder, *, max_in_flight: int, tags: Tags) -> None:
+        self._sender = sender
         self._recorder = recorder
-        self._fire = fire
-        self._context = dict(context)
-        self._client = geventhttpclient.HTTPClient.from_url(
-            URL(target.url), concurrency=max_in_flight, connection_timeout=5.0, network_timeout=timeout_s
-        )
+        self._tags = tags
         self._pool = Pool(max_in_flight)
-        self._pending: dict[int, ArrivalRow] = {}
-        self.started_at_ns = 0
-        self.last_lag_s = 0.0
 
-    @property
-    def in_flight(self) -> int:
-        return len(self._pool)
+    def run(self, share: Share, start_s: float) -> None:
+        """Send all of `share` from `start_s` (monotonic clock), wait for the last reply.
 
-    def run(self, share: Sequence[tuple[int, int]]) -> None:
-        """Send all of `share` (k, at_us) and wait for the last reply. On an interrupt the rest is recorded unsent."""
-        start_s = time.monotonic() + _LEAD_S
-        self.started_at_ns = utc_ns() + int(_LEAD_S * 1e9)
-        self._pending = {k: self._row(k, at_us) for k, at_us in share}
+        When the greenlet is killed, what is left is recorded: in flight as lost, the rest as unsent.
+        """
+        done = 0
         try:
-            for k, at_us in share:
+            for done, at_us in enumerate(share.at_us):
                 # From the run's start: summed sleeps drift.
-                delay_s = start_s + at_us / 1e6 - time.monotonic()
-                gevent.sleep(max(0.0, delay_s))
-                self._arrive(self._pending[k])
+                gevent.sleep(max(0.0, start_s + at_us / 1e6 - time.monotonic()))
+                self._arrive(share.k_of(done), at_us)
+            done = len(share.at_us)
+            self._recorder.measure_cpu()
             self._pool.join()
         finally:
             self._pool.kill()
-            for row in self._pending.values():
-                row.status = "lost" if row.sent_at_ns else "unsent"
-                self._recorder.record(row)
-            self._client.close()
+            self._sender.give_up()
+            for index in range(done, len(share.at_us)):
+                row = self._sender.row(share.k_of(index), share.at_us[index], *self._tags.at(share.at_us[index]))
+                row.status = "unsent"
+                self._recorder.record(row, self._sender.started_at_ns)
 
-    def _row(self, k: int, at_us: int) -> ArrivalRow:
-        return ArrivalRow(
-            k=k,
-            request_id=f"{self._target.id_prefix}-k{k:06d}",
-            invocation_id=uuid4().hex,
-            scheduled_at_ns=self.started_at_ns + at_us * 1000,
-        )
-
-    def _arrive(self, row: ArrivalRow) -> None:
+    def _arrive(self, k: int, at_us: int) -> None:
+        row = self._sender.row(k, at_us, *self._tags.at(at_us))
         row.fired_at_ns = utc_ns()
-        self.last_lag_s = (row.fired_at_ns - row.scheduled_at_ns) / 1e9
         if self._pool.full():
-            row.status, row.error = "dropped", "in-flight cap reached"
-            self._finish(row)
+            self._sender.drop(row)
         else:
-            self._pool.spawn(self._send, row)
+            self._sender.in_flight[k] = row
+            self._pool.spawn(self._sender.send, row)
 
-    def _send(self, row: ArrivalRow) -> None:
-        body = self._target.body_for(row.request_id)
-        row.sent_at_ns = utc_ns()
-        call = Invocation(request_id=row.request_id, invocation_id=row.invocation_id, sent_at_ns=row.sent_at_ns)
-        headers = call.headers() | {"Content-Type": "application/json"}
-        try:
-            response = self._client.post(self._path, body=body, headers=headers)
-            row.first_byte_at_ns = utc_ns()
-            content = bytes(response.read())
-            row.http_status = response.status_code
-            row.reply_headers = measurement_headers(dict(response.items()))
-            row.bytes = len(content)
-            if row.http_status != 200:
-                row.status, row.error = "failed", f"{row.http_status}: {content[:200].decode(errors='replace')}"
-        except (TimeoutError, socket.timeout, gevent.Timeout):  # noqa: UP041 - gevent's differs from the built-in
-            row.status, row.error = "timeout", f"no reply within {self._timeout_s:g} s"
-        except (OSError, geventhttpclient.response.HTTPParseError) as error:
-            row.status, row.error = "failed", f"{type(error).__name__}: {error}"
-        row.done_at_ns = utc_ns()
-        self._finish(row)
 
-    def _finish(self, row: ArrivalRow) -> None:
-        del self._pending[row.k]
-        self._recorder.record(row)
-        # In Locust's own statistics, response time is latency from the schedule.
-        latency_ms = (row.done_at_ns - row.scheduled_at_ns) / 1e6 if row.done_at_ns else None
-        self._fire(
-            request_type="POST",
-            name=self._target.function,
-            response_time=latency_ms,
-            response_length=row.bytes,
-            exception=None if row.status == "ok" else RuntimeError(f"{row.status}: {row.error[:100]}"),
-            context={**self._context, "request_id": row.request_id},
-        )
+def _pause_s(attempt: int, headers: Mapping[str, str]) -> float:
+    """Exponential, half of it random; at least what a `Retry-After` in seconds asks for."""
+    asked = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    full_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1))
+    return max(float(asked) if asked.isdigit() else 0.0, full_s * random.uniform(0.5, 1.0))

@@ -6,24 +6,199 @@ from locust import events
 
 from typing import Any
 
-from fave.workload import PIPELINE, STAGES
+import msgspec
+
+from fave.arrivals import Modulation, Traffic
+from fave.errors import ConfigError
+from fave.loads import traffic_of
+from fave.settings import Duration, decode
+from fave.timeline import Timeline, parse
+from fave.traces import Trace
+from fave.workload import PIPELINE, SAMPLES, STAGES
+from regimes import model as regimes
+
+# The regime that is left as it is.
+AS_DEPLOYED = "as-deployed"
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """One run as it was asked for; the same in every process of it. Fields are the arguments of the same names."""
+
+    load: str = ""
+    rate: float = 1.0
+    duration: str = "60s"
+    regime: str = AS_DEPLOYED
+    target: str = PIPELINE
+    sample: str = "short"
+    query: str = ""
+    seed: int = 1
+    cv: float = 0.0
+    modulation: str = ""
+    timeline: str = ""
+    trace: str = ""
+    trace_format: str = "timestamps"
+    trace_functions: str = ""
+    trace_start: str = "0s"
+    trace_speed: float = 1.0
+    trace_keep: float = 1.0
+    trace_within_minute: str = "uniform"
+    think_time: str = "1s"
+    burst_period: str = "15s"
+    max_in_flight: int = 200
+    request_timeout: str = "300s"
+    retries: int = 0
+    schedule: str = ""
+    inputs: str = ""
+    settings: str = "{}"
+    regime_stands: bool = False
+    id_prefix: str = ""
+    out: str = ""
+
+    @classmethod
+    def of(cls, parsed: Any) -> RunOptions:
+        """From Locust's parsed options; arguments that no loaded file registered have their defaults.
+
+        Raises
+        ------
+        ConfigError
+            For a value of the wrong kind (the web UI's start route checks none).
+        """
+        given = {name: getattr(parsed, name) for name in cls.__struct_fields__ if hasattr(parsed, name)}
+        try:
+            return msgspec.convert(given, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{error}") from error
+
+    def check(self) -> None:
+        """Everything that can be wrong without asking the platform.
+
+        Raises
+        ------
+        ConfigError
+            With all of it.
+        """
+        problems = []
+        if self.regime != AS_DEPLOYED and self.regime not in regimes.names():
+            problems.append(f"unknown regime {self.regime!r} (there are: {', '.join(regimes.names())})")
+        if self.target not in (PIPELINE, *STAGES):
+            problems.append(f"unknown target {self.target!r} (there are: {', '.join((PIPELINE, *STAGES))})")
+        if self.sample not in SAMPLES:
+            problems.append(f"unknown sample {self.sample!r} (there are: {', '.join(SAMPLES)})")
+        if self.max_in_flight < 1:
+            problems.append(f"--max-in-flight {self.max_in_flight}: must be at least 1")
+        if self.retries < 0:
+            problems.append(f"--retries {self.retries}: must be at least 0")
+        for name in ("duration", "request_timeout", "think_time", "burst_period"):
+            try:
+                if Duration.parse(getattr(self, name)) <= 0:
+                    problems.append(f"--{name.replace('_', '-')} {getattr(self, name)}: must be longer than 0")
+            except ValueError as error:
+                problems.append(f"--{name.replace('_', '-')}: {error}")
+        if problems:
+            raise ConfigError(problems)
+        phases = self.phases()
+        unknown = {phase.regime for phase in phases.phases} - set(regimes.names()) if phases else set()
+        if unknown:
+            known = ", ".join(regimes.names())
+            raise ConfigError([f"--timeline: unknown regime {name!r} (there are: {known})" for name in sorted(unknown)])
+
+    def phases(self) -> Timeline | None:
+        return parse(self.timeline) if self.timeline else None
+
+    def traffic(self, load: str) -> Traffic:
+        """The traffic of a named load with this run's parameters.
+
+        Raises
+        ------
+        ConfigError
+            For parameters that the load does not have, or that it lacks.
+        """
+        trace = self._trace() if self.trace else None
+        duration = Duration.parse(self.duration)
+        traffic = traffic_of(load, rate_per_s=self.rate, duration=duration, cv=self.cv, trace=trace)
+        if not self.modulation:
+            return traffic
+        if trace:
+            raise ConfigError("--modulation: a trace has a rate of its own")
+        return msgspec.structs.replace(traffic, modulation=_modulation(self.modulation))
+
+    def _trace(self) -> Trace:
+        plain = {
+            "file": self.trace,
+            "format": self.trace_format,
+            "functions": [name for name in self.trace_functions.split(",") if name],
+            "start": self.trace_start,
+            "speed": self.trace_speed,
+            "keep": self.trace_keep,
+            "within_minute": self.trace_within_minute,
+        }
+        return decode(plain, Trace, "--trace")
+
+
+def _modulation(text: str) -> Modulation:
+    """`sinusoidal:AMPLITUDE:PERIOD` or `ramp:START`."""
+    shape, *values = text.split(":")
+    plain: dict[str, Any] = {"shape": shape}
+    try:
+        if shape == "sinusoidal":
+            amplitude, plain["period"] = values
+            plain["amplitude"] = float(amplitude)
+        else:
+            (start,) = values
+            plain["start"] = float(start)
+    except ValueError:
+        raise ConfigError(
+            f"--modulation {text!r} is neither sinusoidal:AMPLITUDE:PERIOD nor ramp:START",
+            hint="for example sinusoidal:0.8:60s, or ramp:0.2 (from 0.2 to 1.8 times the rate)",
+        ) from None
+    return decode(plain, Modulation, "--modulation")
 
 
 @events.init_command_line_parser.add_listener
 def _add_arguments(parser: Any) -> None:
     add = parser.add_argument
-    targets = [PIPELINE, *STAGES]
-    add("--target", choices=targets, default="stage-object-detector", help="the whole pipeline, or one stage")
-    add("--requests", type=int, default=60, help="number of arrivals (not with --schedule)")
-    add("--duration", default="60s", help="over how long, e.g. 60s (not with --schedule)")
-    add("--seed", type=int, default=1, help="seed of the arrivals (not with --schedule)")
+    default = RunOptions()
+    regime_names = [AS_DEPLOYED, *regimes.names()]
+    add("--rate", type=float, default=default.rate, help="arrivals per second, on average")
+    add("--duration", default=default.duration, help="how long arrivals are sent, e.g. 60s, 5m")
+    add("--regime", choices=regime_names, default=default.regime, help="brought about before the first arrival")
+    add("--target", choices=[PIPELINE, *STAGES], default=default.target, help="the whole pipeline, or one stage")
+    add("--sample", choices=list(SAMPLES), default=default.sample, help="which video the pipeline gets")
     add("--query", default="find scenes with cars", help="what the pipeline searches for")
-    add("--max-in-flight", type=int, default=200, help="above it an arrival is dropped and counted")
-    add("--request-timeout", default="300s", help="how long to wait for one reply")
+    add("--timeline", default="", help="phases instead of one load: regime/load@rate:duration, ...; or a YAML file")
+    add("--seed", type=int, default=default.seed, help="the same seed gives the same arrivals")
+    add(
+        "--cv",
+        type=float,
+        default=0.0,
+        help="coefficient of variation of gaps: moderate, heavy-tail; 0 is the load's own",
+    )
+    add("--modulation", default="", help="a changing rate: sinusoidal:AMPLITUDE:PERIOD, or ramp:START")
+    add("--max-in-flight", type=int, default=default.max_in_flight, help="above it an arrival is dropped and counted")
+    add("--request-timeout", default=default.request_timeout, help="how long to wait for one reply")
+    add("--retries", type=int, default=0, help="repeats after 429, 502, 503 or no connection; each attempt is a row")
     hidden = {"include_in_web_ui": False}
     add("--schedule", default="", help="CSV `k,at_us` of the arrivals, instead of a generated one", **hidden)
     add("--inputs", default="", help="s3:// addresses for a single stage, comma-separated", **hidden)
     add("--settings", default="{}", help="JSON: stage settings (of the target stage, or by stage name)", **hidden)
-    add("--regime", default="", help="name of the regime in force, for the record", **hidden)
+    add("--regime-stands", action="store_true", help="--regime is in force already: only note it", **hidden)
     add("--id-prefix", default="", help="request ids are PREFIX-k000000", **hidden)
-    add("--out", default="", help="folder for arrivals-0.jsonl and generator.json", **hidden)
+    add("--out", default="", help="folder for arrivals-*.jsonl and generator.json", **hidden)
+
+
+def add_trace_arguments(parser: Any) -> None:
+    """For user classes that replay; registered by the files that have one."""
+    add = parser.add_argument
+    default = RunOptions()
+    add("--trace", default="", help="file of a recorded trace, for the load replay")
+    add(
+        "--trace-format",
+        choices=["azure2019", "azure2021", "timestamps"],
+        default=default.trace_format,
+        help="its format",
+    )
+    add("--trace-functions", default="", help="only functions whose names begin so, comma-separated")
+    add("--trace-start", default=default.trace_start, help="where in the trace to begin")
+    add("--trace-speed", type=float, default=1.0, help="2: twice as fast, gaps are halved")
+    add("--trace-keep", type=float, default=1.0, help="share of arrivals kept, each decided independently")
+    add("--trace-within-minute", choices=["uniform", "even"], default="uniform", help="azure2019: where in its minute")

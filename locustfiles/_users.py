@@ -1,131 +1,181 @@
-"""The open-loop Locust user: one dispatcher per process, however many users are asked for."""
+"""The open-loop Locust user: arrivals at the times of a seeded schedule, however many users or processes there are."""
 
 from __future__ import annotations
 
+import locust.stats
 from locust import User, events, task
-from locust.exception import StopUser
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import WorkerRunner
 
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gevent
-import msgspec
 
-from fave.arrivals import Traffic, generate, read_csv, share
-from fave.endpoints import find
-from fave.errors import EXIT_CONFIG, ConfigError, FaveError
-from fave.settings import Duration
-from locustfiles import (
-    _options,  # noqa: F401 - registers FAVE's arguments
-    _webtab,
-)
-from locustfiles._dispatch import Dispatcher, Target
-from locustfiles._recording import Recorder
-from locustfiles._targets import body_maker
+from fave.arrivals import Traffic, read_csv, stream
+from fave.errors import EXIT_CONFIG, ConfigError
+from fave.workload import functions_of
+from locustfiles._coordinator import Coordinator, the_user_class
+from locustfiles._live import Live
+from locustfiles._options import RunOptions
+from locustfiles._process import MISTAKES, GeneratorProcess
+from locustfiles._targets import Target, target_of
+from locustfiles._webtab import install
 
-_running: list[User] = []
-_MISTAKES = (FaveError, ValueError, msgspec.ValidationError)
+_FOR_EVER_S = 1e9
+_processes: dict[int, GeneratorProcess] = {}
+_coordinators: dict[int, Coordinator] = {}
 
 
-class OpenLoopUser(User):
-    """Arrivals at the times of a seeded schedule, independent of replies.
+class FaveUser(User):
+    """What every FAVE user has: a target, and the process that sends for it. Subclass one of the two below."""
 
-    Subclasses say what traffic they make in `traffic`; `--schedule` replaces it by a file. Arguments: see `_options`.
+    abstract = True
+    open_loop: ClassVar[bool] = False
+
+    @classmethod
+    def target(cls, options: RunOptions, bucket: str) -> Target:
+        """What is called, and with which body: override it for functions of your own."""
+        return target_of(options, bucket)
+
+    @classmethod
+    def functions(cls, options: RunOptions) -> tuple[str, ...]:
+        """What must be deployed: override it together with `target`."""
+        return functions_of(options.target)
+
+    @classmethod
+    def arrivals(cls, options: RunOptions) -> Iterator[int] | None:
+        """The schedule in ascending microseconds from the start; None for users that wait for replies."""
+        raise NotImplementedError
+
+    @classmethod
+    def turns(cls, options: RunOptions) -> Iterator[int] | None:
+        """For closed-loop users who have a schedule to keep up with: when each request is due, in microseconds."""
+        return None
+
+    @classmethod
+    def check(cls, options: RunOptions) -> None:
+        """Refuse what cannot work, before anything is sent.
+
+        Raises
+        ------
+        ConfigError
+            With what is wrong.
+        """
+        cls.target(options, bucket="")
+
+    @property
+    def process(self) -> GeneratorProcess:
+        return _processes[id(self.environment)]
+
+
+class OpenLoopUser(FaveUser):
+    """Arrivals that do not wait for replies. A subclass says in `load`, or in `traffic`, which.
+
+    `--schedule` (a file) and `--timeline` (phases) take the place of the class's own traffic.
     """
 
     abstract = True
-    model: ClassVar[dict[str, Any]] = {"model": "poisson"}
+    open_loop = True
+    load: ClassVar[str] = "steady"
 
     @classmethod
-    def traffic(cls, options: Any) -> Traffic:
-        return Traffic(requests=options.requests, duration=Duration.parse(options.duration), **cls.model)
+    def traffic(cls, options: RunOptions) -> Traffic:
+        """The model: by default the class's named load with the run's rate and duration."""
+        return options.traffic(cls.load)
+
+    @classmethod
+    def arrivals(cls, options: RunOptions) -> Iterator[int]:
+        if options.schedule:
+            return read_csv(Path(options.schedule))
+        timeline = options.phases()
+        return timeline.arrivals(options.seed) if timeline else stream(cls.traffic(options), options.seed)
+
+    @classmethod
+    def check(cls, options: RunOptions) -> None:
+        super().check(options)
+        # The first arrival shows whether there is a schedule; mistakes further down are found before the start.
+        next(cls.arrivals(options), None)
 
     @task
-    def send_schedule(self) -> None:
-        if _running:
-            # Open loop: more users do not mean more load. The schedule does.
-            raise StopUser
-        _running.append(self)
-        try:
-            _check_options(self.environment, self.environment.parsed_options)
-            self._send_schedule()
-        except _MISTAKES as error:
-            _webtab.complain(str(error))
-        finally:
-            _running.remove(self)
-        runner = self.environment.runner
-        if runner is not None:
-            # Not from this greenlet: it is one of those that end.
-            gevent.spawn(runner.quit if self.environment.web_ui is None else runner.stop)
-        raise StopUser
+    def wait_for_the_end(self) -> None:
+        # Open loop: the process sends, once, what the schedule says. More users do not mean more load.
+        gevent.sleep(_FOR_EVER_S)
 
-    def _send_schedule(self) -> None:
-        options = self.environment.parsed_options
-        assert options is not None
-        schedule = read_csv(Path(options.schedule)) if options.schedule else self._generate(options)
-        endpoints = find()
-        function, body_for = body_maker(
-            target=options.target,
-            bucket=endpoints.bucket,
-            inputs=options.inputs,
-            query=options.query,
-            regime=options.regime,
-            config=options.settings,
-        )
-        recorder = Recorder(Path(options.out) if options.out else None, slot=0)
-        dispatcher = Dispatcher(
-            target=Target(endpoints.gateway_url, function, body_for, options.id_prefix or f"adhoc-{int(time.time())}"),
-            max_in_flight=options.max_in_flight,
-            timeout_s=Duration.parse(options.request_timeout),
-            recorder=recorder,
-            fire=self.environment.events.request.fire,
-            context={"regime": options.regime},
-        )
-        _webtab.watch(dispatcher, recorder)
-        try:
-            dispatcher.run(share(schedule, slot=0, slots=1))
-        finally:
-            recorder.close(scheduled=len(schedule), started_at_ns=dispatcher.started_at_ns)
 
-    def _generate(self, options: Any) -> tuple[int, ...]:
-        return generate(self.traffic(options), options.seed)
+class ClosedLoopUser(FaveUser):
+    """Users who wait for each reply, and then for `wait_time`: for people who want users and think time.
+
+    What leaves, and when, depends on the system; a slow reply delays all that follows, and hides how long they would
+    have waited (`make distortion`).
+    """
+
+    abstract = True
+
+    @classmethod
+    def arrivals(cls, options: RunOptions) -> None:
+        return None
+
+    @classmethod
+    def check(cls, options: RunOptions) -> None:
+        super().check(options)
+        if options.timeline or options.schedule:
+            raise ConfigError(f"{cls.__name__} has no schedule: --timeline and --schedule are for open-loop users")
+
+    def send(self) -> None:
+        """One request. Override this and not the task: Locust would run both."""
+        self.process.send_next()
+
+    @task
+    def _send_again(self) -> None:
+        self.send()
+
+
+def _whole_milliseconds(response_time: float) -> int:
+    return round(response_time)
+
+
+# Locust rounds to two digits before it makes percentiles. Ours are exact to the millisecond that it shows.
+locust.stats.bucket_response_time = _whole_milliseconds
 
 
 @events.init.add_listener
-def _refuse_headless(environment: Any, **_: Any) -> None:
+def _set_up(environment: Any, **_: Any) -> None:
+    runner, web_ui = environment.runner, environment.web_ui
+    if runner is None:
+        return
+    if isinstance(runner, WorkerRunner):
+        process = _processes[id(environment)] = GeneratorProcess(environment)
+        environment.events.test_stopping.add_listener(lambda **_: process.stop())
+        return
+    _refuse_headless(environment)
+    live = Live(on_page=web_ui is not None)
+    coordinator = _coordinators[id(environment)] = Coordinator(environment, live)
+    environment.events.test_start.add_listener(coordinator.on_test_start)
+    environment.events.spawning_complete.add_listener(coordinator.on_spawning_complete)
+    environment.events.test_stopping.add_listener(coordinator.on_stopping)
+    if type(runner).__name__ == "LocalRunner":
+        _processes[id(environment)] = GeneratorProcess(environment)
+    if web_ui:
+        install(environment, live, coordinator)
+
+
+@events.quitting.add_listener
+def _before_the_exit_code(environment: Any, **_: Any) -> None:
+    """Locust decides on its exit code next, and stops the run only after that."""
+    if coordinator := _coordinators.get(id(environment)):
+        coordinator.on_stopping()
+
+
+def _refuse_headless(environment: Any) -> None:
     """Refuse what cannot work before anything is sent, with one clear message and an exit code."""
     if environment.web_ui is not None:
         return
     try:
-        _check_options(environment, environment.parsed_options)
-    except _MISTAKES as error:
+        options = RunOptions.of(environment.parsed_options)
+        options.check()
+        the_user_class(environment).check(options)
+    except MISTAKES as error:
         print(f"error: {error}", flush=True)  # noqa: T201 - Locust's log level may hide a log line
         # The only way to end Locust here: it logs and ignores an Exception of a listener.
         raise SystemExit(getattr(error, "exit_code", EXIT_CONFIG)) from None
-
-
-def _check_options(environment: Any, options: Any) -> None:
-    if isinstance(environment.runner, MasterRunner | WorkerRunner):
-        raise ConfigError(
-            "several Locust processes would each send the whole schedule",
-            hint="run one process (without --processes, --master, --worker); it sends some hundred arrivals a second",
-        )
-    if options.max_in_flight < 1:
-        raise ConfigError(f"--max-in-flight {options.max_in_flight}: must be at least 1")
-    Duration.parse(options.request_timeout)
-    if options.schedule:
-        read_csv(Path(options.schedule))
-    else:
-        for user_class in environment.user_classes:
-            user_class.traffic(options)
-    find()
-    body_maker(
-        target=options.target,
-        bucket="",
-        inputs=options.inputs,
-        query=options.query,
-        regime=options.regime,
-        config=options.settings,
-    )

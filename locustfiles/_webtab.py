@@ -1,89 +1,158 @@
-"""FAVE's panel in the Locust web UI: live replicas from Prometheus, cold starts and in-flight from the generator."""
+"""FAVE's tab in the Locust web UI: live charts, figures by stage, regime buttons, finished reports."""
 
 from __future__ import annotations
 
-from locust import events
-
-import time
+import hmac
+import json
+import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import urlsplit
 
-import gevent
-from flask import Blueprint, Response, jsonify, render_template_string
+from flask import Blueprint, Response, abort, jsonify, render_template_string, request, send_from_directory
 
-from fave.endpoints import find
 from fave.errors import FaveError
-from prom import queries
-from prom.client import Prometheus
+from fave.rundir import RUNS
+from fave.workload import functions_of
+from locustfiles._coordinator import Coordinator, the_user_class
+from locustfiles._live import Live
+from locustfiles._options import RunOptions
+from locustfiles._process import MISTAKES
+from regimes import model as regimes
 
-if TYPE_CHECKING:
-    from locustfiles._dispatch import Dispatcher
-    from locustfiles._recording import Recorder
-
-_PAGE = Path(__file__).with_name("_panel.html").read_text(encoding="utf-8")
-_TAB_SCRIPT = Path(__file__).with_name("_panel.js").read_text(encoding="utf-8")
-_watched: dict[str, Any] = {}
-
-
-def watch(dispatcher: Dispatcher, recorder: Recorder) -> None:
-    """Show this run in the panel."""
-    _watched.update(dispatcher=dispatcher, recorder=recorder, complaint="")
+_STATIC = Path(__file__).with_name("static")
+_PAGE = (_STATIC / "fave.html").read_text(encoding="utf-8")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_REPORTS_SHOWN = 12
 
 
-def complain(text: str) -> None:
-    """Say in the panel why a run was not started."""
-    _watched.clear()
-    _watched["complaint"] = text
-
-
-def snapshot() -> dict[str, Any]:
-    """What the panel shows now: `functions` by name, the generator's counters, or the reason why there are none."""
-    view: dict[str, Any] = {"at_s": time.time(), "functions": {}, "problem": _watched.get("complaint", "")}
-    try:
-        prometheus = Prometheus(find().prometheus_url)
-        ready, desired = prometheus.latest(queries.READY), prometheus.latest(queries.DESIRED)
-        view["functions"] = {name: {"ready": ready.get(name, 0), "desired": desired[name]} for name in sorted(desired)}
-    except FaveError as error:
-        view["problem"] = str(error)
-    recorder, dispatcher = _watched.get("recorder"), _watched.get("dispatcher")
-    if recorder and dispatcher:
-        share = recorder.cold / recorder.answered if recorder.answered else None
-        view["load"] = {
-            "answered": recorder.answered,
-            "cold": recorder.cold,
-            "cold_share": share,
-            "dropped": recorder.dropped,
-            "in_flight": dispatcher.in_flight,
-            "schedule_lag_ms": round(dispatcher.last_lag_s * 1000, 2),
-        }
-    return view
-
-
-@events.init.add_listener
-def _install(environment: Any, **_: Any) -> None:
+def install(environment: Any, live: Live, coordinator: Coordinator) -> None:
+    """Add the tab, its routes, and what guards them, to Locust's web UI."""
     web_ui = environment.web_ui
-    if not web_ui:
-        return
+    token = secrets.token_urlsafe(32)
+    base = environment.parsed_options.web_base_path or ""
+    app = web_ui.app
+    app.before_request(lambda: _refuse_foreign(environment.parsed_options.web_host))
+    app.before_request(lambda: _refuse_bad_start(environment, base))
+    open_loop = all(user_class.open_loop for user_class in environment.user_classes)
+    app.after_request(lambda response: _with_tab(response, base, open_loop=open_loop))
+    app.wsgi_app = _without_cors(app.wsgi_app, f"{base}/fave")
+    # `update_template_args` keeps what it does not know.
+    web_ui.template_args["extended_tabs"] = [{"title": "FAVE", "key": "fave"}]
+    app.register_blueprint(_routes(web_ui, live, coordinator, token), url_prefix=f"{base}/fave")
+
+
+def _routes(web_ui: Any, live: Live, coordinator: Coordinator, token: str) -> Blueprint:
     blueprint = Blueprint("fave", __name__)
 
-    @blueprint.route("/fave")
+    @blueprint.route("")
     @web_ui.auth_required_if_enabled
     def page() -> str:
-        return render_template_string(_PAGE)
+        return render_template_string(_PAGE, token=token, regimes=regimes.names())
 
-    @blueprint.route("/fave/snapshot")
+    @blueprint.route("/static/<path:name>")
+    def static(name: str) -> Response:
+        return send_from_directory(_STATIC, name)
+
+    @blueprint.route("/snapshot")
     @web_ui.auth_required_if_enabled
-    def data() -> Response:
-        # requests blocks in a thread, not in the generator's loop.
-        return jsonify(gevent.get_hub().threadpool.apply(snapshot))
+    def snapshot() -> Response:
+        return jsonify(live.snapshot(since=request.args.get("since", 0, type=int)))
 
-    @web_ui.app.after_request
-    def add_tab(response: Response) -> Response:
-        """Put FAVE's button into Locust's own pages."""
-        if response.mimetype == "text/html" and not response.direct_passthrough:
-            html = response.get_data(as_text=True)
-            if 'id="root"' in html:
-                response.set_data(html.replace("</body>", f"<script>{_TAB_SCRIPT}</script></body>"))
-        return response
+    @blueprint.route("/regime", methods=["POST"])
+    @web_ui.auth_required_if_enabled
+    def switch() -> Any:
+        if not hmac.compare_digest(request.headers.get("X-Fave-Token", ""), token):
+            return jsonify(problem="the page is out of date: load it again"), 403
+        name = (request.get_json(silent=True) or {}).get("regime")
+        if name not in regimes.names():
+            return jsonify(problem=f"unknown regime {name!r} (there are: {', '.join(regimes.names())})"), 400
+        if not coordinator.regimes.functions:
+            coordinator.regimes.begin(functions_of(web_ui.environment.parsed_options.target))
+        try:
+            coordinator.switch_by_hand(name)
+        except FaveError as error:
+            return jsonify(problem=str(error)), 502
+        return jsonify(regime=name)
 
-    web_ui.app.register_blueprint(blueprint)
+    @blueprint.route("/runs")
+    @web_ui.auth_required_if_enabled
+    def reports() -> Response:
+        return jsonify([path.parent.name for path in _reports()])
+
+    @blueprint.route("/runs/<run>/<path:name>")
+    @web_ui.auth_required_if_enabled
+    def report(run: str, name: str) -> Response:
+        if name != "report.html" and not name.startswith("figures/"):
+            abort(404)
+        return send_from_directory(RUNS / run, name)
+
+    return blueprint
+
+
+def _reports() -> list[Path]:
+    """The newest finished ones first."""
+    found = sorted(RUNS.glob("*/report.html"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return found[:_REPORTS_SHOWN]
+
+
+def _refuse_foreign(web_host: str) -> Any:
+    """State is changed from our own pages only: Locust lets every Origin in, and a name may be rebound to loopback."""
+    if web_host in _LOOPBACK and urlsplit(f"//{request.host}").hostname not in _LOOPBACK:
+        return Response(f"this page is at {web_host} only", 403)
+    origin = request.headers.get("Origin")
+    if request.method not in ("GET", "HEAD", "OPTIONS") and origin and urlsplit(origin).netloc != request.host:
+        return Response(f"not from {origin}", 403)
+    return None
+
+
+def _refuse_bad_start(environment: Any, base: str) -> Any:
+    """The start form says what is wrong with it; Locust itself checks no choices."""
+    if request.method != "POST" or request.path != f"{base}/swarm":
+        return None
+    asked = {**vars(environment.parsed_options), **request.form.to_dict()}
+    try:
+        options = RunOptions.of(_Asked(asked))
+        options.check()
+        chosen = request.form.getlist("user_classes")
+        if environment.web_ui.userclass_picker_is_active and len(chosen) == 1:
+            if user_class := environment.available_user_classes.get(chosen[0]):
+                user_class.check(options)
+        else:
+            the_user_class(environment).check(options)
+    except MISTAKES as error:
+        return jsonify(success=False, message=str(error), host=environment.host)
+    return None
+
+
+class _Asked:
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.__dict__.update(values)
+
+
+def _with_tab(response: Response, base: str, *, open_loop: bool) -> Response:
+    """Our script in Locust's own page: it shows ours where the FAVE tab is, and puts the start form in order."""
+    if response.mimetype == "text/html" and not response.direct_passthrough:
+        html = response.get_data(as_text=True)
+        if 'id="root"' in html and "templateArgs" in html:
+            data = f'data-page="{base}/fave" data-open-loop="{json.dumps(open_loop)}"'
+            tag = f'<script src="{base}/fave/static/tab.js" {data}></script>'
+            response.set_data(html.replace("</body>", f"{tag}</body>"))
+    return response
+
+
+def _without_cors(wsgi_app: Any, prefix: str) -> Any:
+    """Locust allows every Origin to read what it serves. Our page carries a token that others must not read."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        if not environ.get("PATH_INFO", "").startswith(prefix):
+            return wsgi_app(environ, start_response)
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            own = [(name, value) for name, value in headers if not name.lower().startswith("access-control-")]
+            own += [("X-Frame-Options", "SAMEORIGIN")]
+            return start_response(status, own, *more)
+
+        return wsgi_app(environ, start)
+
+    return application

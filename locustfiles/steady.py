@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from locustfiles._users import OpenLoopUser
 
 
 class SteadyUser(OpenLoopUser):
-    """A Poisson process given its count: --requests arrivals, independent and uniform over --duration."""
+    """A Poisson process given its count: --rate x --duration arrivals, independent and uniform over --duration."""
 
-    model: ClassVar[dict[str, Any]] = {"model": "poisson"}
+    load = "steady"

@@ -10,7 +10,7 @@ import msgspec
 from fave.clock import utc_ns
 from fave.critical_path import critical_path
 from fave.errors import StorageError
-from fave.records import StageRow, derive
+from fave.records import StageFigures, StageRow, derive
 from fave.storage import Store
 from fave.workload import EXPLANATION, RANKING
 from orchestrator.runner import TakenAwayError
@@ -104,7 +104,24 @@ def metrics(own: StageRow, rows: list[StageRow]) -> dict[str, Any]:
         "critical_path": [f"{row.stage}/{row.clip}" if row.clip else row.stage for row in path],
         "critical_path_s": round(sum(row.returned_at_ns - row.sent_at_ns for row in path) / 1e9, 6),
         "critical_path_cold_wait_s": round(sum(row.cold_wait_s or 0.0 for row in path), 6),
+        "stages": _by_stage(everything),
     }
+
+
+def _by_stage(rows: list[StageRow]) -> dict[str, StageFigures]:
+    """For callers that watch many requests, as the load generator does; the rows themselves stay in the store."""
+    figures: dict[str, StageFigures] = {}
+    for row in rows:
+        each = figures.setdefault(row.stage, StageFigures())
+        each.invocations += 1
+        each.cold += bool(row.cold)
+        each.failures += row.status != "ok"
+        if row.cold:
+            each.init_s.append(round((row.ready_at_ns - row.process_started_at_ns) / 1e9, 6))
+        returned_at_ns = row.returned_at_ns or row.finished_at_ns
+        if returned_at_ns and row.sent_at_ns:
+            each.duration_s.append(round((returned_at_ns - row.sent_at_ns) / 1e9, 6))
+    return figures
 
 
 def _insist(file: StateFile) -> None:

@@ -163,3 +163,22 @@ def test_labels_are_checked_against_the_platforms_own_events(sent, ready, event,
     row.sent_at_ns, row.ready_at_ns = int(sent * S), int(ready * S)
     events = {} if event is None else {"x": int(event * S)}
     assert label_mismatches([derive(row)], events) == wrong
+
+
+def test_a_repeated_arrival_is_one_request_with_a_row_for_each_attempt():
+    """It was sent when the first attempt was, and ended as the last one did."""
+    attempts = [
+        arrival(status="failed", error="429: busy", done_at_ns=2 * S),
+        arrival(attempt=2, sent_at_ns=3 * S, done_at_ns=4 * S, reply_headers={"X-Fave-Ready-At": "1"}),
+    ]
+    row = StageRow(request_id="r0", invocation_id="i0", attempt=2, stage="stage-x", ready_at_ns=1, replica_id="a")
+    objects = {"requests/r0/stage-x/metadata.2.json": row}
+    rows = collected(attempts, objects, target="stage-x")
+    (request,) = rows.requests
+    assert (request.attempts, request.status, request.sent_at_ns, request.done_at_ns) == (2, "ok", 1 * S, 4 * S)
+    assert request.schedule_lag_s == 0.0
+
+
+def test_a_request_belongs_to_the_phase_and_regime_it_was_scheduled_in():
+    rows = collected([arrival(phase="2 warm/steady", regime="warm", status="unsent", sent_at_ns=0)], {})
+    assert (rows.requests[0].phase, rows.requests[0].regime) == ("2 warm/steady", "warm")

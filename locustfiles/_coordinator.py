@@ -1,0 +1,396 @@
+"""One run, seen from the process that directs it: Locust's master, or the only process there is.
+
+It checks what is asked for, brings the regime about, gives each process its slot, starts them at one moment, switches
+regimes when the timeline or a person says so, and judges the load as it was sent.
+"""
+
+from __future__ import annotations
+
+from locust.runners import STATE_MISSING, MasterRunner
+
+import contextlib
+import logging
+import sys
+import time
+from array import array
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+from gevent.event import Event
+
+from fave.clock import utc_ns
+from fave.endpoints import find
+from fave.errors import EXIT_CONFIG, EXIT_INVALID_RUN, ConfigError, FaveError, PlatformError
+from fave.gateway_client import GatewayClient
+from fave.rundir import write_json
+from fave.validity import Fidelity, Verdict, judge_load, measure, quantile
+from locustfiles._options import AS_DEPLOYED, RunOptions
+from locustfiles._process import MISTAKES
+from locustfiles._regimes import Regimes
+
+# So that the first arrival, often at 0, is not late because of what happens between "now" and its greenlet.
+_LEAD_S = 0.3
+_READY_TIMEOUT_S = 120.0
+_DONE_TIMEOUT_S = 10.0
+_POLL_S = 0.2
+_log = logging.getLogger("fave")
+
+
+class Slot(msgspec.Struct, kw_only=True):
+    """One generator process of a run. `done`: what it said at its end; None for one that was lost."""
+
+    slot: int
+    node: str
+    total: int | None = None
+    sha256: str = ""
+    refused: str = ""
+    exit_code: int = EXIT_CONFIG
+    lost: bool = False
+    done: dict[str, Any] | None = None
+    counts: dict[str, int] = {}
+
+    def share_of(self, total: int, slots: int) -> int:
+        return len(range(self.slot, total, slots))
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a run. `verdict` is None for closed-loop users: there is no schedule to be true to."""
+
+    fidelity: Fidelity | None
+    verdict: Verdict | None
+    stopped_early: bool
+
+
+class Coordinator:
+    """Directs one run at a time. `watch` is told of everything that a person may look at."""
+
+    def __init__(self, environment: Any, watch: Any) -> None:
+        self._environment = environment
+        self._watch = watch
+        self._run = ""
+        self._slots: list[Slot] = []
+        self._greenlet: gevent.Greenlet | None = None
+        self._timeline: gevent.Greenlet | None = None
+        self._spawned = Event()
+        self._options: RunOptions | None = None
+        self._t0_ns = 0
+        self.regimes = Regimes(watch)
+        runner = environment.runner
+        for name, handler in (("ready", self._on_ready), ("refused", self._on_refused), ("done", self._on_done)):
+            runner.register_message(f"fave_{name}", handler)
+        runner.register_message("fave_live", watch.on_live)
+
+    @property
+    def running(self) -> bool:
+        return self._greenlet is not None
+
+    # What Locust tells.
+
+    def on_test_start(self, **_: Any) -> None:
+        if not self.running:
+            self._spawned.clear()
+            self._greenlet = gevent.spawn(self._direct)
+
+    def on_spawning_complete(self, **_: Any) -> None:
+        if self.running and self._spawned.is_set() and self._options != self._asked():
+            self._watch.problem("an edit of FAVE's parameters takes effect with the next run; switch regimes below")
+        self._spawned.set()
+
+    def on_stopping(self, **_: Any) -> None:
+        """A person or a signal ends the run before its time; also comes after its own end, and then does nothing."""
+        greenlet, self._greenlet = self._greenlet, None
+        if greenlet is None or greenlet is gevent.getcurrent():
+            return
+        greenlet.kill()
+        if not self._run:
+            return
+        self._send("stop")
+        with contextlib.suppress(gevent.Timeout), gevent.Timeout(_DONE_TIMEOUT_S):
+            while any(slot.done is None and not slot.lost for slot in self._slots):
+                self._notice_lost()
+                gevent.sleep(_POLL_S / 4)
+        self._conclude(stopped_early=True)
+
+    def _asked(self) -> RunOptions | None:
+        with contextlib.suppress(ConfigError):
+            return RunOptions.of(self._environment.parsed_options)
+        return None
+
+    # What the processes tell.
+
+    def _slot_of(self, msg: Any) -> Slot | None:
+        if msg.data["run"] != self._run:
+            return None
+        return self._slots[msg.data["slot"]]
+
+    def _on_ready(self, environment: Any, msg: Any, **_: Any) -> None:
+        if slot := self._slot_of(msg):
+            slot.total, slot.sha256 = msg.data["total"], msg.data["sha256"]
+
+    def _on_refused(self, environment: Any, msg: Any, **_: Any) -> None:
+        if slot := self._slot_of(msg):
+            slot.refused, slot.exit_code = msg.data["error"], msg.data["exit_code"]
+
+    def _on_done(self, environment: Any, msg: Any, **_: Any) -> None:
+        if slot := self._slot_of(msg):
+            slot.done = msg.data
+
+    # The run.
+
+    def _direct(self) -> None:
+        code = None
+        try:
+            self._prepare()
+            self._start()
+            self._wait_until_done()
+            code = self._conclude(stopped_early=False)
+        except (*MISTAKES, OSError) as error:
+            code = getattr(error, "exit_code", EXIT_CONFIG)
+            self._watch.failed(str(error))
+            self._send("stop")
+            self._run = ""
+        self._greenlet = None
+        self._end(code)
+
+    def _prepare(self) -> None:
+        self._run = ""
+        options = self._options = RunOptions.of(self._environment.parsed_options)
+        user_class = the_user_class(self._environment)
+        options.check()
+        user_class.check(options)
+        nodes = self._nodes()
+        if options.max_in_flight < len(nodes):
+            raise ConfigError(
+                f"--max-in-flight {options.max_in_flight}: at least one for each of {len(nodes)} processes"
+            )
+        functions = user_class.functions(options)
+        timeline = options.phases()
+        self._watch.begin(options, user_class.__name__)
+        first = timeline.phases[0].regime if timeline else options.regime
+        self.regimes.begin(functions)
+        if first != AS_DEPLOYED and not options.regime_stands:
+            self._watch.status(f"bringing about regime {first} ...")
+            self.regimes.bring_about(first)
+        else:
+            _insist_on(functions)
+        tags = [(0, "", "" if options.regime == AS_DEPLOYED else options.regime)]
+        if timeline:
+            named = enumerate(zip(timeline.phases, timeline.starts_us, strict=True), start=1)
+            tags = [(start_us, f"{i} {phase.regime}/{phase.load}", phase.regime) for i, (phase, start_us) in named]
+        self._assign(options, user_class.__name__, tags)
+
+    def _assign(self, options: RunOptions, user_class: str, tags: list[tuple[int, str, str]]) -> None:
+        """Slots by the master, in the order of the workers' names: a worker's own index grows when it reconnects."""
+        nodes = self._nodes()
+        self._tags = tags
+        self._run = f"{int(time.time())}"
+        self._slots = [Slot(slot=i, node=node) for i, node in enumerate(nodes)]
+        self._watch.status("making the schedule ...")
+        for slot in self._slots:
+            data = {"slot": slot.slot, "slots": len(nodes), "user_class": user_class, "tags": tags}
+            self._send("prepare", slot.node, options=msgspec.to_builtins(options), **data)
+        self._wait(lambda: all(s.total is not None or s.refused for s in self._slots), "make the schedule")
+        for slot in self._slots:
+            if slot.refused:
+                error = FaveError(slot.refused)
+                error.exit_code = slot.exit_code
+                raise error
+        if len({(slot.total, slot.sha256) for slot in self._slots}) > 1:
+            raise ConfigError(
+                "the processes made different schedules", hint="do all have the same FAVE, locustfile and trace?"
+            )
+
+    def _nodes(self) -> list[str]:
+        runner = self._environment.runner
+        if not isinstance(runner, MasterRunner):
+            return ["local"]
+        clients = runner.clients
+        return sorted(client.id for client in (*clients.ready, *clients.spawning, *clients.running))
+
+    def _start(self) -> None:
+        # Locust clears its statistics when users are spawned: not under our feet.
+        self._spawned.wait(_READY_TIMEOUT_S)
+        self._t0_ns = utc_ns() + int(_LEAD_S * 1e9)
+        self._send("go", t0_ns=self._t0_ns)
+        self._watch.go(self._t0_ns, self._tags)
+        self._timeline = gevent.spawn(self._follow_timeline)
+
+    def _follow_timeline(self) -> None:
+        for start_us, phase, regime in self._tags[1:]:
+            gevent.sleep(max(0.0, (self._t0_ns - utc_ns()) / 1e9 + start_us / 1e6))
+            # What it cannot do stands in the record; the load goes on.
+            self.regimes.switch(regime, by="timeline", phase=phase)
+
+    def switch_by_hand(self, regime: str) -> None:
+        """Exchange the regime now, during a run or between runs; blocks until replica counts show it.
+
+        Raises
+        ------
+        FaveError
+            When there is no such regime, or the platform cannot do it.
+        """
+        at_ns = utc_ns()
+        if self.running:
+            self._send("regime", at_ns=at_ns, regime=regime)
+        self._watch.switched(at_ns, regime)
+        self.regimes.switch_or_raise(regime, by="hand")
+
+    def _wait_until_done(self) -> None:
+        while any(slot.done is None and not slot.lost for slot in self._slots):
+            self._notice_lost()
+            gevent.sleep(_POLL_S)
+
+    def _notice_lost(self) -> None:
+        runner = self._environment.runner
+        if not isinstance(runner, MasterRunner):
+            return
+        for slot in self._slots:
+            client = runner.clients.get(slot.node)
+            if slot.done is None and not slot.lost and (client is None or client.state == STATE_MISSING):
+                slot.lost = True
+                self._watch.problem(f"worker {slot.node} is lost: the arrivals it did not tell of count as unsent")
+
+    def _conclude(self, *, stopped_early: bool) -> int:
+        """Judge, write `generator.json`, say it. Returns the exit code."""
+        if self._timeline is not None:
+            self._timeline.kill()
+        self.regimes.end()
+        outcome = self._outcome(stopped_early)
+        options, self._run = self._options, ""
+        assert options is not None
+        if options.out:
+            write_json(Path(options.out) / "generator.json", self._record(outcome))
+        self._watch.end(outcome)
+        _say(describe(outcome))
+        code = 0 if outcome.verdict is None or outcome.verdict.valid else EXIT_INVALID_RUN
+        self._environment.process_exit_code = code or self._environment.process_exit_code
+        return code
+
+    def _outcome(self, stopped_early: bool) -> Outcome:
+        told = [slot.done for slot in self._slots if slot.done is not None]
+        total = self._slots[0].total if self._slots else 0
+        if not total:
+            return Outcome(fidelity=None, verdict=None, stopped_early=stopped_early)
+        due, sent, latency = (_joined(told, key) for key in ("due_us", "sent_us", "latency_us"))
+        fidelity = measure(
+            list(zip(due, sent, strict=True)),
+            scheduled=total,
+            dropped=sum(each["counts"]["dropped"] for each in told),
+            cpu_share=max((each["cpu_share"] for each in told), default=None),
+        )
+        median_s = quantile(latency, 0.5) / 1e6 if latency else None
+        verdict = judge_load(fidelity, median_latency_s=median_s)
+        return Outcome(fidelity=fidelity, verdict=verdict, stopped_early=stopped_early)
+
+    def _record(self, outcome: Outcome) -> dict[str, Any]:
+        first = self._slots[0]
+        return {
+            "started_at_ns": self._t0_ns,
+            "scheduled": first.total,
+            "schedule_sha256": first.sha256,
+            # Where files lie on this machine is nobody else's business.
+            "options": msgspec.structs.replace(self._options, out="", schedule="") if self._options else None,
+            "phases": [{"from_us": at, "phase": phase, "regime": regime} for at, phase, regime in self._tags],
+            "regime_switches": self.regimes.record(),
+            "processes": [
+                {
+                    "slot": slot.slot,
+                    "node": slot.node,
+                    "lost": slot.lost,
+                    "scheduled": slot.share_of(first.total or 0, len(self._slots)),
+                    "cpu_share": slot.done["cpu_share"] if slot.done else None,
+                    "counts": slot.done["counts"] if slot.done else None,
+                }
+                for slot in self._slots
+            ],
+            "cpu_share": max((s.done["cpu_share"] for s in self._slots if s.done), default=None),
+            "outcome": outcome,
+        }
+
+    def _end(self, code: int | None) -> None:
+        runner = self._environment.runner
+        if self._environment.web_ui is None:
+            if code:
+                self._environment.process_exit_code = code
+            # Not from this greenlet: it is one of those that end.
+            gevent.spawn(runner.quit)
+        else:
+            gevent.spawn(runner.stop)
+
+    def _wait(self, holds: Any, what: str) -> None:
+        deadline_s = time.monotonic() + _READY_TIMEOUT_S
+        while not holds():
+            if time.monotonic() > deadline_s:
+                raise PlatformError(f"the Locust processes did not {what} within {_READY_TIMEOUT_S:g} s")
+            gevent.sleep(_POLL_S / 10)
+
+    def _send(self, kind: str, node: str = "", **data: Any) -> None:
+        client_id = node if isinstance(self._environment.runner, MasterRunner) and node else None
+        self._environment.runner.send_message(f"fave_{kind}", {"run": self._run, **data}, client_id)
+
+
+def the_user_class(environment: Any) -> Any:
+    """The one user class of a run.
+
+    Raises
+    ------
+    ConfigError
+        When several are chosen: each would be a run of its own.
+    """
+    classes = list(environment.user_classes)
+    if len(classes) != 1:
+        names = ", ".join(cls.__name__ for cls in classes) or "none"
+        raise ConfigError(
+            f"one user class at a time, not {names}", hint="choose one in the class picker, or one -f file"
+        )
+    return classes[0]
+
+
+def _insist_on(functions: tuple[str, ...]) -> None:
+    endpoints = find()
+    gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
+    deployed = {status.name for status in gateway.functions()}
+    missing = [function for function in functions if function not in deployed]
+    if missing:
+        hint = "give --regime NAME, which deploys them, or: python -m regimes apply cold"
+        raise PlatformError(f"not deployed at {endpoints.gateway_url}: {', '.join(missing)}", hint=hint)
+
+
+def _joined(told: list[dict[str, Any]], key: str) -> array[int]:
+    joined: array[int] = array("q")
+    for each in told:
+        joined.frombytes(each[key])
+    return joined
+
+
+def describe(outcome: Outcome) -> str:
+    """The verdict in words, for the terminal."""
+    fidelity, verdict = outcome.fidelity, outcome.verdict
+    if fidelity is None or verdict is None:
+        return "FAVE: closed-loop users: replies decided when requests left, so there is no schedule to judge them by"
+    lines = [f"FAVE verdict on the load: {'VALID' if verdict.valid else 'INVALID'}"]
+    lines[0] += " (stopped before its end)" if outcome.stopped_early else ""
+    lines.append(
+        f"  sent {fidelity.sent} of {fidelity.scheduled}; dropped {fidelity.dropped}, unsent {fidelity.unsent}; "
+        f"rate {_shown(fidelity.sent_rate_per_s, '.4g')}/s, scheduled {_shown(fidelity.scheduled_rate_per_s, '.4g')}/s"
+    )
+    lag = (fidelity.schedule_lag_p50_s, fidelity.schedule_lag_p99_s, fidelity.schedule_lag_max_s)
+    lines.append(
+        f"  schedule lag p50 / p99 / max {' / '.join(_shown(each and each * 1000, '.1f') for each in lag)} ms; "
+        f"gap CV {_shown(fidelity.sent_gap_cv, '.2f')}, scheduled {_shown(fidelity.scheduled_gap_cv, '.2f')}; "
+        f"KS {_shown(fidelity.gap_ks, '.3f')}; generator CPU {_shown(fidelity.generator_cpu_share, '.0%')}"
+    )
+    lines += [f"  invalid: {reason}" for reason in verdict.reasons()]
+    return "\n".join(lines)
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _say(text: str) -> None:
+    # Not a log line: Locust's log level may hide those.
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,125 @@
+"""Regimes during a run: brought about before it, exchanged under traffic, each change on record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import msgspec
+from gevent.lock import Semaphore
+
+from fave.clock import utc_ns
+from fave.endpoints import find
+from fave.errors import ConfigError, FaveError
+from fave.gateway_client import GatewayClient
+from prom.client import Prometheus
+from regimes import openfaas
+from regimes.model import resolve
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of regime. `effective_at_ns`: when replica counts showed it; 0 when they did not, and `error` why.
+
+    by: `start` (before the first arrival), `timeline`, `hand`.
+    """
+
+    regime: str
+    by: str
+    phase: str = ""
+    requested_at_ns: int
+    effective_at_ns: int = 0
+    ready: dict[str, int] = {}
+    error: str = ""
+
+
+class Regimes:
+    """Changes come one after the other; those of the present run are kept."""
+
+    def __init__(self, watch: Any) -> None:
+        self._watch = watch
+        self._functions: tuple[str, ...] = ()
+        self._changes: list[Change] = []
+        self._one_at_a_time = Semaphore()
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        return self._functions
+
+    def begin(self, functions: tuple[str, ...]) -> None:
+        """A new run on these functions."""
+        self._functions = functions
+        self._changes = []
+
+    def end(self) -> None:
+        self._watch.status("")
+
+    def record(self) -> list[Change]:
+        return self._changes
+
+    def bring_about(self, regime: str) -> None:
+        """From nothing: all to 0, deployed, scaled to min, verified.
+
+        Raises
+        ------
+        FaveError
+            When the platform cannot do it.
+        """
+        requested_at_ns = utc_ns()
+        with self._one_at_a_time:
+            gateway, prometheus = _clients()
+            settings = resolve(regime, self._functions)
+            applied = openfaas.apply(gateway, prometheus, regime, settings, self._watch.status)
+        self._note(
+            Change(
+                regime=regime,
+                by="start",
+                requested_at_ns=requested_at_ns,
+                effective_at_ns=utc_ns(),
+                ready=applied.initial_ready,
+            )
+        )
+
+    def switch(self, regime: str, *, by: str, phase: str = "") -> None:
+        """Exchange it under traffic; a failure goes on record and on the page."""
+        requested_at_ns = utc_ns()
+        self._watch.status(f"switching to regime {regime} ...")
+        try:
+            with self._one_at_a_time:
+                gateway, prometheus = _clients()
+                done = openfaas.switch(
+                    gateway, prometheus, regime, resolve(regime, self._functions), self._watch.status
+                )
+        except (FaveError, gevent.GreenletExit) as error:
+            text = str(error) or "the run ended before replica counts showed it"
+            self._note(Change(regime=regime, by=by, phase=phase, requested_at_ns=requested_at_ns, error=text))
+            self._watch.problem(f"regime {regime}: {text}")
+            if isinstance(error, gevent.GreenletExit):
+                raise
+        else:
+            self._note(
+                Change(
+                    regime=regime,
+                    by=by,
+                    phase=phase,
+                    requested_at_ns=requested_at_ns,
+                    effective_at_ns=done.effective_at_ns,
+                    ready=done.ready,
+                )
+            )
+        self._watch.status("")
+
+    def switch_or_raise(self, regime: str, *, by: str) -> None:
+        self.switch(regime, by=by)
+        change = self._changes[-1]
+        if change.error:
+            raise ConfigError(f"regime {regime}: {change.error}")
+
+    def _note(self, change: Change) -> None:
+        self._changes.append(change)
+        self._watch.changed(change)
+
+
+def _clients() -> tuple[GatewayClient, Prometheus]:
+    endpoints = find()
+    gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
+    return gateway, Prometheus(endpoints.prometheus_url)

@@ -1,0 +1,147 @@
+"""FAVE's tab: what it shows, what it lets be done, and by whom."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+import requests
+
+from fave.processes import OwnedProcess, free_port, wait_until
+from fave.settings import ROOT
+
+pytestmark = pytest.mark.integration
+
+NAME = "stage-object-detector"
+FORM = {"user_count": 1, "spawn_rate": 1, "load": "paced", "rate": 10, "duration": "2s", "target": NAME}
+
+
+@pytest.fixture
+def ui(deploy, child_environment, tmp_path):
+    """Locust's web UI on a stand-in for the stage."""
+    process = "python -m functions.host tests.handlers.slow"
+    deploy(NAME, low=1, high=2, process=process, SLEEP_S="0", max_inflight="10")
+    port = free_port()
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / "load.py"), "--target", NAME]
+    command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with OwnedProcess("locust", command, log=tmp_path / "log", env=child_environment, cwd=ROOT) as locust:
+        locust.wait_ready(lambda: _ok(url), timeout_s=30)
+        yield url
+
+
+def _ok(url):
+    try:
+        return requests.get(url, timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
+def snapshot(url, since=0):
+    return requests.get(f"{url}/fave/snapshot", params={"since": since}, timeout=5).json()
+
+
+def token_of(url):
+    return re.search(r'data-token="([^"]+)"', requests.get(f"{url}/fave", timeout=5).text)[1]
+
+
+def switch(url, regime, **headers):
+    return requests.post(f"{url}/fave/regime", json={"regime": regime}, headers=headers, timeout=30)
+
+
+def test_replicas_are_shown_before_anything_runs(ui):
+    page = requests.get(f"{ui}/fave", timeout=5).text
+    assert 'data-regime="cold"' in page
+    assert "fave/static/tab.js" in requests.get(ui, timeout=5).text
+    for name in ("fave.js", "fave.css", "tab.js", "uPlot.iife.min.js", "uPlot.min.css"):
+        assert requests.get(f"{ui}/fave/static/{name}", timeout=5).ok, name
+
+    def ready():
+        points = snapshot(ui)["points"]
+        return points[-1]["replicas"].get(NAME) if points else None
+
+    assert wait_until(lambda: ready() == [1, 1], timeout_s=15)
+    assert not snapshot(ui)["running"]
+
+
+def test_a_run_from_the_form_is_shown_and_judged(ui):
+    assert requests.post(f"{ui}/swarm", data=FORM, timeout=5).json()["success"]
+    assert wait_until(lambda: snapshot(ui)["outcome"] is not None, timeout_s=30)
+    view = snapshot(ui)
+    assert view["counts"]["ok"] == 20
+    assert view["outcome"]["fidelity"]["sent"] == 20
+    (stage,) = view["stages"]
+    assert (stage["name"], stage["invocations"], stage["cold"], stage["failures"]) == (NAME, 20, 0, 0)
+    assert stage["p50_s"] > 0
+    assert any(point["p95_ms"] for point in view["points"])
+    assert any(point["lag_ms"] is not None for point in view["points"])
+    last = view["points"][-1]["seq"]
+    assert all(point["seq"] > last for point in snapshot(ui, since=last)["points"])
+    # A second run begins anew.
+    assert wait_until(lambda: requests.post(f"{ui}/swarm", data=FORM, timeout=5).json()["success"], timeout_s=10)
+    assert wait_until(lambda: snapshot(ui)["outcome"] is None, timeout_s=10)
+    assert wait_until(lambda: snapshot(ui)["counts"].get("ok") == 20 and snapshot(ui)["outcome"], timeout_s=30)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"load": "stedy"}, "unknown load 'stedy'"),
+        ({"regime": "lukewarm"}, "unknown regime 'lukewarm'"),
+        ({"target": "stage-none"}, "unknown target 'stage-none'"),
+        ({"sample": "none"}, "unknown sample 'none'"),
+        ({"rate": 0}, "rate 0/s must be over 0"),
+        ({"rate": "many"}, "rate"),
+        ({"max_in_flight": 0}, "--max-in-flight 0"),
+        ({"duration": "soon"}, "'soon' is not a duration"),
+    ],
+)
+def test_the_start_route_refuses_what_the_form_does_not_offer(ui, change, message):
+    reply = requests.post(f"{ui}/swarm", data={**FORM, **change}, timeout=5).json()
+    assert not reply["success"]
+    assert message in reply["message"]
+    assert not snapshot(ui)["running"]
+
+
+def test_a_target_that_is_not_deployed_is_said_on_the_page(ui):
+    assert requests.post(f"{ui}/swarm", data={**FORM, "target": "stage-ffmpeg-0"}, timeout=5).json()["success"]
+    assert wait_until(lambda: "not deployed" in "".join(snapshot(ui)["problems"]), timeout_s=20)
+
+
+def test_the_regime_is_switched_by_hand_during_a_run(ui, platform):
+    assert requests.post(f"{ui}/swarm", data={**FORM, "duration": "20s"}, timeout=5).json()["success"]
+    assert wait_until(lambda: snapshot(ui)["counts"].get("ok", 0) > 0, timeout_s=20)
+    token = token_of(ui)
+    assert switch(ui, "burst-ready", **{"X-Fave-Token": token}).ok
+    view = snapshot(ui)
+    assert [(each["regime"], each["by"]) for each in view["changes"]] == [("burst-ready", "hand")]
+    assert view["changes"][0]["ready"] == {NAME: 2}
+    assert view["phases"][-1]["regime"] == "burst-ready"
+    assert platform.counts(NAME) == (2, 2)
+    assert requests.get(f"{ui}/stop", timeout=5).status_code == 405
+    assert requests.post(f"{ui}/stop", timeout=30).ok
+    outcome = snapshot(ui)["outcome"]
+    assert outcome["stopped_early"]
+    assert outcome["fidelity"]["unsent"] > 0
+
+
+def test_state_is_changed_from_the_page_itself_only(ui):
+    token = token_of(ui)
+    assert switch(ui, "cold").status_code == 403
+    assert switch(ui, "cold", **{"X-Fave-Token": "wrong"}).status_code == 403
+    assert switch(ui, "cold", **{"X-Fave-Token": token, "Origin": "http://evil.example"}).status_code == 403
+    assert switch(ui, "lukewarm", **{"X-Fave-Token": token}).status_code == 400
+    foreign = {"Origin": "http://evil.example"}
+    assert requests.post(f"{ui}/swarm", data=FORM, headers=foreign, timeout=5).status_code == 403
+    assert requests.post(f"{ui}/stop", headers=foreign, timeout=5).status_code == 403
+    # A foreign page may not read the token either, nor come in by another name for loopback.
+    assert "Access-Control-Allow-Origin" not in requests.get(f"{ui}/fave", headers=foreign, timeout=5).headers
+    assert requests.get(f"{ui}/fave", headers={"Host": "evil.example"}, timeout=5).status_code == 403
+
+
+def test_finished_reports_are_listed_and_served_and_nothing_else(ui):
+    assert "example" in requests.get(f"{ui}/fave/runs", timeout=5).json()
+    assert "FAVE" in requests.get(f"{ui}/fave/runs/example/report.html", timeout=5).text
+    assert requests.get(f"{ui}/fave/runs/example/campaign.json", timeout=5).status_code == 404
+    assert requests.get(f"{ui}/fave/runs/..%2f.fave/report.html", timeout=5).status_code == 404
