@@ -175,3 +175,20 @@ def waterfalls(pair: list[Waterfall]) -> str:
         return figure
 
     return _svg(draw)
+
+
+def distortion(records: dict[str, Any]) -> str:
+    """Latency of each arrival of one schedule, as open loop and as closed loop record it, over the time it was due."""
+
+    def draw() -> Any:
+        figure, axes = plt.subplots(figsize=(9, 3.4))
+        opened, closed = records["open"], records["closed"]
+        axes.plot(opened.due_s, opened.delay_s, "o", ms=4, color=COLOURS[0], label="open loop, from the schedule")
+        axes.plot(closed.due_s, closed.latency_s, "x", ms=5, color=COLOURS[5], label="closed loop, from the send")
+        axes.set_xlabel("scheduled arrival, s from the start of the run")
+        axes.set_ylabel("latency, s")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        return figure
+
+    return _svg(draw)

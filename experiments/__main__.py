@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments import driver, invoke, model, smoke, ui
+from experiments import distortion, driver, invoke, model, smoke, ui
 from fave.cli import run_door
 from fave.rundir import RUNS
 from fave.workload import PIPELINE
@@ -24,6 +24,8 @@ def main() -> int:
     web.add_argument("--regime", default="cold", help="the regime to bring about first (default: cold)")
     web.add_argument("--target", default=PIPELINE, help="pipeline (default), or one stage")
     web.add_argument("--port", type=int, default=8089, help="default 8089; another one if it is taken")
+    hidden = commands.add_parser("distortion", help="the same arrivals open and closed loop: what the latter hides")
+    hidden.add_argument("--runs", type=Path, default=RUNS, help="where the run folder goes (default: runs/)")
     single = commands.add_parser("invoke", help="one request through the pipeline, watched")
     single.add_argument("video", help="a file, an s3:// address, or a sample: short, long")
     single.add_argument("query", help="what to look for")
@@ -51,6 +53,8 @@ def main() -> int:
         )
     if arguments.command == "smoke":
         return smoke.run(regime=arguments.regime)
+    if arguments.command == "distortion":
+        return distortion.run(runs=arguments.runs.resolve())
     if arguments.command == "list":
         for name in model.names():
             experiment = model.load(name)

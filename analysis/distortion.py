@@ -1,0 +1,138 @@
+"""What closed-loop load generation hides: two records of the same schedule, compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+
+from analysis import plots
+from fave.arrivals import read_csv
+from fave.errors import InvalidRunError
+from fave.records import ArrivalRow
+from fave.rundir import read_json, read_jsonl, write_atomic, write_json
+
+_TEMPLATES = Path(__file__).with_name("templates")
+LOOPS = ("open", "closed")
+_SLOW_S = 1.0
+COLUMNS = ("record", "requests", "mean s", "p50 s", "p95 s", "max s", f"over {_SLOW_S:g} s", "cold", "cold share")
+_NAMES = {
+    "open": "open loop, from the schedule",
+    "closed": "closed loop, as it records it",
+    "caused": "closed loop, from the schedule",
+}
+TITLES = {"stall": "A replica stands still for {stall_s:g} s", "cold": "Bursts meet functions that scaled to zero"}
+
+
+class Record(NamedTuple):
+    """One loop's record of a schedule. Seconds; `latency_s` as the tool sees it, `delay_s` from the schedule."""
+
+    due_s: np.ndarray[Any, Any]
+    latency_s: np.ndarray[Any, Any]
+    delay_s: np.ndarray[Any, Any]
+    cold: int
+
+
+def write(folder: Path) -> dict[str, Any]:
+    """Analyse a distortion run: results.json, report.html, report.md, figures/.
+
+    Raises
+    ------
+    InvalidRunError
+        When the folder is none, or a record has no answered request.
+    """
+    try:
+        facts = read_json(folder / "distortion.json")
+    except OSError as error:
+        raise InvalidRunError(f"{folder}: no distortion run (no distortion.json)") from error
+    scenarios, figures = [], {}
+    for name in facts["scenarios"]:
+        records = {loop: _record(folder / name, loop) for loop in LOOPS}
+        title = TITLES[name].format(**facts)
+        figures[name] = plots.distortion(records)
+        write_atomic(folder / "figures" / f"{name}.svg", figures[name])
+        scenarios.append({"name": name, "title": title, "rows": _rows(records), "finding": _finding(records)})
+    found = {"schema": 1, "target": facts["target"], "scenarios": scenarios}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=jinja2.select_autoescape(("html.j2",)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = {"found": found, "columns": COLUMNS, "figures": figures, "folder": folder.name, "text": text_row}
+    for suffix in ("html", "md"):
+        write_atomic(folder / f"report.{suffix}", environment.get_template(f"distortion.{suffix}.j2").render(shown))
+    write_json(folder / "results.json", found)
+    return found
+
+
+def _record(folder: Path, loop: str) -> Record:
+    due_us = dict(enumerate(read_csv(folder / "schedule.csv")))
+    started_at_ns = read_json(folder / loop / "generator.json")["started_at_ns"]
+    rows = [row for row in read_jsonl(folder / loop / "arrivals-0.jsonl", ArrivalRow) if row.done_at_ns]
+    if not rows:
+        raise InvalidRunError(f"{folder / loop}: no request was answered")
+    rows.sort(key=lambda row: row.k)
+    due_ns = np.array([started_at_ns + due_us[row.k] * 1000 for row in rows])
+    done_ns = np.array([row.done_at_ns for row in rows])
+    latency_ns = done_ns - np.array([row.scheduled_at_ns for row in rows])
+    cold = sum(int(row.reply_headers.get("X-Fave-Ready-At", "0")) > row.sent_at_ns for row in rows)
+    return Record((due_ns - started_at_ns) / 1e9, latency_ns / 1e9, (done_ns - due_ns) / 1e9, cold)
+
+
+def _rows(records: dict[str, Record]) -> list[dict[str, Any]]:
+    opened, closed = records["open"], records["closed"]
+    return [
+        _row("open", opened.delay_s, opened.cold),
+        _row("closed", closed.latency_s, closed.cold),
+        _row("caused", closed.delay_s, closed.cold),
+    ]
+
+
+def _row(name: str, latency_s: np.ndarray[Any, Any], cold: int) -> dict[str, Any]:
+    p50, p95 = np.quantile(latency_s, (0.5, 0.95))
+    return {
+        "record": _NAMES[name],
+        "requests": len(latency_s),
+        "mean_s": float(latency_s.mean()),
+        "p50_s": float(p50),
+        "p95_s": float(p95),
+        "max_s": float(latency_s.max()),
+        "slow": int((latency_s > _SLOW_S).sum()),
+        "cold": cold,
+        "cold_share": cold / len(latency_s),
+    }
+
+
+def text_row(row: dict[str, Any]) -> tuple[str, ...]:
+    times = (f"{row[name]:.3f}" for name in ("mean_s", "p50_s", "p95_s", "max_s"))
+    return (row["record"], str(row["requests"]), *times, str(row["slow"]), str(row["cold"]), f"{row['cold_share']:.0%}")
+
+
+def _finding(records: dict[str, Record]) -> str:
+    opened, closed = (_row(loop, getattr(records[loop], of), records[loop].cold) for loop, of in _SEEN)
+    return (
+        f"Of the same {opened['requests']} arrivals, open loop saw {opened['slow']} take over {_SLOW_S:g} s and "
+        f"{opened['cold']} meet a cold start; closed loop recorded {closed['slow']} and {closed['cold']}. "
+        f"Mean {opened['mean_s']:.2f} against {closed['mean_s']:.2f} s, p95 {opened['p95_s']:.2f} against "
+        f"{closed['p95_s']:.2f} s: a user who waits does not send while things are slow."
+    )
+
+
+_SEEN = (("open", "delay_s"), ("closed", "latency_s"))
+
+
+def in_terminal(found: dict[str, Any], folder: Path) -> str:
+    lines = []
+    for scenario in found["scenarios"]:
+        table = [COLUMNS, *map(text_row, scenario["rows"])]
+        widths = [max(len(row[i]) for row in table) for i in range(len(COLUMNS))]
+        lines += ["", scenario["title"], ""]
+        lines += [
+            "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True)))
+            for r in table
+        ]
+        lines += ["", f"- {scenario['finding']}"]
+    return "\n".join([*lines, "", f"report: {folder / 'report.html'}"])

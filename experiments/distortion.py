@@ -1,0 +1,157 @@
+"""`make distortion`: the same arrivals open loop and closed loop, against a stalled replica and against cold starts.
+
+What a closed-loop tool hides is not a matter of opinion: here are both records of the same schedule, side by side.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import psutil
+
+from experiments.cell_run import drain
+from experiments.platform_session import clients, platform, upload_samples
+from experiments.progress import say
+from fave import arrivals
+from fave.arrivals import Traffic
+from fave.endpoints import STATE, Endpoints, PublicEndpoints
+from fave.errors import EXIT_INVALID_RUN, EXIT_OK, FaveError, PlatformError
+from fave.gateway_client import GatewayClient
+from fave.processes import OwnedProcess, wait_until
+from fave.rundir import write_json
+from fave.settings import ROOT, Duration
+from prom.client import Prometheus
+from regimes import openfaas
+from regimes.model import Scaling, resolve
+
+TARGET = "stage-object-detector"
+STALL_S = 3.0
+_STALL_AFTER = 40
+_SEED = 1
+
+
+class Scenario(NamedTuple):
+    """`stalls`: the replica is stopped (SIGSTOP) for `STALL_S` in the middle of the run."""
+
+    name: str
+    regime: str
+    override: Scaling
+    traffic: Traffic
+    stalls: bool
+
+
+SCENARIOS = (
+    Scenario(
+        "stall",
+        "warm",
+        Scaling(max_replicas=1),
+        Traffic(model="paced", requests=100, duration=Duration(20)),
+        stalls=True,
+    ),
+    Scenario(
+        "cold",
+        "cold",
+        Scaling(idle_timeout=Duration(1)),
+        Traffic(model="bursts", requests=40, duration=Duration(16), bursts=4, burst_length=Duration(0.5)),
+        stalls=False,
+    ),
+)
+_LOCUSTFILES = {"open": "load.py", "closed": "closed_schedule.py"}
+
+
+def run(*, runs: Path) -> int:
+    """About two minutes; the report lies in `runs`.
+
+    Raises
+    ------
+    PlatformError
+        On a platform that is not the embedded one: only there may a replica be stopped.
+    """
+    stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    folder = runs / f"{stamp}-distortion"
+    with platform(say) as endpoints:
+        if not endpoints.embedded:
+            raise PlatformError("the stall needs the embedded platform", hint="unset GATEWAY_URL")
+        upload_samples()
+        gateway, prometheus = clients(endpoints)
+        for scenario in SCENARIOS:
+            schedule = arrivals.generate(scenario.traffic, _SEED)
+            arrivals.write_csv(folder / scenario.name / "schedule.csv", schedule)
+            for loop in _LOCUSTFILES:
+                say(f"{scenario.name}, {loop} loop: {len(schedule)} arrivals over {scenario.traffic.duration} ...")
+                _run_one(scenario, loop, folder, endpoints, gateway, prometheus)
+    facts = {"target": TARGET, "stall_s": STALL_S, "scenarios": [scenario.name for scenario in SCENARIOS]}
+    write_json(folder / "distortion.json", facts)
+    command = [sys.executable, "-m", "analysis", "distortion", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise FaveError(f"no report: {done.stderr.strip()}")
+    say(done.stdout.rstrip())
+    return EXIT_OK
+
+
+def _run_one(
+    scenario: Scenario, loop: str, folder: Path, endpoints: Endpoints, gateway: GatewayClient, prometheus: Prometheus
+) -> None:
+    settings = resolve(scenario.regime, (TARGET,), scenario.override)
+    openfaas.apply(gateway, prometheus, scenario.regime, settings, say)
+    out = folder / scenario.name / loop
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / _LOCUSTFILES[loop]), "--headless"]
+    command += ["-u", "1", "--only-summary", "--loglevel", "WARNING", "--exit-code-on-error", "0", "--target", TARGET]
+    command += ["--schedule", str(folder / scenario.name / "schedule.csv"), "--out", str(out)]
+    command += ["--regime", scenario.regime, "--regime-stands", "--id-prefix", f"{folder.name}-{scenario.name}-{loop}"]
+    env = {**os.environ, **endpoints.environment()}
+    before = _invocations(gateway)
+    over = threading.Event()
+    with OwnedProcess("locust", command, log=folder / "logs" / f"{out.name}.log", env=env, cwd=ROOT) as locust:
+        staller = threading.Thread(target=_stall, args=(gateway, before + _STALL_AFTER, over))
+        if scenario.stalls:
+            staller.start()
+        try:
+            ended = wait_until(lambda: not locust.running(), timeout_s=scenario.traffic.duration * 4 + 60)
+        finally:
+            over.set()
+            if scenario.stalls:
+                staller.join()
+        if not ended or locust.process.poll() not in (EXIT_OK, EXIT_INVALID_RUN):
+            raise FaveError(f"the load generator failed:\n{locust.log_tail()}")
+    drain(prometheus, (TARGET,))
+
+
+def _invocations(gateway: GatewayClient) -> float:
+    status = gateway.function(TARGET)
+    return status.invocation_count if status else 0.0
+
+
+def _stall(gateway: GatewayClient, after: float, over: threading.Event) -> None:
+    """A real stall: the replica's process does not run for a while, as under a noisy neighbour or a long collection."""
+    while not over.is_set() and _invocations(gateway) < after:
+        over.wait(0.05)
+    replicas = [] if over.is_set() else _replicas()
+    try:
+        for replica in replicas:
+            replica.suspend()
+        over.wait(STALL_S)
+    finally:
+        for replica in replicas:
+            replica.resume()
+
+
+def _replicas() -> list[psutil.Process]:
+    """The function's processes, as children of the embedded platform."""
+    published = msgspec.json.decode((STATE / "endpoints.json").read_bytes(), type=PublicEndpoints)
+    found = []
+    for process in psutil.Process(published.pid).children(recursive=True):
+        try:
+            if process.environ().get("FAVE_FUNCTION") == TARGET:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
