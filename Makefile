@@ -13,12 +13,15 @@ QUERY ?= find scenes with cars
 quoted = '$(subst ','\'',$(value $(1)))'
 
 ##@ Measure
-.PHONY: bench ui report
+.PHONY: bench ui distortion report
 bench: $(VENV)/.ready  ## Benchmark without a browser: install, fetch, run EXPERIMENT (quick), report in runs/
 	@$(PY) -m experiments run $(EXPERIMENT)
 
 ui: $(VENV)/.ready  ## The Locust web UI with FAVE's panel, on the embedded platform
 	@$(PY) -m experiments ui
+
+distortion: $(VENV)/.ready  ## The same arrivals open loop and closed loop (2 minutes): what the latter hides
+	@$(PY) -m experiments distortion
 
 report: $(VENV)/.ready  ## Analyse RUN (a folder of runs/; default: the latest) anew
 	@$(PY) -m analysis report $(RUN)
@@ -55,15 +58,18 @@ images-test: $(VENV)/.installed-dev $(VENV)/.ready  ## Build them and run each a
 	@FAVE_IMAGES_TEST=1 $(PY) -m pytest -m images tests/e2e/test_images.py
 
 ##@ Develop
-.PHONY: test check bench-pipeline lock clean
+.PHONY: test check bench-pipeline bench-load lock clean
 check: $(VENV)/.installed-dev  ## Format, lint, types, layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy . && $(BIN)/lint-imports
 
-test: $(VENV)/.installed-dev $(VENV)/.ready  ## All tests (unit, integration, e2e)
+test: $(VENV)/.installed-dev $(VENV)/.ready $(VENV)/.browser  ## All tests (unit, integration, e2e)
 	@$(PY) -m pytest -m "unit" && $(PY) -m pytest -m "not unit"
 
 bench-pipeline: $(VENV)/.ready  ## Measure: warm pass against the handlers in a row, cold start of each stage
 	@$(PY) -m tests.benchmarks.pipeline
+
+bench-load: $(VENV)/.installed-dev $(VENV)/.ready  ## Measure: the generator beside plain Locust and k6; table in runs/bench-load.md
+	@$(PY) -m tests.benchmarks.load
 
 lock: $(VENV)/.installed-dev  ## Pin the newest versions that requirements*.in allow
 	@for set in requirements requirements-dev; do \
@@ -104,6 +110,15 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "installing tools for checks and tests ..." >&2
 	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements-dev.txt \
 	  || { echo "error: pip could not install requirements-dev.txt; check that it reaches its package index"; exit 3; }
+	@touch $@
+
+# For one test, which drives the web UI as a person does; without Chromium it is skipped, and says so.
+$(VENV)/.browser: | $(PY)
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing Debian's chromium for the browser test ..." >&2 \
+	       && { apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null 2>&1 \
+	            || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; }; }; } \
+	  || echo "no Chromium: the browser test is skipped (as root: apt-get install chromium chromium-driver)" >&2
 	@touch $@
 
 # Models and media, and librosa's compile cache: once, so that no cold start pays for it.
