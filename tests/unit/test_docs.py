@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from experiments import model as experiments
-from fave import errors
+from fave import errors, gaps, loads
+from fave.arrivals import Modulation, Traffic
 from fave.envelope import Envelope, PipelineRequest, Reply
 from fave.invocation import REPLY_FIELDS, Invocation
 from fave.records import ReplicaRow, RequestRow, StageRow
 from fave.settings import ROOT
+from fave.timeline import Phase
+from fave.traces import Trace
 from fave.validity import Gates
 from fave.workload import PIPELINE, STAGES, functions_of
 from functions.images.build import GROUPS
@@ -49,6 +52,8 @@ def test_the_readme_names_every_make_target_that_people_use():
     assert {
         "bench",
         "ui",
+        "distortion",
+        "bench-load",
         "invoke",
         "smoke",
         "stack",
@@ -70,7 +75,23 @@ def test_the_readme_names_every_make_target_that_people_use():
         ("docs/experiments.md", experiments.names()),
         ("docs/experiments.md", experiments.Experiment.__struct_fields__),
         ("docs/experiments.md", experiments.Load.__struct_fields__),
-        ("docs/load.md", re.findall(r'add\("(--[a-z-]+)"', text_of("locustfiles/_options.py"))),
+        (
+            "docs/load.md",
+            re.findall(
+                r'(?:add|add_argument)\("(--[a-z-]+)"',
+                "".join(path.read_text(encoding="utf-8") for path in (ROOT / "locustfiles").glob("*.py")),
+            ),
+        ),
+        (
+            "docs/load.md",
+            re.findall(
+                r"^class (\w+User)\(",
+                "".join(path.read_text(encoding="utf-8") for path in (ROOT / "locustfiles").glob("[a-z]*.py")),
+                re.MULTILINE,
+            ),
+        ),
+        ("docs/load.md", [*loads.NAMES, *gaps.RENEWAL, *Traffic.__struct_fields__, *Modulation.__struct_fields__]),
+        ("docs/load.md", [*Trace.__struct_fields__, *Phase.__struct_fields__]),
         ("docs/methodology.md", ["different", "equivalent", "different-within-margin", "inconclusive", "degenerate"]),
         (
             "docs/metrics.md",
