@@ -56,11 +56,19 @@ class Slot(msgspec.Struct, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a run. `verdict` is None for closed-loop users: there is no schedule to be true to."""
+    """What became of a run. `verdict` is None for closed-loop users: there is no schedule to be true to.
+
+    trouble: what a process could not record (a full disk); then the run is not believed either.
+    """
 
     fidelity: Fidelity | None
     verdict: Verdict | None
     stopped_early: bool
+    trouble: tuple[str, ...] = ()
+
+    @property
+    def believed(self) -> bool:
+        return not self.trouble and (self.verdict is None or self.verdict.valid)
 
 
 class Coordinator:
@@ -105,6 +113,7 @@ class Coordinator:
             return
         greenlet.kill()
         if not self._run:
+            self._watch.failed("stopped before the first arrival")
             return
         self._send("stop")
         with contextlib.suppress(gevent.Timeout), gevent.Timeout(_DONE_TIMEOUT_S):
@@ -264,15 +273,16 @@ class Coordinator:
             write_json(Path(options.out) / "generator.json", self._record(outcome))
         self._watch.end(outcome)
         _say(describe(outcome))
-        code = 0 if outcome.verdict is None or outcome.verdict.valid else EXIT_INVALID_RUN
+        code = 0 if outcome.believed else EXIT_INVALID_RUN
         self._environment.process_exit_code = code or self._environment.process_exit_code
         return code
 
     def _outcome(self, stopped_early: bool) -> Outcome:
         told = [slot.done for slot in self._slots if slot.done is not None]
         total = self._slots[0].total if self._slots else 0
+        trouble = tuple(sorted({each["trouble"] for each in told} - {""}))
         if not total:
-            return Outcome(fidelity=None, verdict=None, stopped_early=stopped_early)
+            return Outcome(fidelity=None, verdict=None, stopped_early=stopped_early, trouble=trouble)
         due, sent, latency = (_joined(told, key) for key in ("due_us", "sent_us", "latency_us"))
         fidelity = measure(
             list(zip(due, sent, strict=True)),
@@ -282,7 +292,7 @@ class Coordinator:
         )
         median_s = quantile(latency, 0.5) / 1e6 if latency else None
         verdict = judge_load(fidelity, median_latency_s=median_s)
-        return Outcome(fidelity=fidelity, verdict=verdict, stopped_early=stopped_early)
+        return Outcome(fidelity=fidelity, verdict=verdict, stopped_early=stopped_early, trouble=trouble)
 
     def _record(self, outcome: Outcome) -> dict[str, Any]:
         first = self._slots[0]
@@ -369,8 +379,9 @@ def describe(outcome: Outcome) -> str:
     """The verdict in words, for the terminal."""
     fidelity, verdict = outcome.fidelity, outcome.verdict
     if fidelity is None or verdict is None:
-        return "FAVE: closed-loop users: replies decided when requests left, so there is no schedule to judge them by"
-    lines = [f"FAVE verdict on the load: {'VALID' if verdict.valid else 'INVALID'}"]
+        said = ["FAVE: closed-loop users: replies decided when requests left, so there is no schedule to judge them by"]
+        return "\n".join([*said, *(f"  INVALID: {each}" for each in outcome.trouble)])
+    lines = [f"FAVE verdict on the load: {'VALID' if outcome.believed else 'INVALID'}"]
     lines[0] += " (stopped before its end)" if outcome.stopped_early else ""
     lines.append(
         f"  sent {fidelity.sent} of {fidelity.scheduled}; dropped {fidelity.dropped}, unsent {fidelity.unsent}; "
@@ -382,7 +393,7 @@ def describe(outcome: Outcome) -> str:
         f"gap CV {_shown(fidelity.sent_gap_cv, '.2f')}, scheduled {_shown(fidelity.scheduled_gap_cv, '.2f')}; "
         f"KS {_shown(fidelity.gap_ks, '.3f')}; generator CPU {_shown(fidelity.generator_cpu_share, '.0%')}"
     )
-    lines += [f"  invalid: {reason}" for reason in verdict.reasons()]
+    lines += [f"  invalid: {reason}" for reason in (*verdict.reasons(), *outcome.trouble)]
     return "\n".join(lines)
 
 

@@ -175,28 +175,27 @@ class Dispatcher:
         self._recorder = recorder
         self._tags = tags
         self._pool = Pool(max_in_flight)
+        self._begun = 0
 
     def run(self, share: Share, start_s: float) -> None:
-        """Send all of `share` from `start_s` (monotonic clock), wait for the last reply.
+        """Send all of `share` from `start_s` (monotonic clock), wait for the last reply."""
+        for index, at_us in enumerate(share.at_us):
+            # From the run's start: summed sleeps drift.
+            gevent.sleep(max(0.0, start_s + at_us / 1e6 - time.monotonic()))
+            self._begun = index + 1
+            self._arrive(share.k_of(index), at_us)
+        self._recorder.measure_cpu()
+        self._pool.join()
 
-        When the greenlet is killed, what is left is recorded: in flight as lost, the rest as unsent.
-        """
-        done = 0
-        try:
-            for done, at_us in enumerate(share.at_us):
-                # From the run's start: summed sleeps drift.
-                gevent.sleep(max(0.0, start_s + at_us / 1e6 - time.monotonic()))
-                self._arrive(share.k_of(done), at_us)
-            done = len(share.at_us)
-            self._recorder.measure_cpu()
-            self._pool.join()
-        finally:
-            self._pool.kill()
-            self._sender.give_up()
-            for index in range(done, len(share.at_us)):
-                row = self._sender.row(share.k_of(index), share.at_us[index], *self._tags.at(share.at_us[index]))
-                row.status = "unsent"
-                self._recorder.record(row, self._sender.started_at_ns)
+    def close(self, share: Share) -> None:
+        """Record what is left of it: in flight as lost, the rest as unsent."""
+        self._pool.kill()
+        self._sender.give_up()
+        for index in range(self._begun, len(share.at_us)):
+            at_us = share.at_us[index]
+            row = self._sender.row(share.k_of(index), at_us, *self._tags.at(at_us))
+            row.status = "unsent"
+            self._recorder.record(row, self._sender.started_at_ns)
 
     def _arrive(self, k: int, at_us: int) -> None:
         row = self._sender.row(k, at_us, *self._tags.at(at_us))

@@ -135,17 +135,10 @@ class GeneratorProcess:
 
     def stop(self) -> None:
         """End the run here, if one is on; every arrival of the share has a row afterwards."""
-        if self._over:
-            return
         if self._dispatch is not None:
             self._dispatch.kill()
-        elif self._share is not None and not self.sending.is_set():
-            # Prepared and never started.
-            self._dispatch = gevent.spawn(self._send_share, self._share, 0.0)
-            self._dispatch.kill()
-        if not self._over:
-            self._sender.give_up()
-            self._finish()
+        # Also where it was killed before it began, or was prepared and never started.
+        self._finish()
 
     def send_next(self) -> None:
         """One request of a closed-loop user, now: its reply decides when the user sends the next one."""
@@ -180,8 +173,15 @@ class GeneratorProcess:
         self._tell("live", in_flight=len(self._sender.in_flight), **self._recorder.since_last())
 
     def _finish(self) -> None:
+        if self._over:
+            return
+        self._over = True
         if self._live is not None:
             self._live.kill()
+        if self._share is not None:
+            self._dispatcher.close(self._share)
+        else:
+            self._sender.give_up()
         self._recorder.close()
         self._tell_live()
         recorder = self._recorder
@@ -192,10 +192,10 @@ class GeneratorProcess:
             sent_us=recorder.sent_us.tobytes(),
             latency_us=recorder.latency_us.tobytes(),
             cpu_share=recorder.cpu_share,
+            trouble=recorder.trouble,
         )
         self._dispatch = self._live = None
         self.sending.clear()
-        self._over = True
 
 
 def user_class_named(environment: Any, name: str) -> Any:

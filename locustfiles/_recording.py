@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ class Recorder:
         self._latencies_ms: list[float] = []
         self._lags_ms: list[float] = []
         self._stages: dict[str, StageFigures] = {}
+        # Why rows are missing on disk, where they are: the load goes on, and the run is not believed.
+        self.trouble = ""
 
     def started(self) -> None:
         """From here on the process's own cost counts."""
@@ -75,7 +79,16 @@ class Recorder:
         if row.sent_at_ns:
             self._watch(row, content)
         if self._writer:
-            self._writer.write(row)
+            with self._on_disk():
+                self._writer.write(row)
+
+    @contextlib.contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.trouble = f"rows of this run are missing: {error.strerror or error}"
+            self._writer = None
 
     def _label(self, row: ArrivalRow) -> None:
         ready_at = row.reply_headers.get("X-Fave-Ready-At", "")
@@ -116,12 +129,14 @@ class Recorder:
 
     def flush(self) -> None:
         if self._writer:
-            self._writer.flush()
+            with self._on_disk():
+                self._writer.flush()
 
     def close(self) -> None:
         self.measure_cpu()
         if self._writer:
-            self._writer.close()
+            with self._on_disk():
+                self._writer.close()
 
 
 def add_figures(table: dict[str, StageFigures], name: str, more: StageFigures) -> None:

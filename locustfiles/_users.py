@@ -147,6 +147,8 @@ def _set_up(environment: Any, **_: Any) -> None:
     if isinstance(runner, WorkerRunner):
         process = _processes[id(environment)] = GeneratorProcess(environment)
         environment.events.test_stopping.add_listener(lambda **_: process.stop())
+        # Before Locust tells the master that this worker leaves: what it did must be told first.
+        environment.events.quitting.add_listener(lambda **_: process.stop())
         return
     _refuse_headless(environment)
     live = Live(on_page=web_ui is not None)

@@ -13,6 +13,7 @@ import msgspec
 import psutil
 import pytest
 import requests
+from hypothesis import settings
 
 from fave.endpoints import Endpoints, find
 from fave.gateway_client import FunctionSpec, GatewayClient
@@ -21,6 +22,10 @@ from fave.settings import ROOT
 from fave.storage import Store
 from local.supervisor import running_platform
 from prom.client import Prometheus
+
+# Whether a property holds does not depend on how busy the machine is.
+settings.register_profile("fave", deadline=None)
+settings.load_profile("fave")
 
 ECHO = "python -m functions.host tests.handlers.echo"
 

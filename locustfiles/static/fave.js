@@ -104,11 +104,12 @@
     const box = $("verdict"), f = now.outcome?.fidelity, v = now.outcome?.verdict;
     if (!now.outcome) { box.textContent = ""; return; }
     if (!v) { box.className = ""; box.textContent = "Closed-loop users: replies decided when requests left, so there is no schedule to judge them by."; return; }
-    box.className = v.valid ? "" : "bad";
+    const trouble = now.outcome.trouble || [], believed = v.valid && !trouble.length;
+    box.className = believed ? "" : "bad";
     const bad = v.findings.filter((x) => !x.ok).map((x) => `${x.gate}: ${x.note || `${(+x.observed).toPrecision(3)} is over ${x.limit}`}`);
-    box.textContent = `Load as sent: ${v.valid ? "VALID" : "INVALID"}${now.outcome.stopped_early ? " (stopped before its end)" : ""}. ` +
+    box.textContent = `Load as sent: ${believed ? "VALID" : "INVALID"}${now.outcome.stopped_early ? " (stopped before its end)" : ""}. ` +
       `Sent ${f.sent} of ${f.scheduled}, dropped ${f.dropped}, unsent ${f.unsent}; schedule lag p50 ${seconds(f.schedule_lag_p50_s)}, p99 ${seconds(f.schedule_lag_p99_s)}, ` +
-      `max ${seconds(f.schedule_lag_max_s)}; rate error ${percent(f.rate_error)}; generator CPU ${percent(f.generator_cpu_share)}.` + bad.map((b) => `\n${b}`).join("");
+      `max ${seconds(f.schedule_lag_max_s)}; rate error ${percent(f.rate_error)}; generator CPU ${percent(f.generator_cpu_share)}.` + [...bad, ...trouble].map((b) => `\n${b}`).join("");
   }
   function show(view) {
     now = view;

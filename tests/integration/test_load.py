@@ -151,6 +151,32 @@ def test_a_generator_that_cannot_keep_up_is_invalid_and_says_so(slow_function, c
     assert "invalid: schedule_lag_p99_s" in said
 
 
+def test_a_full_disk_is_said_and_the_load_goes_on(slow_function, child_environment, tmp_path):
+    """A limit on file size stands in for the disk: to a writer both are a write that fails."""
+    slow_function(0)
+    write_csv(tmp_path / "s.csv", tuple(range(0, 2_000_000, 20_000)))
+    command = headless(tmp_path, "--schedule", tmp_path / "s.csv")
+    done = run(["bash", "-c", 'ulimit -f 8; exec "$@"', "limited", *command], child_environment)
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "rows of this run are missing: File too large" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert read_json(tmp_path / "generator.json")["outcome"]["fidelity"]["sent"] == 100
+    assert 0 < len(rows(tmp_path)) < 100
+
+
+def test_without_prometheus_a_load_runs_and_a_regime_does_not(slow_function, platform, tmp_path):
+    slow_function(0)
+    environment = {**os.environ, **platform.endpoints.environment(), "PROMETHEUS_URL": "http://127.0.0.1:1"}
+    load = ("--rate", 5, "--duration", "1s")
+    assert run(headless(tmp_path, *load), environment).returncode == 0
+    platform.gateway.delete(NAME)
+    done = run(headless(tmp_path, *load, "--regime", "cold"), environment)
+    platform.gateway.delete(NAME)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "Prometheus at http://127.0.0.1:1 does not answer" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_two_processes_send_each_arrival_exactly_once(slow_function, child_environment, tmp_path):
     slow_function(0)
     load = ("--rate", 40, "--duration", "3s", "--seed", 7)
@@ -165,6 +191,22 @@ def test_two_processes_send_each_arrival_exactly_once(slow_function, child_envir
     assert offsets_us == list(schedule)
     shares = [len(list(read_jsonl(path, ArrivalRow))) for path in sorted(tmp_path.glob("arrivals-*.jsonl"))]
     assert shares == [(len(schedule) + 1) // 2, len(schedule) // 2]
+
+
+def test_an_interrupt_of_several_processes_is_told_by_all_of_them(slow_function, child_environment, tmp_path):
+    """Ctrl-C reaches the whole process group; what each had sent counts, the rest is unsent."""
+    slow_function(0)
+    write_csv(tmp_path / "s.csv", tuple(range(0, 60_000_000, 100_000)))
+    command = headless(tmp_path, "--processes", 2, "--schedule", tmp_path / "s.csv")
+    with OwnedProcess("locust", command, log=tmp_path / "log", env=child_environment, cwd=ROOT) as process:
+        assert wait_until(lambda: len(rows(tmp_path)) >= 20, timeout_s=30)
+        os.killpg(os.getpgid(process.pid), signal.SIGINT)
+        assert wait_until(lambda: not process.running(), timeout_s=30)
+        assert process.process.poll() == 5
+    assert [row.k for row in rows(tmp_path)] == list(range(600))
+    generator = read_json(tmp_path / "generator.json")
+    assert not any(each["lost"] for each in generator["processes"])
+    assert generator["outcome"]["fidelity"]["sent"] == sum(row.status == "ok" for row in rows(tmp_path))
 
 
 @pytest.fixture

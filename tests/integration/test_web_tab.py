@@ -18,13 +18,15 @@ FORM = {"user_count": 1, "spawn_rate": 1, "load": "paced", "rate": 10, "duration
 
 
 @pytest.fixture
-def ui(deploy, child_environment, tmp_path):
-    """Locust's web UI on a stand-in for the stage."""
+def ui(deploy, child_environment, tmp_path, request):
+    """Locust's web UI on a stand-in for the stage; its parameter is the number of generator processes."""
     process = "python -m functions.host tests.handlers.slow"
     deploy(NAME, low=1, high=2, process=process, SLEEP_S="0", max_inflight="10")
     port = free_port()
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / "load.py"), "--target", NAME]
     command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+    if getattr(request, "param", 1) > 1:
+        command += ["--processes", str(request.param)]
     url = f"http://127.0.0.1:{port}"
     with OwnedProcess("locust", command, log=tmp_path / "log", env=child_environment, cwd=ROOT) as locust:
         locust.wait_ready(lambda: _ok(url), timeout_s=30)
@@ -65,7 +67,14 @@ def test_replicas_are_shown_before_anything_runs(ui):
     assert not snapshot(ui)["running"]
 
 
-def test_a_run_from_the_form_is_shown_and_judged(ui):
+def workers(url):
+    return requests.get(f"{url}/worker-count", timeout=5).json()["worker_count"]
+
+
+@pytest.mark.parametrize("ui", [1, 2], indirect=True)
+def test_a_run_from_the_form_is_shown_and_judged(ui, request):
+    if request.node.callspec.params["ui"] > 1:
+        assert wait_until(lambda: workers(ui) == 2, timeout_s=20)
     assert requests.post(f"{ui}/swarm", data=FORM, timeout=5).json()["success"]
     assert wait_until(lambda: snapshot(ui)["outcome"] is not None, timeout_s=30)
     view = snapshot(ui)
@@ -138,6 +147,19 @@ def test_state_is_changed_from_the_page_itself_only(ui):
     # A foreign page may not read the token either, nor come in by another name for loopback.
     assert "Access-Control-Allow-Origin" not in requests.get(f"{ui}/fave", headers=foreign, timeout=5).headers
     assert requests.get(f"{ui}/fave", headers={"Host": "evil.example"}, timeout=5).status_code == 403
+
+
+def test_locusts_login_guards_the_tab_too(child_environment, tmp_path):
+    port = free_port()
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "tests" / "support" / "login_locustfile.py")]
+    command += ["--web-host", "127.0.0.1", "--web-port", str(port), "--web-login"]
+    url = f"http://127.0.0.1:{port}"
+    with OwnedProcess("locust", command, log=tmp_path / "log", env=child_environment, cwd=ROOT) as locust:
+        locust.wait_ready(lambda: _ok(f"{url}/login"), timeout_s=30)
+        for path in ("/fave", "/fave/snapshot", "/fave/runs", "/fave/runs/example/report.html"):
+            reply = requests.get(url + path, timeout=5, allow_redirects=False)
+            assert (reply.status_code, reply.headers["Location"].partition("?")[0]) == (302, "/login"), path
+        assert requests.post(f"{url}/fave/regime", json={}, timeout=5, allow_redirects=False).status_code == 302
 
 
 def test_finished_reports_are_listed_and_served_and_nothing_else(ui):
