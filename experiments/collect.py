@@ -80,6 +80,9 @@ def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> list[StageRow]:
     if target == PIPELINE:
         document = read_document(store, [f"{prefix}/metadata/final.json", f"{prefix}/metadata/state.json"], Document)
         own = document.invocation if document else None
+        if own is not None and own.attempt > arrival.attempt:
+            # The orchestrator's row of a later attempt: this one's was never kept.
+            own = None
         others = _rows_below(store, prefix, document)
     else:
         own = read_document(store, [f"{prefix}/{target}/metadata.{arrival.attempt}.json"], StageRow)

@@ -21,11 +21,12 @@ from experiments.platform_session import clients, platform, upload_samples
 from experiments.progress import say
 from fave import arrivals
 from fave.arrivals import Traffic
+from fave.clock import utc_ns
 from fave.endpoints import STATE, Endpoints, PublicEndpoints
 from fave.errors import EXIT_INVALID_RUN, EXIT_OK, FaveError, PlatformError
 from fave.gateway_client import GatewayClient
 from fave.processes import OwnedProcess, wait_until
-from fave.rundir import write_json
+from fave.rundir import read_json, write_json
 from fave.settings import ROOT, Duration
 from prom.client import Prometheus
 from regimes import openfaas
@@ -45,6 +46,12 @@ class Scenario(NamedTuple):
     override: Scaling
     traffic: Traffic
     stalls: bool
+
+
+class Stall(msgspec.Struct, frozen=True, kw_only=True):
+    pid: int
+    at_ns: int
+    length_s: float
 
 
 SCENARIOS = (
@@ -76,6 +83,7 @@ def run(*, runs: Path) -> int:
     """
     stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
     folder = runs / f"{stamp}-distortion"
+    stalls: list[Stall] = []
     with platform(say) as endpoints:
         if not endpoints.embedded:
             raise PlatformError("the stall needs the embedded platform", hint="unset GATEWAY_URL")
@@ -86,20 +94,25 @@ def run(*, runs: Path) -> int:
             arrivals.write_csv(folder / scenario.name / "schedule.csv", schedule)
             for loop in _LOCUSTFILES:
                 say(f"{scenario.name}, {loop} loop: {len(schedule)} arrivals over {scenario.traffic.duration} ...")
-                _run_one(scenario, loop, folder, endpoints, gateway, prometheus)
-    facts = {"target": TARGET, "stall_s": STALL_S, "scenarios": [scenario.name for scenario in SCENARIOS]}
+                stalls += _run_one(scenario, loop, folder, endpoints, gateway, prometheus)
+    facts = {
+        "target": TARGET,
+        "stall_s": STALL_S,
+        "scenarios": [scenario.name for scenario in SCENARIOS],
+        "stalls": stalls,
+    }
     write_json(folder / "distortion.json", facts)
     command = [sys.executable, "-m", "analysis", "distortion", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise FaveError(f"no report: {done.stderr.strip()}")
     say(done.stdout.rstrip())
-    return EXIT_OK
+    return EXIT_OK if read_json(folder / "results.json")["valid"] else EXIT_INVALID_RUN
 
 
 def _run_one(
     scenario: Scenario, loop: str, folder: Path, endpoints: Endpoints, gateway: GatewayClient, prometheus: Prometheus
-) -> None:
+) -> list[Stall]:
     settings = resolve(scenario.regime, (TARGET,), scenario.override)
     openfaas.apply(gateway, prometheus, scenario.regime, settings, say)
     out = folder / scenario.name / loop
@@ -109,9 +122,9 @@ def _run_one(
     command += ["--regime", scenario.regime, "--regime-stands", "--id-prefix", f"{folder.name}-{scenario.name}-{loop}"]
     env = {**os.environ, **endpoints.environment()}
     before = _invocations(gateway)
-    over = threading.Event()
+    over, stalls = threading.Event(), list[Stall]()
     with OwnedProcess("locust", command, log=folder / "logs" / f"{out.name}.log", env=env, cwd=ROOT) as locust:
-        staller = threading.Thread(target=_stall, args=(gateway, before + _STALL_AFTER, over))
+        staller = threading.Thread(target=_stall, args=(gateway, before + _STALL_AFTER, over, stalls))
         if scenario.stalls:
             staller.start()
         try:
@@ -123,6 +136,9 @@ def _run_one(
         if not ended or locust.process.poll() not in (EXIT_OK, EXIT_INVALID_RUN):
             raise FaveError(f"the load generator failed:\n{locust.log_tail()}")
     drain(prometheus, (TARGET,))
+    if scenario.stalls and not stalls:
+        raise FaveError(f"no replica of {TARGET} could be stopped: there is no stall to show")
+    return stalls
 
 
 def _invocations(gateway: GatewayClient) -> float:
@@ -130,7 +146,7 @@ def _invocations(gateway: GatewayClient) -> float:
     return status.invocation_count if status else 0.0
 
 
-def _stall(gateway: GatewayClient, after: float, over: threading.Event) -> None:
+def _stall(gateway: GatewayClient, after: float, over: threading.Event, stalls: list[Stall]) -> None:
     """A real stall: the replica's process does not run for a while, as under a noisy neighbour or a long collection."""
     while not over.is_set() and _invocations(gateway) < after:
         over.wait(0.05)
@@ -138,6 +154,7 @@ def _stall(gateway: GatewayClient, after: float, over: threading.Event) -> None:
     try:
         for replica in replicas:
             replica.suspend()
+            stalls.append(Stall(pid=replica.pid, at_ns=utc_ns(), length_s=STALL_S))
         over.wait(STALL_S)
     finally:
         for replica in replicas:

@@ -272,12 +272,21 @@ class Share(NamedTuple):
 
 
 def take_share(schedule: Iterable[int], slot: int, slots: int) -> Share:
-    """Keep every arrival k with k % slots == slot; the others are only counted and hashed."""
+    """Keep every arrival k with k % slots == slot; the others are only counted and hashed.
+
+    Raises
+    ------
+    ValueError
+        For arrivals that are no integers, negative or not in order.
+    """
     at_us: array[int] = array("q")
     digest = hashlib.sha256()
     separator = b""
-    total = 0
+    total = last_us = 0
     for total, each in enumerate(schedule, start=1):
+        if not isinstance(each, int) or each < last_us:
+            raise ValueError(f"arrival {total - 1}: {each!r} is not a whole microsecond at or after {last_us}")
+        last_us = each
         digest.update(separator + str(each).encode())
         separator = b"\n"
         if (total - 1) % slots == slot:

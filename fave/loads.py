@@ -83,7 +83,9 @@ def traffic_of(
             return Traffic(model="replay", duration=duration, trace=trace)
         if not 0 < rate_per_s < math.inf:
             raise ConfigError(f"rate {rate_per_s:g}/s must be over 0")
-        requests = max(1, round(rate_per_s * duration))
+        requests = round(rate_per_s * duration)
+        if not requests:
+            raise ConfigError(f"rate {rate_per_s:g}/s over {duration}: less than one arrival")
         return _LOADS[load](requests, duration, cv)
     except ValueError as error:
         raise ConfigError(str(error).splitlines()) from error

@@ -145,6 +145,8 @@ def _azure2019(path: Path, trace: Trace, draw: Draw) -> Iterator[float]:
                     counts[minute] += _count(text, place, minute)
     _insist(found, path, trace)
     for minute, count in enumerate(counts):
+        if 60 * (minute + 1) <= trace.start:
+            continue
         if trace.within_minute == "even":
             offsets = [(i + 0.5) / count for i in range(count)]
         else:

@@ -27,7 +27,7 @@ from fave.gateway_client import GatewayClient
 from fave.rundir import write_json
 from fave.validity import Fidelity, Verdict, judge_load, measure, quantile
 from locustfiles._options import AS_DEPLOYED, RunOptions
-from locustfiles._process import MISTAKES
+from locustfiles._process import MISTAKES, refuse_rows_of_another_run
 from locustfiles._regimes import Regimes
 
 # So that the first arrival, often at 0, is not late because of what happens between "now" and its greenlet.
@@ -49,7 +49,6 @@ class Slot(msgspec.Struct, kw_only=True):
     exit_code: int = EXIT_CONFIG
     lost: bool = False
     done: dict[str, Any] | None = None
-    counts: dict[str, int] = {}
 
     def share_of(self, total: int, slots: int) -> int:
         return len(range(self.slot, total, slots))
@@ -84,11 +83,13 @@ class Coordinator:
         self._spawned = Event()
         self._options: RunOptions | None = None
         self._t0_ns = 0
+        self._open_loop = True
+        self._going = False
         self.regimes = Regimes(watch)
         runner = environment.runner
         for name, handler in (("ready", self._on_ready), ("refused", self._on_refused), ("done", self._on_done)):
             runner.register_message(f"fave_{name}", handler)
-        runner.register_message("fave_live", watch.on_live)
+        runner.register_message("fave_live", self._on_live)
 
     @property
     def running(self) -> bool:
@@ -114,6 +115,7 @@ class Coordinator:
         greenlet.kill()
         if not self._run:
             self._watch.failed("stopped before the first arrival")
+            self._environment.process_exit_code = EXIT_INVALID_RUN
             return
         self._send("stop")
         with contextlib.suppress(gevent.Timeout), gevent.Timeout(_DONE_TIMEOUT_S):
@@ -121,6 +123,9 @@ class Coordinator:
                 self._notice_lost()
                 gevent.sleep(_POLL_S / 4)
         self._conclude(stopped_early=True)
+        if isinstance(self._environment.runner, MasterRunner) and self._environment.web_ui is None:
+            # Locust only stops when its last worker is lost, and would then wait for another one.
+            self._end(None)
 
     def _asked(self) -> RunOptions | None:
         with contextlib.suppress(ConfigError):
@@ -133,6 +138,10 @@ class Coordinator:
         if msg.data["run"] != self._run:
             return None
         return self._slots[msg.data["slot"]]
+
+    def _on_live(self, environment: Any, msg: Any, **_: Any) -> None:
+        if self._slot_of(msg):
+            self._watch.on_live(msg.data)
 
     def _on_ready(self, environment: Any, msg: Any, **_: Any) -> None:
         if slot := self._slot_of(msg):
@@ -155,18 +164,22 @@ class Coordinator:
             self._start()
             self._wait_until_done()
             code = self._conclude(stopped_early=False)
-        except (*MISTAKES, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a user class is anybody's code, and this the last who can say so
+            known = isinstance(error, (*MISTAKES, OSError))
+            if not known:
+                _log.exception("the run cannot go on")
             code = getattr(error, "exit_code", EXIT_CONFIG)
-            self._watch.failed(str(error))
+            self._watch.failed(str(error) if known else f"{type(error).__name__}: {error}")
             self._send("stop")
             self._run = ""
-        self._greenlet = None
+        self._greenlet, self._going = None, False
         self._end(code)
 
     def _prepare(self) -> None:
-        self._run = ""
+        self._run, self._t0_ns, self._going = "", 0, False
         options = self._options = RunOptions.of(self._environment.parsed_options)
         user_class = the_user_class(self._environment)
+        self._watch.begin(user_class.__name__)
         options.check()
         user_class.check(options)
         nodes = self._nodes()
@@ -174,9 +187,13 @@ class Coordinator:
             raise ConfigError(
                 f"--max-in-flight {options.max_in_flight}: at least one for each of {len(nodes)} processes"
             )
+        if len(nodes) > 1 and user_class.single_process:
+            raise ConfigError(f"{user_class.__name__} is one user in one process, not {len(nodes)}")
+        if options.out:
+            refuse_rows_of_another_run(Path(options.out), "arrivals-*.jsonl")
+        self._open_loop = user_class.open_loop
         functions = user_class.functions(options)
         timeline = options.phases()
-        self._watch.begin(options, user_class.__name__)
         first = timeline.phases[0].regime if timeline else options.regime
         self.regimes.begin(functions)
         if first != AS_DEPLOYED and not options.regime_stands:
@@ -194,7 +211,7 @@ class Coordinator:
         """Slots by the master, in the order of the workers' names: a worker's own index grows when it reconnects."""
         nodes = self._nodes()
         self._tags = tags
-        self._run = f"{int(time.time())}"
+        self._run = f"{time.time_ns() // 1_000_000:x}"
         self._slots = [Slot(slot=i, node=node) for i, node in enumerate(nodes)]
         self._watch.status("making the schedule ...")
         for slot in self._slots:
@@ -210,6 +227,10 @@ class Coordinator:
             raise ConfigError(
                 "the processes made different schedules", hint="do all have the same FAVE, locustfile and trace?"
             )
+        if self._open_loop and not self._slots[0].total:
+            raise ConfigError(
+                "the schedule has no arrivals", hint="by chance, at so low a rate: send for longer, or change the seed"
+            )
 
     def _nodes(self) -> list[str]:
         runner = self._environment.runner
@@ -219,12 +240,20 @@ class Coordinator:
         return sorted(client.id for client in (*clients.ready, *clients.spawning, *clients.running))
 
     def _start(self) -> None:
-        # Locust clears its statistics when users are spawned: not under our feet.
-        self._spawned.wait(_READY_TIMEOUT_S)
+        # A worker clears its statistics when it is told to spawn users: not under our feet.
+        self._wait(self._all_spawn, "begin")
         self._t0_ns = utc_ns() + int(_LEAD_S * 1e9)
-        self._send("go", t0_ns=self._t0_ns)
+        self._send("go", t0_ns=self._t0_ns, watched=self._environment.web_ui is not None)
+        self._going = True
         self._watch.go(self._t0_ns, self._tags)
         self._timeline = gevent.spawn(self._follow_timeline)
+
+    def _all_spawn(self) -> bool:
+        runner = self._environment.runner
+        if not isinstance(runner, MasterRunner):
+            return True
+        begun = {client.id for client in (*runner.clients.spawning, *runner.clients.running)}
+        return all(slot.node in begun or slot.node not in runner.clients for slot in self._slots)
 
     def _follow_timeline(self) -> None:
         for start_us, phase, regime in self._tags[1:]:
@@ -240,11 +269,17 @@ class Coordinator:
         FaveError
             When there is no such regime, or the platform cannot do it.
         """
-        at_ns = utc_ns()
-        if self.running:
+        if self.running and not self._going:
+            raise ConfigError("the run is being prepared", hint="wait until arrivals are sent")
+        if not self.regimes.functions:
+            options = RunOptions.of(self._environment.parsed_options)
+            self.regimes.begin(the_user_class(self._environment).functions(options))
+        self.regimes.switch_or_raise(regime, by="hand", begun=self._tag)
+
+    def _tag(self, at_ns: int, regime: str) -> None:
+        if self._going:
             self._send("regime", at_ns=at_ns, regime=regime)
-        self._watch.switched(at_ns, regime)
-        self.regimes.switch_or_raise(regime, by="hand")
+            self._watch.switched(at_ns, regime)
 
     def _wait_until_done(self) -> None:
         while any(slot.done is None and not slot.lost for slot in self._slots):
@@ -265,7 +300,8 @@ class Coordinator:
         """Judge, write `generator.json`, say it. Returns the exit code."""
         if self._timeline is not None:
             self._timeline.kill()
-        self.regimes.end()
+        self._going = False
+        self._watch.status("")
         outcome = self._outcome(stopped_early)
         options, self._run = self._options, ""
         assert options is not None
@@ -279,9 +315,9 @@ class Coordinator:
 
     def _outcome(self, stopped_early: bool) -> Outcome:
         told = [slot.done for slot in self._slots if slot.done is not None]
-        total = self._slots[0].total if self._slots else 0
-        trouble = tuple(sorted({each["trouble"] for each in told} - {""}))
-        if not total:
+        total = (self._slots[0].total if self._slots else 0) or 0
+        trouble = (*sorted({each["trouble"] for each in told} - {""}), *self.regimes.failures())
+        if not self._open_loop:
             return Outcome(fidelity=None, verdict=None, stopped_early=stopped_early, trouble=trouble)
         due, sent, latency = (_joined(told, key) for key in ("due_us", "sent_us", "latency_us"))
         fidelity = measure(
@@ -297,7 +333,7 @@ class Coordinator:
     def _record(self, outcome: Outcome) -> dict[str, Any]:
         first = self._slots[0]
         return {
-            "started_at_ns": self._t0_ns,
+            "started_at_ns": self._t0_ns or utc_ns(),
             "scheduled": first.total,
             "schedule_sha256": first.sha256,
             # Where files lie on this machine is nobody else's business.
@@ -327,7 +363,12 @@ class Coordinator:
             # Not from this greenlet: it is one of those that end.
             gevent.spawn(runner.quit)
         else:
-            gevent.spawn(runner.stop)
+            gevent.spawn(self._stop_locust)
+
+    def _stop_locust(self) -> None:
+        """Locust says that it runs when it has spawned its users, also when it was stopped before."""
+        self._spawned.wait(_DONE_TIMEOUT_S)
+        self._environment.runner.stop()
 
     def _wait(self, holds: Any, what: str) -> None:
         deadline_s = time.monotonic() + _READY_TIMEOUT_S
@@ -354,6 +395,10 @@ def the_user_class(environment: Any) -> Any:
         names = ", ".join(cls.__name__ for cls in classes) or "none"
         raise ConfigError(
             f"one user class at a time, not {names}", hint="choose one in the class picker, or one -f file"
+        )
+    if not hasattr(classes[0], "open_loop"):
+        raise ConfigError(
+            f"{classes[0].__name__} is none of FAVE's user classes", hint="docs/load.md says how to write one"
         )
     return classes[0]
 

@@ -25,6 +25,8 @@ _JSON = {"Content-Type": "application/json"}
 _RETRIED = frozenset((429, 502, 503))
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
+_LONGEST_RETRY_AFTER_S = 60.0
+_CONNECT_S = 5.0
 
 
 class Tags:
@@ -61,14 +63,16 @@ class Calls(NamedTuple):
 class Sender:
     """Sends single arrivals and records them, one row per attempt."""
 
-    def __init__(self, calls: Calls, *, connections: int, recorder: Recorder, fire: Fire, context: Mapping[str, str]):
+    def __init__(self, calls: Calls, *, connections: int, recorder: Recorder, fire: Fire) -> None:
         self._calls = calls
         self._path = f"/function/{calls.target.function}"
         self._recorder = recorder
         self._fire = fire
-        self._context = dict(context)
         self._client = geventhttpclient.HTTPClient.from_url(
-            URL(calls.gateway_url), concurrency=connections, connection_timeout=5.0, network_timeout=calls.timeout_s
+            URL(calls.gateway_url),
+            concurrency=connections,
+            connection_timeout=_CONNECT_S,
+            network_timeout=calls.timeout_s,
         )
         self.in_flight: dict[int, ArrivalRow] = {}
         self.started_at_ns = 0
@@ -87,13 +91,12 @@ class Sender:
     def send(self, row: ArrivalRow) -> None:
         """All attempts of one arrival."""
         body = self._calls.target.body_for(row.request_id)
-        while True:
+        while row.k in self.in_flight:
             content, pause_s = self._attempt(row, body)
             if row.status == "ok" or row.attempt > self._calls.retries or pause_s is None:
                 self.finish(row, content)
                 return
             self._recorder.record(row, self.started_at_ns, content, final=False)
-            gevent.sleep(pause_s)
             row = ArrivalRow(
                 k=row.k,
                 request_id=row.request_id,
@@ -105,6 +108,7 @@ class Sender:
                 fired_at_ns=utc_ns(),
             )
             self.in_flight[row.k] = row
+            gevent.sleep(pause_s)
 
     def _attempt(self, row: ArrivalRow, body: bytes) -> tuple[bytes, float | None]:
         """The reply, and after how long it may be tried again; None: not at all."""
@@ -126,7 +130,10 @@ class Sender:
                 if row.http_status in _RETRIED:
                     pause_s = _pause_s(row.attempt, headers)
         except (TimeoutError, socket.timeout, gevent.Timeout):  # noqa: UP041 - gevent's differs from the built-in
-            row.status, row.error = "timeout", f"no reply within {self._calls.timeout_s:g} s"
+            waited_s = (utc_ns() - row.sent_at_ns) / 1e9
+            connecting = waited_s < 0.9 * self._calls.timeout_s
+            what = f"no connection within {_CONNECT_S:g} s" if connecting else f"no reply within {waited_s:.3g} s"
+            row.status, row.error = "timeout", what
         except ConnectionRefusedError as error:
             row.status, row.error = "failed", f"{type(error).__name__}: {error}"
             pause_s = _pause_s(row.attempt, {})
@@ -141,7 +148,9 @@ class Sender:
         self.finish(row, b"")
 
     def finish(self, row: ArrivalRow, content: bytes) -> None:
-        self.in_flight.pop(row.k, None)
+        if row.status != "dropped" and self.in_flight.pop(row.k, None) is None:
+            # Given up meanwhile: it has its last row.
+            return
         self._recorder.record(row, self.started_at_ns, content)
         # In Locust's own statistics, response time is latency from the schedule.
         latency_ms = (row.done_at_ns - row.scheduled_at_ns) / 1e6 if row.done_at_ns else None
@@ -151,13 +160,13 @@ class Sender:
             response_time=latency_ms,
             response_length=row.bytes,
             exception=None if row.status == "ok" else RuntimeError(f"{row.status}: {row.error[:100]}"),
-            context={**self._context, "request_id": row.request_id, "phase": row.phase, "regime": row.regime},
+            context={"request_id": row.request_id, "phase": row.phase, "regime": row.regime},
         )
 
     def give_up(self) -> None:
         """What is in flight will never be heard of."""
         for row in list(self.in_flight.values()):
-            row.status = "lost" if row.sent_at_ns else "unsent"
+            row.status = "lost" if row.sent_at_ns or row.attempt > 1 else "unsent"
             self._recorder.record(row, self.started_at_ns)
         self.in_flight.clear()
         self._client.close()
@@ -208,7 +217,8 @@ class Dispatcher:
 
 
 def _pause_s(attempt: int, headers: Mapping[str, str]) -> float:
-    """Exponential, half of it random; at least what a `Retry-After` in seconds asks for."""
+    """Exponential, half of it random; at least what a `Retry-After` asks for, up to a minute."""
     asked = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
     full_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1))
-    return max(float(asked) if asked.isdigit() else 0.0, full_s * random.uniform(0.5, 1.0))
+    asked_s = min(float(asked), _LONGEST_RETRY_AFTER_S) if asked.isdigit() else 0.0
+    return max(asked_s, full_s * random.uniform(0.5, 1.0))

@@ -23,7 +23,7 @@ _KEPT_S = 1800
 _EVERY_S = 1.0
 # Replica counts are asked for while a run is on, and while somebody looks.
 _WATCHED_S = 10.0
-_SLOWEST_KEPT = 20_000
+_NEWEST_KEPT = 20_000
 _log = logging.getLogger("fave")
 
 
@@ -45,13 +45,15 @@ class Live:
         self._running = False
         self._last: dict[str, int] = {}
         self._looked_s = 0.0
-        self._prometheus: Prometheus | None = None
+        self._replicas: dict[str, tuple[int, int]] = {}
+        self._point_s = time.monotonic()
         if on_page:
             gevent.spawn(self._tick_for_ever)
+            gevent.spawn(self._ask_for_ever)
 
     # Told by the coordinator.
 
-    def begin(self, options: Any, user_class: str) -> None:
+    def begin(self, user_class: str) -> None:
         self._windows, self._phases, self._changes, self._stages = [], [], [], {}
         self._counts, self._in_flight = {}, {}
         self._last = {}
@@ -98,18 +100,18 @@ class Live:
             # Not a log line: Locust's log level may hide those.
             sys.stdout.write(f"error: {text}\n")
 
-    def on_live(self, environment: Any, msg: Any, **_: Any) -> None:
+    def on_live(self, data: dict[str, Any]) -> None:
+        """What one process told of its last second."""
         if not self._on_page:
             return
-        data = msg.data
         self._windows.append(data)
         self._in_flight[data["slot"]] = data["in_flight"]
         self._counts[data["slot"]] = data["counts"]
         for name, figures in data["stages"].items():
             add_figures(self._stages, name, msgspec.convert(figures, StageFigures))
             kept = self._stages[name].duration_s
-            if len(kept) > _SLOWEST_KEPT:
-                del kept[: _SLOWEST_KEPT // 2]
+            if len(kept) > _NEWEST_KEPT:
+                del kept[: _NEWEST_KEPT // 2]
 
     # Looked at.
 
@@ -124,6 +126,7 @@ class Live:
         lags = [value for window in windows for value in window["lags_ms"]]
         totals = self._totals()
         fresh = {name: value - self._last.get(name, 0) for name, value in totals.items()}
+        elapsed_s, self._point_s = time.monotonic() - self._point_s, time.monotonic()
         self._last = totals
         self._seq += 1
         self._points.append(
@@ -131,14 +134,14 @@ class Live:
                 "seq": self._seq,
                 "at_s": round(time.time(), 3),
                 "in_flight": sum(self._in_flight.values()) if self._running else None,
-                "sent_per_s": fresh.get("sent", 0) / _EVERY_S if self._running else None,
-                "ok_per_s": fresh.get("ok", 0) / _EVERY_S if self._running else None,
-                "cold_per_s": fresh.get("cold", 0) / _EVERY_S if self._running else None,
+                "sent_per_s": fresh.get("sent", 0) / elapsed_s if self._running else None,
+                "ok_per_s": fresh.get("ok", 0) / elapsed_s if self._running else None,
+                "cold_per_s": fresh.get("cold", 0) / elapsed_s if self._running else None,
                 "cold_share": fresh["cold"] / fresh["labelled"] if fresh.get("labelled") else None,
                 "lag_ms": round(quantile(lags, 0.99), 3) if lags else None,
                 "p50_ms": round(quantile(latencies, 0.5), 1) if latencies else None,
                 "p95_ms": round(quantile(latencies, 0.95), 1) if latencies else None,
-                "replicas": self._replicas(),
+                "replicas": self._replicas,
             }
         )
 
@@ -149,19 +152,20 @@ class Live:
                 totals[name] = totals.get(name, 0) + value
         return totals
 
-    def _replicas(self) -> dict[str, tuple[int, int]]:
-        """(desired, ready) by function."""
+    def _ask_for_ever(self) -> None:
+        """Replica counts, apart from the points: a Prometheus that is slow or away must not hold those up."""
+        while True:
+            gevent.sleep(_EVERY_S)
+            self._replicas, self._replica_problem = self._asked()
+
+    def _asked(self) -> tuple[dict[str, tuple[int, int]], str]:
+        """((desired, ready) by function, what is wrong)."""
         if not self._running and time.monotonic() - self._looked_s > _WATCHED_S:
-            return {}
+            return {}, ""
         try:
-            if self._prometheus is None:
-                self._prometheus = Prometheus(find().prometheus_url)
-            found = self._prometheus.replicas()
+            return Prometheus(find().prometheus_url).replicas(), ""
         except FaveError as error:
-            self._prometheus, self._replica_problem = None, str(error)
-            return {}
-        self._replica_problem = ""
-        return found
+            return {}, str(error)
 
     def snapshot(self, since: int) -> dict[str, Any]:
         """The points after `since`, and everything else as it is now."""

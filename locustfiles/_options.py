@@ -21,6 +21,11 @@ from regimes import model as regimes
 AS_DEPLOYED = "as-deployed"
 
 
+_OF_TRACES = ("trace_format", "trace_functions", "trace_start", "trace_speed", "trace_keep", "trace_within_minute")
+# Not from the web: whoever starts Locust says where files are read and written.
+HIDDEN = ("schedule", "inputs", "settings", "regime_stands", "id_prefix", "out")
+
+
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """One run as it was asked for; the same in every process of it. Fields are the arguments of the same names."""
 
@@ -113,6 +118,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         ConfigError
             For parameters that the load does not have, or that it lacks.
         """
+        given = [name for name in _OF_TRACES if getattr(self, name) != getattr(RunOptions(), name)]
+        if given and not self.trace:
+            raise ConfigError(f"--{given[0].replace('_', '-')}: of which --trace?")
         trace = self._trace() if self.trace else None
         duration = Duration.parse(self.duration)
         traffic = traffic_of(load, rate_per_s=self.rate, duration=duration, cv=self.cv, trace=trace)
@@ -156,6 +164,8 @@ def _modulation(text: str) -> Modulation:
 
 @events.init_command_line_parser.add_listener
 def _add_arguments(parser: Any) -> None:
+    # Whoever wants to be reached from elsewhere says so: --web-host "*".
+    parser.set_defaults(web_host="127.0.0.1")
     add = parser.add_argument
     default = RunOptions()
     regime_names = [AS_DEPLOYED, *regimes.names()]

@@ -17,6 +17,7 @@ from __future__ import annotations
 from locust.runners import Runner
 
 import itertools
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,13 +30,15 @@ from gevent.event import Event
 from fave.arrivals import Share, take_share
 from fave.clock import utc_ns
 from fave.endpoints import find
-from fave.errors import ConfigError, FaveError
+from fave.errors import EXIT_CONFIG, ConfigError, FaveError
 from fave.settings import Duration
 from locustfiles._dispatch import Calls, Dispatcher, Sender, Tags
 from locustfiles._options import RunOptions
 from locustfiles._recording import Recorder
 
 LIVE_EVERY_S = 1.0
+_UNBOUNDED = 100_000
+_log = logging.getLogger("fave")
 MISTAKES = (FaveError, ValueError, msgspec.ValidationError)
 
 
@@ -49,10 +52,12 @@ class GeneratorProcess:
         self._share: Share | None = None
         self._numbers = itertools.count()
         self._turns: Iterator[int] = iter(())
+        self._slots = 1
         self._dispatch: gevent.Greenlet | None = None
         self._live: gevent.Greenlet | None = None
+        # None while a run is prepared or on; the greenlet that ended it, or is about to, afterwards.
+        self._ending: gevent.Greenlet | None = gevent.spawn(lambda: None)
         self.sending = Event()
-        self._over = True
         for name, handler in (
             ("fave_prepare", self._prepare),
             ("fave_go", self._go),
@@ -76,11 +81,14 @@ class GeneratorProcess:
         self._run, self._slot = data["run"], data["slot"]
         try:
             self._make_ready(data, msgspec.convert(data["options"], RunOptions))
-        except (*MISTAKES, OSError) as error:
-            self._tell("refused", error=str(error), exit_code=getattr(error, "exit_code", 2))
+        except Exception as error:  # noqa: BLE001 - a user class is anybody's code; the coordinator must hear of it
+            if not isinstance(error, (*MISTAKES, OSError)):
+                _log.exception("cannot prepare the run")
+            text = str(error) if isinstance(error, (*MISTAKES, OSError)) else f"{type(error).__name__}: {error}"
+            self._tell("refused", error=text, exit_code=getattr(error, "exit_code", EXIT_CONFIG))
             return
         self.sending.clear()
-        self._over = False
+        self._ending = None
         share = self._share
         self._tell("ready", total=share.total if share else 0, sha256=share.sha256 if share else "")
 
@@ -93,8 +101,12 @@ class GeneratorProcess:
         slots: int = data["slots"]
         self._slots = slots
         self._numbers = itertools.count()
-        self._share = None if arrivals is None else take_share(arrivals, self._slot, slots)
-        self._recorder = Recorder(Path(options.out) if options.out else None, self._slot, target.function)
+        # In a thread: reading a long trace must not keep this process from answering its master.
+        threads = gevent.get_hub().threadpool
+        self._share = None if arrivals is None else threads.apply(take_share, (arrivals, self._slot, slots))
+        out = Path(options.out) if options.out else None
+        refuse_rows_of_another_run(out, f"arrivals-{self._slot}.jsonl")
+        self._recorder = Recorder(out, self._slot, target.function)
         cap = options.max_in_flight // slots + (self._slot < options.max_in_flight % slots)
         calls = Calls(
             gateway_url=endpoints.gateway_url,
@@ -105,7 +117,10 @@ class GeneratorProcess:
         )
         self._tags = Tags([tuple(tag) for tag in data["tags"]])
         fire = self._environment.events.request.fire
-        self._sender = Sender(calls, connections=cap, recorder=self._recorder, fire=fire, context={})
+        # Users who wait are never more than there are: the cap is for those who do not.
+        connections = cap if self._share is not None else _UNBOUNDED
+        self._sender = Sender(calls, connections=connections, recorder=self._recorder, fire=fire)
+        self._sender.started_at_ns = utc_ns()
         self._dispatcher = Dispatcher(self._sender, self._recorder, max_in_flight=cap, tags=self._tags)
 
     def _go(self, environment: Any, msg: Any, **_: Any) -> None:
@@ -114,7 +129,7 @@ class GeneratorProcess:
         self._sender.started_at_ns = msg.data["t0_ns"]
         start_s = time.monotonic() + (msg.data["t0_ns"] - utc_ns()) / 1e9
         self._recorder.started()
-        self._live = gevent.spawn(self._report)
+        self._live = gevent.spawn(self._report, watched=msg.data["watched"])
         if self._share is not None:
             self._dispatch = gevent.spawn(self._send_share, self._share, start_s)
         self.sending.set()
@@ -163,19 +178,23 @@ class GeneratorProcess:
         self._sender.in_flight[k] = row
         self._sender.send(row)
 
-    def _report(self) -> None:
+    def _report(self, *, watched: bool) -> None:
         while True:
             gevent.sleep(LIVE_EVERY_S)
             self._recorder.flush()
-            self._tell_live()
+            if watched:
+                self._tell_live()
 
     def _tell_live(self) -> None:
         self._tell("live", in_flight=len(self._sender.in_flight), **self._recorder.since_last())
 
     def _finish(self) -> None:
-        if self._over:
-            return
-        self._over = True
+        """Once, in a greenlet of its own: several may ask, and one that is killed must not take the end along."""
+        if self._ending is None:
+            self._ending = gevent.spawn(self._wind_up)
+        self._ending.join()
+
+    def _wind_up(self) -> None:
         if self._live is not None:
             self._live.kill()
         if self._share is not None:
@@ -196,6 +215,18 @@ class GeneratorProcess:
         )
         self._dispatch = self._live = None
         self.sending.clear()
+
+
+def refuse_rows_of_another_run(out: Path | None, pattern: str) -> None:
+    """Rows are appended: two runs in one folder would be taken for one.
+
+    Raises
+    ------
+    ConfigError
+        When the folder has some.
+    """
+    if out is not None and any(out.glob(pattern)):
+        raise ConfigError(f"--out {out}: has rows of another run", hint="give each run a folder of its own")
 
 
 def user_class_named(environment: Any, name: str) -> Any:

@@ -74,8 +74,6 @@ class Recorder:
                 latency_ns = row.done_at_ns - row.scheduled_at_ns
                 self.latency_us.append(latency_ns // 1000)
                 self._latencies_ms.append(latency_ns / 1e6)
-        if row.reply_headers:
-            self._label(row)
         if row.sent_at_ns:
             self._watch(row, content)
         if self._writer:
@@ -90,23 +88,19 @@ class Recorder:
             self.trouble = f"rows of this run are missing: {error.strerror or error}"
             self._writer = None
 
-    def _label(self, row: ArrivalRow) -> None:
-        ready_at = row.reply_headers.get("X-Fave-Ready-At", "")
-        if ready_at.isdigit():
-            self.counts["labelled"] += 1
-            self.counts["cold"] += int(ready_at) > row.sent_at_ns
-
     def _watch(self, row: ArrivalRow, content: bytes) -> None:
         """Figures by stage: the orchestrator's answer has those of all it called, a stage's headers its own."""
+        found: dict[str, StageFigures] = {}
         if self._function == ORCHESTRATOR and content:
-            try:
+            with contextlib.suppress(msgspec.MsgspecError):
                 found = _decode_answer(content).metrics.stages
-            except msgspec.MsgspecError:
-                found = {}
-            for name, each in found.items():
-                add_figures(self._stages, name, each)
-            if found:
-                return
+        for name, each in found.items() if found else [(self._function, self._own(row))]:
+            add_figures(self._stages, name, each)
+            self.counts["cold"] += each.cold
+            self.counts["labelled"] += each.invocations if found else bool(row.reply_headers)
+
+    @staticmethod
+    def _own(row: ArrivalRow) -> StageFigures:
         figures = StageFigures(invocations=1, failures=int(row.status != "ok"))
         if row.done_at_ns:
             figures.duration_s.append((row.done_at_ns - row.sent_at_ns) / 1e9)
@@ -114,7 +108,7 @@ class Recorder:
         if ready.isdigit() and started.isdigit() and int(ready) > row.sent_at_ns:
             figures.cold = 1
             figures.init_s.append((int(ready) - int(started)) / 1e9)
-        add_figures(self._stages, self._function, figures)
+        return figures
 
     def since_last(self) -> dict[str, Any]:
         """What happened since the last call, as plain data, beside the counts so far."""

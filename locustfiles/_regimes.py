@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -50,8 +51,9 @@ class Regimes:
         self._functions = functions
         self._changes = []
 
-    def end(self) -> None:
-        self._watch.status("")
+    def failures(self) -> list[str]:
+        """Changes that did not come about: a run on another regime than its rows say is not believed."""
+        return [f"regime {each.regime} ({each.by}): {each.error}" for each in self._changes if each.error]
 
     def record(self) -> list[Change]:
         return self._changes
@@ -79,12 +81,14 @@ class Regimes:
             )
         )
 
-    def switch(self, regime: str, *, by: str, phase: str = "") -> None:
-        """Exchange it under traffic; a failure goes on record and on the page."""
+    def switch(self, regime: str, *, by: str, phase: str = "", begun: Callable[[int, str], None] | None = None) -> None:
+        """Exchange it under traffic; a failure goes on record and on the page. `begun` hears when its turn has come."""
         requested_at_ns = utc_ns()
         self._watch.status(f"switching to regime {regime} ...")
         try:
             with self._one_at_a_time:
+                if begun:
+                    begun(utc_ns(), regime)
                 gateway, prometheus = _clients()
                 done = openfaas.switch(
                     gateway, prometheus, regime, resolve(regime, self._functions), self._watch.status
@@ -108,8 +112,8 @@ class Regimes:
             )
         self._watch.status("")
 
-    def switch_or_raise(self, regime: str, *, by: str) -> None:
-        self.switch(regime, by=by)
+    def switch_or_raise(self, regime: str, *, by: str, begun: Callable[[int, str], None]) -> None:
+        self.switch(regime, by=by, begun=begun)
         change = self._changes[-1]
         if change.error:
             raise ConfigError(f"regime {regime}: {change.error}")

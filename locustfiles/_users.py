@@ -32,6 +32,7 @@ class FaveUser(User):
 
     abstract = True
     open_loop: ClassVar[bool] = False
+    single_process: ClassVar[bool] = False
 
     @classmethod
     def target(cls, options: RunOptions, bucket: str) -> Target:
@@ -94,6 +95,8 @@ class OpenLoopUser(FaveUser):
     @classmethod
     def check(cls, options: RunOptions) -> None:
         super().check(options)
+        if options.timeline and (options.schedule or options.cv or options.modulation or options.trace):
+            raise ConfigError("--timeline has its own loads: not with --schedule, --cv, --modulation, --trace")
         # The first arrival shows whether there is a schedule; mistakes further down are found before the start.
         next(cls.arrivals(options), None)
 
@@ -121,6 +124,11 @@ class ClosedLoopUser(FaveUser):
         super().check(options)
         if options.timeline or options.schedule:
             raise ConfigError(f"{cls.__name__} has no schedule: --timeline and --schedule are for open-loop users")
+        unused = ("rate", "duration", "seed", "cv", "modulation")
+        given = [name for name in unused if getattr(options, name) != getattr(RunOptions(), name)]
+        if given:
+            hint = "closed-loop users are as many as -u says, and send for as long as -t says"
+            raise ConfigError(f"{cls.__name__} has no {', '.join(f'--{name}' for name in given)}", hint=hint)
 
     def send(self) -> None:
         """One request. Override this and not the task: Locust would run both."""

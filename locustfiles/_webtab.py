@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,11 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, jsonify, render_template_string, request, send_from_directory
 
-from fave.errors import FaveError
+from fave.errors import ConfigError, FaveError
 from fave.rundir import RUNS
-from fave.workload import functions_of
 from locustfiles._coordinator import Coordinator, the_user_class
 from locustfiles._live import Live
-from locustfiles._options import RunOptions
+from locustfiles._options import HIDDEN, RunOptions
 from locustfiles._process import MISTAKES
 from regimes import model as regimes
 
@@ -24,6 +24,7 @@ _STATIC = Path(__file__).with_name("static")
 _PAGE = (_STATIC / "fave.html").read_text(encoding="utf-8")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _REPORTS_SHOWN = 12
+_OF_A_REPORT = re.compile(r"report\.html|figures/[\w-]+\.svg")
 
 
 def install(environment: Any, live: Live, coordinator: Coordinator) -> None:
@@ -33,8 +34,11 @@ def install(environment: Any, live: Live, coordinator: Coordinator) -> None:
     base = environment.parsed_options.web_base_path or ""
     app = web_ui.app
     app.before_request(lambda: _refuse_foreign(environment.parsed_options.web_host))
-    app.before_request(lambda: _refuse_bad_start(environment, base))
-    open_loop = all(user_class.open_loop for user_class in environment.user_classes)
+    started = app.view_functions["locust.swarm"]
+    app.view_functions["locust.swarm"] = web_ui.auth_required_if_enabled(
+        lambda: _refuse_bad_start(environment) or started()
+    )
+    open_loop = all(getattr(user_class, "open_loop", False) for user_class in environment.user_classes)
     app.after_request(lambda response: _with_tab(response, base, open_loop=open_loop))
     app.wsgi_app = _without_cors(app.wsgi_app, f"{base}/fave")
     # `update_template_args` keeps what it does not know.
@@ -62,13 +66,12 @@ def _routes(web_ui: Any, live: Live, coordinator: Coordinator, token: str) -> Bl
     @blueprint.route("/regime", methods=["POST"])
     @web_ui.auth_required_if_enabled
     def switch() -> Any:
-        if not hmac.compare_digest(request.headers.get("X-Fave-Token", ""), token):
+        if not hmac.compare_digest(request.headers.get("X-Fave-Token", "").encode(), token.encode()):
             return jsonify(problem="the page is out of date: load it again"), 403
-        name = (request.get_json(silent=True) or {}).get("regime")
+        asked = request.get_json(silent=True)
+        name = asked.get("regime") if isinstance(asked, dict) else None
         if name not in regimes.names():
             return jsonify(problem=f"unknown regime {name!r} (there are: {', '.join(regimes.names())})"), 400
-        if not coordinator.regimes.functions:
-            coordinator.regimes.begin(functions_of(web_ui.environment.parsed_options.target))
         try:
             coordinator.switch_by_hand(name)
         except FaveError as error:
@@ -83,7 +86,9 @@ def _routes(web_ui: Any, live: Live, coordinator: Coordinator, token: str) -> Bl
     @blueprint.route("/runs/<run>/<path:name>")
     @web_ui.auth_required_if_enabled
     def report(run: str, name: str) -> Response:
-        if name != "report.html" and not name.startswith("figures/"):
+        # By name, not by path: what a person may see are reports, wherever the dots in a path lead.
+        known = {path.parent.name for path in RUNS.glob("*/report.html")}
+        if run not in known or not _OF_A_REPORT.fullmatch(name):
             abort(404)
         return send_from_directory(RUNS / run, name)
 
@@ -106,12 +111,12 @@ def _refuse_foreign(web_host: str) -> Any:
     return None
 
 
-def _refuse_bad_start(environment: Any, base: str) -> Any:
+def _refuse_bad_start(environment: Any) -> Any:
     """The start form says what is wrong with it; Locust itself checks no choices."""
-    if request.method != "POST" or request.path != f"{base}/swarm":
-        return None
     asked = {**vars(environment.parsed_options), **request.form.to_dict()}
     try:
+        if hidden := [name for name in HIDDEN if name in request.form]:
+            raise ConfigError(f"not from the web: {', '.join(hidden)}")
         options = RunOptions.of(_Asked(asked))
         options.check()
         chosen = request.form.getlist("user_classes")

@@ -23,6 +23,7 @@ class ClosedLoopScheduleUser(ClosedLoopUser):
     """
 
     fixed_count = 1
+    single_process = True
 
     @classmethod
     def check(cls, options: RunOptions) -> None:

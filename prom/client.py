@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 
 import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
+from urllib3.util.retry import Retry
 
 from fave.errors import PlatformError
 from prom import queries
+
+_TIMEOUT_S = 10
 
 
 class Sample(NamedTuple):
@@ -24,7 +27,8 @@ class Prometheus:
         self.url = url
         session = requests.Session()
         session.trust_env = False
-        self._api = PrometheusConnect(url=url, session=session)
+        # Whoever asks decides whether to ask again; nobody waits for ever.
+        self._api = PrometheusConnect(url=url, session=session, retry=Retry(0), timeout=_TIMEOUT_S)
 
     def latest(self, query: str) -> dict[str, float]:
         """The instant value per function (may be as old as Prometheus' look-back, 5 minutes)."""

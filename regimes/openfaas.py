@@ -85,15 +85,19 @@ def switch(
 ) -> Switched:
     """Exchange the scaling policy under traffic: no replica is stopped for it but those above the new maximum.
 
+    That holds where regimes differ in scaling only, as the shipped ones do; a changed limit replaces replicas.
+
     In force when every function has at least its minimum ready and at most its maximum there. Replicas above the new
     minimum go when their idle time-out passes, as the regime says; until then they are what the earlier one left.
 
     Raises
     ------
     PlatformError
-        When a function is not deployed, or counts do not come to lie within the new bounds.
+        When a function is not deployed or not FAVE's, before anything is changed; when counts do not come to lie within
+        the new bounds.
     """
     requested_at_ns = utc_ns()
+    _own_functions(gateway, settings)
     there = {status.name: status for status in gateway.functions()}
     missing = sorted(settings.keys() - there.keys())
     if missing:
