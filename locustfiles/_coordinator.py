@@ -168,7 +168,7 @@ class Coordinator:
             known = isinstance(error, (*MISTAKES, OSError))
             if not known:
                 _log.exception("the run cannot go on")
-            code = getattr(error, "exit_code", EXIT_CONFIG)
+            code = getattr(error, "exit_code", 1 if isinstance(error, OSError) else EXIT_CONFIG)
             self._watch.failed(str(error) if known else f"{type(error).__name__}: {error}")
             self._send("stop")
             self._run = ""
@@ -294,7 +294,7 @@ class Coordinator:
             client = runner.clients.get(slot.node)
             if slot.done is None and not slot.lost and (client is None or client.state == STATE_MISSING):
                 slot.lost = True
-                self._watch.problem(f"worker {slot.node} is lost: the arrivals it did not tell of count as unsent")
+                self._watch.problem(f"worker {slot.node} is lost: all its arrivals count as unsent")
 
     def _conclude(self, *, stopped_early: bool) -> int:
         """Judge, write `generator.json`, say it. Returns the exit code."""
