@@ -13,9 +13,12 @@ QUERY ?= find scenes with cars
 quoted = '$(subst ','\'',$(value $(1)))'
 
 ##@ Measure
-.PHONY: bench ui distortion report
+.PHONY: bench resume ui distortion report
 bench: $(VENV)/.ready  ## Benchmark without a browser: install, fetch, run EXPERIMENT (quick), report in runs/
 	@$(PY) -m experiments run $(EXPERIMENT)
+
+resume: $(VENV)/.ready  ## Go on with a campaign that was cut short: RUN (a folder of runs/; default: the latest)
+	@$(PY) -m experiments resume $(RUN)
 
 ui: $(VENV)/.ready  ## The Locust web UI with FAVE's panel, on the embedded platform
 	@$(PY) -m experiments ui

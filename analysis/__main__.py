@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from analysis import distortion, report
-from analysis.load import find_run
 from fave.cli import run_door
+from fave.rundir import find_run
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import polars as pl
 
 from fave.errors import ConfigError
 from fave.records import SCHEMA, ReplicaRow, RequestRow, StageRow
-from fave.rundir import RUNS, CellDir, read_json, read_jsonl
+from fave.rundir import CellDir, read_json, read_jsonl
 from fave.validity import Verdict
 
 _KEYS = ("block", "load", "regime", "attempt")
@@ -48,27 +48,6 @@ class Campaign(NamedTuple):
     @property
     def experiment(self) -> dict[str, Any]:
         return dict(self.info["experiment"])
-
-
-def find_run(name: str) -> Path:
-    """`latest`, a folder's name under runs/, or a path.
-
-    Raises
-    ------
-    ConfigError
-        When there is no such campaign.
-    """
-    if name == "latest":
-        found = sorted(path.parent for path in RUNS.glob("[0-9]*/campaign.json"))
-        if not found:
-            raise ConfigError(f"no campaign in {RUNS.name}/ yet", hint="`make bench` makes one")
-        return found[-1]
-    path = (RUNS / name if (RUNS / name / "campaign.json").exists() else Path(name)).resolve()
-    if not (path / "campaign.json").exists():
-        there = [found.parent.name for found in sorted(RUNS.glob("*/campaign.json"))]
-        hint = f"there are: {', '.join(there)}" if there else "`make bench` makes one"
-        raise ConfigError(f"{name}: no campaign (there is no campaign.json)", hint=hint)
-    return path
 
 
 def load(folder: Path) -> Campaign:

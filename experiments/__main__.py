@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments import distortion, driver, invoke, model, smoke, ui
 from fave.cli import run_door
-from fave.rundir import RUNS
+from fave.rundir import RUNS, find_run
 from fave.workload import PIPELINE
 
 
@@ -20,6 +20,9 @@ def main() -> int:
     run.add_argument("experiment", help="a name (see list) or a .yml file")
     run.add_argument("--runs", type=Path, default=RUNS, help="where the run folder goes (default: runs/)")
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    again = commands.add_parser("resume", help="go on with a campaign that was cut short")
+    again.add_argument("run", nargs="?", default="latest", help="a folder of runs/, a path, or `latest` (default)")
+    again.add_argument("--quiet", action="store_true", help="print nothing but errors")
     web = commands.add_parser("ui", help="the Locust web UI on the embedded platform")
     web.add_argument("--regime", default="cold", help="the regime to bring about first (default: cold)")
     web.add_argument("--target", default=PIPELINE, help="pipeline (default), or one stage")
@@ -60,6 +63,8 @@ def main() -> int:
             experiment = model.load(name)
             print(f"{name:12} {experiment.description} ({experiment.expected_duration})")
         return 0
+    if arguments.command == "resume":
+        return driver.resume(find_run(arguments.run), quiet=arguments.quiet)
     if arguments.command == "ui":
         return ui.run(regime=arguments.regime, target=arguments.target, port=arguments.port)
     name = arguments.experiment.rpartition("/")[2].removesuffix(".yml")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import msgspec
+import requests
 
 from experiments.cell_run import Bench, run_cell, warm_caches
 from experiments.journal import Journal
@@ -14,72 +18,139 @@ from experiments.model import Experiment
 from experiments.plan import Group, forecast_s, plan
 from experiments.platform_session import clients, platform, upload_samples
 from experiments.progress import Progress, duration
+from experiments.standing import Standing, standing
 from fave import manifest
 from fave.clock import monotonic_s, utc_ns
 from fave.endpoints import Endpoints
-from fave.errors import EXIT_INTERRUPTED, EXIT_INVALID_RUN, EXIT_OK, FaveError
+from fave.errors import EXIT_INTERRUPTED, EXIT_INVALID_RUN, EXIT_OK, ConfigError, FaveError
 from fave.records import SCHEMA
-from fave.rundir import CellDir, write_json
-from fave.settings import ROOT, to_plain
+from fave.rundir import CellDir, read_json, write_json
+from fave.settings import ROOT, decode, to_plain
 from fave.storage import Store
+
+# So often in a row may the platform fail without a single group getting done.
+_FAILURES = 3
 
 
 def run(name: str, experiment: Experiment, *, runs: Path, quiet: bool = False) -> int:
     """Run the whole campaign; returns the exit code. What was measured stays, whatever happens."""
     groups = plan(experiment)
-    cells = sum(len(group.cells) for group in groups)
-    progress = Progress(cells, forecast_s(experiment, groups), quiet=quiet)
+    progress = _progress(experiment, groups, quiet=quiet)
     progress.say(f"{name}: {experiment.description}")
-    progress.say(f"{cells} cells, about {duration(forecast_s(experiment, groups))} and the reports")
     stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    folder = runs / f"{stamp}-{name}"
-    with platform(progress.say) as endpoints:
-        upload_samples()
-        bench = _bench(experiment, endpoints, stamp)
-        write_json(folder / "campaign.json", {"campaign": folder.name, **_campaign(name, experiment, groups, bench)})
-        progress.say(f"results go to {_shown(folder)}")
-        journal = Journal(folder / "journal.jsonl")
-        try:
-            valid = _run_groups(bench, groups, folder, journal, progress)
-        except KeyboardInterrupt:
-            journal.note("interrupted")
-            progress.say("\ninterrupted: stopping what was started; finished cells stay")
-            _report(folder, progress, last=True)
-            return EXIT_INTERRUPTED
-        except (FaveError, OSError) as error:
+    return _drive(name, experiment, groups, runs / f"{stamp}-{name}", progress)
+
+
+def resume(folder: Path, *, quiet: bool = False) -> int:
+    """Go on with a campaign that was cut short: same plan, same order; blocks that are whole and valid stay.
+
+    Raises
+    ------
+    ConfigError
+        When this version of FAVE would plan it otherwise.
+    """
+    info = read_json(folder / "campaign.json")
+    experiment = decode(info["experiment"], Experiment, f"{folder.name}/campaign.json")
+    groups = plan(experiment)
+    if info["schedules_sha256"] != _schedules(groups) or info["order"] != _order(groups):
+        commit = info["source"].get("commit") or "the version it began with"
+        raise ConfigError(
+            f"{folder.name}: this version of FAVE plans it otherwise (other schedules or another order)",
+            hint=f"go on with {commit}, or run it anew",
+        )
+    left = [group for group in groups if not standing(group, folder).done]
+    progress = _progress(experiment, left, quiet=quiet)
+    progress.say(f"{info['name']}: {len(groups) - len(left)} of {len(groups)} groups of runs are done")
+    if manifest.commit() != info["source"]:
+        progress.say(
+            "note: the source is not the one that it began with; campaign.json tells the first, the journal this"
+        )
+    return _drive(info["name"], experiment, groups, folder, progress)
+
+
+def _progress(experiment: Experiment, groups: list[Group], *, quiet: bool) -> Progress:
+    cells, expected_s = sum(len(group.cells) for group in groups), forecast_s(experiment, groups)
+    progress = Progress(cells, expected_s, quiet=quiet)
+    progress.say(f"{cells} cells, about {duration(expected_s)} and the reports")
+    return progress
+
+
+def _drive(name: str, experiment: Experiment, groups: list[Group], folder: Path, progress: Progress) -> int:
+    journal = Journal(folder / "journal.jsonl")
+    again = f"go on with: make resume RUN={folder.name}"
+    try:
+        _run_all(name, experiment, groups, folder, journal, progress)
+    except KeyboardInterrupt:
+        journal.note("interrupted")
+        progress.say(f"\ninterrupted: stopping what was started; finished cells stay; {again}")
+        _report(folder, progress, last=True)
+        return EXIT_INTERRUPTED
+    except (FaveError, OSError) as error:
+        with contextlib.suppress(OSError):  # the disk may be what is full
             journal.note("failed", error=str(error))
-            progress.say("the campaign cannot go on; finished cells stay")
-            _report(folder, progress, last=True)
-            raise
-        finally:
-            journal.close()
+        progress.say(f"the campaign cannot go on; finished cells stay; {again}")
+        _report(folder, progress, last=True)
+        raise
+    finally:
+        journal.close()
+    valid = all(standing(group, folder).done for group in groups)
     reported = _report(folder, progress, last=True)
     return reported or (EXIT_OK if valid else EXIT_INVALID_RUN)
 
 
-def _run_groups(bench: Bench, groups: list[Group], folder: Path, journal: Journal, progress: Progress) -> bool:
-    """Whether every group ended valid."""
-    valid = True
+def _run_all(
+    name: str, experiment: Experiment, groups: list[Group], folder: Path, journal: Journal, progress: Progress
+) -> None:
+    """Every group, on one platform after the other if need be."""
+    failures, done = 0, -1
+    while True:
+        try:
+            with platform(progress.say) as endpoints:
+                upload_samples()
+                bench = _bench(experiment, endpoints, "-".join(folder.name.split("-")[:2]))
+                facts = _campaign(name, experiment, groups, bench)
+                if not (folder / "campaign.json").exists():
+                    write_json(folder / "campaign.json", {"campaign": folder.name, **facts})
+                    progress.say(f"results go to {_shown(folder)}")
+                journal.note("campaign_started", source=facts["source"], load_1min=facts["host"]["load_1min"])
+                _run_groups(bench, groups, folder, journal, progress)
+                journal.note("campaign_finished")
+                return
+        except ConfigError:
+            raise
+        except (FaveError, msgspec.MsgspecError, requests.RequestException) as error:
+            now_done = sum(standing(group, folder).done for group in groups)
+            failures, done = (failures + 1, done) if now_done == done else (1, now_done)
+            if failures >= _FAILURES or not (folder / "campaign.json").exists():
+                raise
+            journal.note("platform_failed", error=str(error))
+            progress.complain(f"a part of the platform failed: {error}")
+            progress.say("bringing the platform back; the block that was cut short is repeated")
+
+
+def _run_groups(bench: Bench, groups: list[Group], folder: Path, journal: Journal, progress: Progress) -> None:
+    """What is not done yet, in planned order."""
     touched: set[str] = set()
-    journal.note("campaign_started", cells=sum(len(group.cells) for group in groups))
     for position, group in enumerate(groups):
+        found = standing(group, folder)
+        if found.done or found.invalid >= bench.experiment.attempts:
+            continue
         if group.load not in touched:
             warm_caches(bench, group.load)
             journal.note("caches_warmed", load=group.load)
             touched.add(group.load)
-        valid &= _run_group(bench, group, folder, journal, progress)
+        _run_group(bench, group, found, folder, journal, progress)
         last_of_block = position + 1 == len(groups) or groups[position + 1].block != group.block
         if last_of_block and position + 1 < len(groups):
             _report(folder, progress, last=False)
             journal.note("report", block=group.block)
-    journal.note("campaign_finished", valid=valid)
-    return valid
 
 
-def _run_group(bench: Bench, group: Group, folder: Path, journal: Journal, progress: Progress) -> bool:
+def _run_group(bench: Bench, group: Group, found: Standing, folder: Path, journal: Journal, progress: Progress) -> None:
     """All regimes of a block and load; together again when one came out invalid, as often as the experiment allows."""
     expected_s = forecast_s(bench.experiment, [group]) / len(group.cells)
-    for attempt in range(1, bench.experiment.attempts + 1):
+    for more in range(bench.experiment.attempts - found.invalid):
+        attempt = found.attempts + 1 + more
         if attempt > 1:
             progress.repeated(len(group.cells), expected_s * len(group.cells))
         all_valid = True
@@ -95,9 +166,8 @@ def _run_group(bench: Bench, group: Group, folder: Path, journal: Journal, progr
             progress.finished(cell, summary, expected_s)
             all_valid &= summary.verdict.valid
         if all_valid:
-            return True
+            return
         journal.note("group_invalid", block=group.block, load=group.load, attempt=attempt)
-    return False
 
 
 def _bench(experiment: Experiment, endpoints: Endpoints, stamp: str) -> Bench:
@@ -107,14 +177,13 @@ def _bench(experiment: Experiment, endpoints: Endpoints, stamp: str) -> Bench:
 
 
 def _campaign(name: str, experiment: Experiment, groups: list[Group], bench: Bench) -> dict[str, Any]:
-    schedules = {f"{group.block:02d}_{group.load}": group.sha256 for group in groups}
     return {
         "schema": SCHEMA,
         "name": name,
         "started_at_ns": utc_ns(),
         "experiment": to_plain(experiment),
-        "order": [cell.folder(1) for group in groups for cell in group.cells],
-        "schedules_sha256": schedules,
+        "order": _order(groups),
+        "schedules_sha256": _schedules(groups),
         "host": manifest.host(),
         "versions": manifest.versions(),
         "source": manifest.commit(),
@@ -122,6 +191,14 @@ def _campaign(name: str, experiment: Experiment, groups: list[Group], bench: Ben
         "embedded": bench.endpoints.embedded,
         "co_located": bench.endpoints.embedded,
     }
+
+
+def _order(groups: list[Group]) -> list[str]:
+    return [cell.folder(1) for group in groups for cell in group.cells]
+
+
+def _schedules(groups: list[Group]) -> dict[str, str]:
+    return {f"{group.block:02d}_{group.load}": group.sha256 for group in groups}
 
 
 def _report(folder: Path, progress: Progress, *, last: bool) -> int:

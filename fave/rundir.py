@@ -9,6 +9,7 @@ from typing import IO, Any, TypeVar
 
 import msgspec
 
+from fave.errors import ConfigError
 from fave.settings import ROOT
 
 T = TypeVar("T")
@@ -78,6 +79,27 @@ def read_json(path: Path) -> Any:
     return msgspec.json.decode(path.read_bytes())
 
 
+def find_run(name: str) -> Path:
+    """`latest`, a folder's name under runs/, or a path.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such campaign.
+    """
+    if name == "latest":
+        found = sorted(path.parent for path in RUNS.glob("[0-9]*/campaign.json"))
+        if not found:
+            raise ConfigError(f"no campaign in {RUNS.name}/ yet", hint="`make bench` makes one")
+        return found[-1]
+    path = (RUNS / name if (RUNS / name / "campaign.json").exists() else Path(name)).resolve()
+    if not (path / "campaign.json").exists():
+        there = [found.parent.name for found in sorted(RUNS.glob("*/campaign.json"))]
+        hint = f"there are: {', '.join(there)}" if there else "`make bench` makes one"
+        raise ConfigError(f"{name}: no campaign (there is no campaign.json)", hint=hint)
+    return path
+
+
 class CellDir:
     """One cell's folder: `cells/{block:02d}_{load}_{regime}_{attempt}`, under its part of the campaign."""
 
@@ -111,6 +133,11 @@ class CellDir:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def finished(self) -> bool:
+        """`cell.json` is written last: what lacks it was cut short, and is read by nobody."""
+        return self.cell.exists()
 
     def arrivals(self) -> list[Path]:
         return sorted(self.path.glob("arrivals-*.jsonl"))

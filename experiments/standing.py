@@ -1,0 +1,45 @@
+"""How far a campaign has come, from its folder: what the driver goes on from, after a crash too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from experiments.plan import Group
+from fave.rundir import CellDir, read_json
+from fave.validity import Verdict
+
+
+class Standing(NamedTuple):
+    """Of one group: the highest try there is anything of, the tries that came out invalid, whether one is valid."""
+
+    attempts: int = 0
+    invalid: int = 0
+    done: bool = False
+
+
+def standing(group: Group, folder: Path) -> Standing:
+    """A try counts as invalid when a finished run of it is; one that was cut short counts as neither."""
+    attempts = invalid = 0
+    done = False
+    for attempt in sorted(_attempts(group, folder)):
+        cells = [CellDir(folder / "cells" / cell.folder(attempt)) for cell in group.cells]
+        valid = [_valid(cell) for cell in cells if cell.finished]
+        attempts = attempt
+        invalid += not all(valid)
+        done = len(valid) == len(cells) and all(valid)
+    return Standing(attempts=attempts, invalid=invalid, done=done)
+
+
+def _attempts(group: Group, folder: Path) -> set[int]:
+    found = set()
+    for cell in group.cells:
+        for path in (folder / "cells").glob(f"{cell.folder(0).removesuffix('0')}*"):
+            found.add(int(path.name.rpartition("_")[2]))
+    return found
+
+
+def _valid(cell: CellDir) -> bool:
+    return msgspec.convert(read_json(cell.verdict)["verdict"], Verdict).valid
