@@ -20,7 +20,7 @@ bench: $(VENV)/.ready  ## Benchmark without a browser: install, fetch, run EXPER
 resume: $(VENV)/.ready  ## Go on with a campaign that was cut short: RUN (a folder of runs/; default: the latest)
 	@$(PY) -m experiments resume $(RUN)
 
-ui: $(VENV)/.ready  ## The Locust web UI with FAVE's panel, on the embedded platform
+ui: $(VENV)/.ready  ## The Locust web UI with FAVE's tab, on the embedded platform
 	@$(PY) -m experiments ui
 
 distortion: $(VENV)/.ready  ## The same arrivals open loop and closed loop (2 minutes): what the latter hides

@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import msgspec
 import numpy as np
 
-from analysis import plots
+from analysis import pages, plots, summary
 from fave.arrivals import read_csv
 from fave.errors import InvalidRunError
 from fave.records import ArrivalRow
 from fave.rundir import read_json, read_jsonl, write_atomic, write_json
 from fave.validity import Verdict
 
-_TEMPLATES = Path(__file__).with_name("templates")
 LOOPS = ("open", "closed")
 _SLOW_S = 1.0
+# What each loop itself takes for the latency.
+_SEEN = (("open", "delay_s"), ("closed", "latency_s"))
 COLUMNS = ("record", "requests", "mean s", "p50 s", "p95 s", "max s", f"over {_SLOW_S:g} s", "cold", "cold share")
 _NAMES = {
     "open": "open loop, from the schedule",
@@ -61,15 +61,8 @@ def write(folder: Path) -> dict[str, Any]:
         )
     valid = not any(scenario["invalid"] for scenario in scenarios)
     found = {"schema": 1, "target": facts["target"], "valid": valid, "scenarios": scenarios}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=jinja2.select_autoescape(("html.j2",)),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     shown = {"found": found, "columns": COLUMNS, "figures": figures, "folder": folder.name, "text": text_row}
-    for suffix in ("html", "md"):
-        write_atomic(folder / f"report.{suffix}", environment.get_template(f"distortion.{suffix}.j2").render(shown))
+    pages.write(folder, "distortion", shown)
     write_json(folder / "results.json", found)
     return found
 
@@ -135,19 +128,11 @@ def _finding(records: dict[str, Record]) -> str:
     return told + (" A user who waits does not send while things are slow." if hidden else "")
 
 
-_SEEN = (("open", "delay_s"), ("closed", "latency_s"))
-
-
 def in_terminal(found: dict[str, Any], folder: Path) -> str:
     lines = []
     for scenario in found["scenarios"]:
-        table = [COLUMNS, *map(text_row, scenario["rows"])]
-        widths = [max(len(row[i]) for row in table) for i in range(len(COLUMNS))]
-        lines += ["", scenario["title"], ""]
-        lines += [
-            "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True)))
-            for r in table
-        ]
+        rows = list(map(text_row, scenario["rows"]))
+        lines += ["", scenario["title"], "", summary.text_table(COLUMNS, rows)]
         lines += ["", f"- {scenario['finding']}"]
         lines += [f"- INVALID: {reason}" for reason in scenario["invalid"]]
     return "\n".join([*lines, "", f"report: {folder / 'report.html'}"])

@@ -6,17 +6,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from analysis import fidelity, plots, summary
+from analysis import fidelity, pages, plots, summary
 from analysis.load import Campaign, load, used_runs
 from analysis.results import results
 from analysis.waterfall import cold_and_warm
 from fave.clock import iso
 from fave.errors import InvalidRunError
 from fave.rundir import write_atomic, write_json
-
-_TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write(folder: Path) -> dict[str, Any]:
@@ -55,14 +51,7 @@ def write(folder: Path) -> dict[str, Any]:
         "figures": figures,
         "titles": _TITLES,
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=jinja2.select_autoescape(("html.j2",)),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    write_atomic(folder / "report.html", environment.get_template("report.html.j2").render(facts))
-    write_atomic(folder / "report.md", environment.get_template("report.md.j2").render(facts))
+    pages.write(folder, "report", facts)
     write_json(folder / "results.json", found)
     return found
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import sys
 from typing import Any, NamedTuple
 
 from experiments.collect import Rows, collect, replica_rows
+from experiments.generator import generate
 from experiments.model import Experiment
 from experiments.observe import observe
 from experiments.plan import Cell, Group
 from fave import arrivals
 from fave.clock import utc_ns
 from fave.endpoints import Endpoints
-from fave.errors import EXIT_INVALID_RUN, EXIT_OK, GatewayError
+from fave.errors import GatewayError
 from fave.gateway_client import GatewayClient
-from fave.processes import OwnedProcess, wait_until
+from fave.processes import wait_until
 from fave.records import ArrivalRow
 from fave.rundir import CellDir, read_json, read_jsonl, write_json, write_jsonl
-from fave.settings import ROOT, to_plain
+from fave.settings import to_plain
 from fave.storage import Store
 from fave.validity import Verdict, judge
 from prom import queries
@@ -118,7 +117,6 @@ def _generate(bench: Bench, cell: Cell, folder: CellDir) -> None:
     load = bench.experiment.loads[cell.load]
     options = {
         "--schedule": folder.schedule,
-        "--out": folder.path,
         "--target": load.target,
         "--regime": cell.regime,
         "--regime-stands": None,
@@ -129,19 +127,14 @@ def _generate(bench: Bench, cell: Cell, folder: CellDir) -> None:
         "--max-in-flight": load.max_in_flight,
         "--request-timeout": load.request_timeout,
     }
-    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / "load.py"), "--headless", "-u", "1"]
-    command += ["--only-summary", "--loglevel", "WARNING", "--exit-code-on-error", "0"]
-    command += [name if value is None else f"{name}={value}" for name, value in options.items() if str(value)]
-    env = {**os.environ, **bench.endpoints.environment()}
-    deadline_s = load.traffic.duration + load.request_timeout + 60
-    with OwnedProcess("locust", command, log=folder.logs / "locust.log", env=env, cwd=ROOT) as locust:
-        ended = wait_until(lambda: not locust.running(), timeout_s=deadline_s, interval_s=0.1)
-        code = locust.process.poll()
-        # A load that is not what was asked for is no failure here: the gates judge it with all that was observed.
-        fine = code in (EXIT_OK, EXIT_INVALID_RUN) and (folder.path / "generator.json").exists()
-        if not ended or not fine:
-            what = f"exit code {code}" if ended else f"still running after {deadline_s:g} s"
-            raise GatewayError(f"the load generator failed ({what}):\n{locust.log_tail()}")
+    generate(
+        "load.py",
+        options,
+        out=folder.path,
+        log=folder.logs / "locust.log",
+        endpoints=bench.endpoints,
+        deadline_s=load.traffic.duration + load.request_timeout + 60,
+    )
 
 
 def drain(prometheus: Prometheus, functions: tuple[str, ...]) -> bool:

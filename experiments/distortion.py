@@ -6,7 +6,6 @@ What a closed-loop tool hides is not a matter of opinion: here are both records 
 from __future__ import annotations
 
 import datetime
-import os
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ import msgspec
 import psutil
 
 from experiments.cell_run import drain
+from experiments.generator import generate
 from experiments.platform_session import clients, platform, upload_samples
 from experiments.progress import say
 from fave import arrivals
@@ -25,7 +25,6 @@ from fave.clock import utc_ns
 from fave.endpoints import STATE, Endpoints, PublicEndpoints
 from fave.errors import EXIT_INVALID_RUN, EXIT_OK, FaveError, PlatformError
 from fave.gateway_client import GatewayClient
-from fave.processes import OwnedProcess, wait_until
 from fave.rundir import read_json, write_json
 from fave.settings import ROOT, Duration
 from prom.client import Prometheus
@@ -116,25 +115,30 @@ def _run_one(
     settings = resolve(scenario.regime, (TARGET,), scenario.override)
     openfaas.apply(gateway, prometheus, scenario.regime, settings, say)
     out = folder / scenario.name / loop
-    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / _LOCUSTFILES[loop]), "--headless"]
-    command += ["-u", "1", "--only-summary", "--loglevel", "WARNING", "--exit-code-on-error", "0", "--target", TARGET]
-    command += ["--schedule", str(folder / scenario.name / "schedule.csv"), "--out", str(out)]
-    command += ["--regime", scenario.regime, "--regime-stands", "--id-prefix", f"{folder.name}-{scenario.name}-{loop}"]
-    env = {**os.environ, **endpoints.environment()}
-    before = _invocations(gateway)
+    options = {
+        "--schedule": folder / scenario.name / "schedule.csv",
+        "--target": TARGET,
+        "--regime": scenario.regime,
+        "--regime-stands": None,
+        "--id-prefix": f"{folder.name}-{scenario.name}-{loop}",
+    }
     over, stalls = threading.Event(), list[Stall]()
-    with OwnedProcess("locust", command, log=folder / "logs" / f"{out.name}.log", env=env, cwd=ROOT) as locust:
-        staller = threading.Thread(target=_stall, args=(gateway, before + _STALL_AFTER, over, stalls))
+    staller = threading.Thread(target=_stall, args=(gateway, _invocations(gateway) + _STALL_AFTER, over, stalls))
+    if scenario.stalls:
+        staller.start()
+    try:
+        generate(
+            _LOCUSTFILES[loop],
+            options,
+            out=out,
+            log=folder / "logs" / f"{scenario.name}-{loop}.log",
+            endpoints=endpoints,
+            deadline_s=scenario.traffic.duration * 4 + 60,
+        )
+    finally:
+        over.set()
         if scenario.stalls:
-            staller.start()
-        try:
-            ended = wait_until(lambda: not locust.running(), timeout_s=scenario.traffic.duration * 4 + 60)
-        finally:
-            over.set()
-            if scenario.stalls:
-                staller.join()
-        if not ended or locust.process.poll() not in (EXIT_OK, EXIT_INVALID_RUN):
-            raise FaveError(f"the load generator failed:\n{locust.log_tail()}")
+            staller.join()
     drain(prometheus, (TARGET,))
     if scenario.stalls and not stalls:
         raise FaveError(f"no replica of {TARGET} could be stopped: there is no stall to show")

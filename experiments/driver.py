@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,9 +59,9 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
             f"{folder.name}: this version of FAVE plans it otherwise (other schedules or another order)",
             hint=f"go on with {commit}, or run it anew",
         )
-    left = [group for group in groups if not standing(group, folder).done]
+    left = [group for group in groups if _may_run(experiment, standing(group, folder))]
     progress = _progress(experiment, left, quiet=quiet)
-    progress.say(f"{info['name']}: {len(groups) - len(left)} of {len(groups)} groups of runs are done")
+    progress.say(f"{info['name']}: {len(left)} of {len(groups)} groups of runs are left")
     if manifest.commit() != info["source"]:
         progress.say(
             "note: the source is not the one that it began with; campaign.json tells the first, the journal this"
@@ -75,27 +76,40 @@ def _progress(experiment: Experiment, groups: list[Group], *, quiet: bool) -> Pr
     return progress
 
 
+def _may_run(experiment: Experiment, found: Standing) -> bool:
+    return not found.done and found.invalid < experiment.attempts
+
+
 def _drive(name: str, experiment: Experiment, groups: list[Group], folder: Path, progress: Progress) -> int:
     journal = Journal(folder / "journal.jsonl")
-    again = f"go on with: make resume RUN={folder.name}"
     try:
-        _run_all(name, experiment, groups, folder, journal, progress)
+        if any(_may_run(experiment, standing(group, folder)) for group in groups):
+            _run_all(name, experiment, groups, folder, journal, progress)
     except KeyboardInterrupt:
         journal.note("interrupted")
-        progress.say(f"\ninterrupted: stopping what was started; finished cells stay; {again}")
-        _report(folder, progress, last=True)
+        progress.say("\ninterrupted: stopping what was started")
+        _leave(folder, progress)
         return EXIT_INTERRUPTED
     except (FaveError, OSError) as error:
         with contextlib.suppress(OSError):  # the disk may be what is full
             journal.note("failed", error=str(error))
-        progress.say(f"the campaign cannot go on; finished cells stay; {again}")
-        _report(folder, progress, last=True)
+        progress.say("the campaign cannot go on")
+        _leave(folder, progress)
         raise
     finally:
         journal.close()
     valid = all(standing(group, folder).done for group in groups)
     reported = _report(folder, progress, last=True)
     return reported or (EXIT_OK if valid else EXIT_INVALID_RUN)
+
+
+def _leave(folder: Path, progress: Progress) -> None:
+    """What there is of a campaign that ends early is reported; one that never began leaves nothing."""
+    if not (folder / "campaign.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    progress.say(f"finished cells stay; go on with: make resume RUN={folder.name}")
+    _report(folder, progress, last=True)
 
 
 def _run_all(
@@ -109,10 +123,12 @@ def _run_all(
                 upload_samples()
                 bench = _bench(experiment, endpoints, "-".join(folder.name.split("-")[:2]))
                 facts = _campaign(name, experiment, groups, bench)
-                if not (folder / "campaign.json").exists():
+                again = (folder / "campaign.json").exists()
+                if not again:
                     write_json(folder / "campaign.json", {"campaign": folder.name, **facts})
                     progress.say(f"results go to {_shown(folder)}")
-                journal.note("campaign_started", source=facts["source"], load_1min=facts["host"]["load_1min"])
+                event = "campaign_resumed" if again else "campaign_started"
+                journal.note(event, source=facts["source"], load_1min=facts["host"]["load_1min"])
                 _run_groups(bench, groups, folder, journal, progress)
                 journal.note("campaign_finished")
                 return
@@ -133,7 +149,7 @@ def _run_groups(bench: Bench, groups: list[Group], folder: Path, journal: Journa
     touched: set[str] = set()
     for position, group in enumerate(groups):
         found = standing(group, folder)
-        if found.done or found.invalid >= bench.experiment.attempts:
+        if not _may_run(bench.experiment, found):
             continue
         if group.load not in touched:
             warm_caches(bench, group.load)

@@ -62,7 +62,7 @@ def _published_by(pid: int) -> bool:
 
 
 def clients(endpoints: Endpoints) -> tuple[GatewayClient, Prometheus]:
-    gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
+    gateway = GatewayClient.at(endpoints)
     return gateway, Prometheus(endpoints.prometheus_url)
 
 

@@ -245,13 +245,26 @@ def _warped(times_us: Iterable[int], modulation: Modulation, duration_s: float) 
         yield math.floor(high_s * _US)
 
 
+class _Digest:
+    """SHA-256 of arrivals in microseconds, one a line, taken as they come."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._separator = b""
+
+    def add(self, at_us: int) -> None:
+        self._hash.update(self._separator + str(at_us).encode())
+        self._separator = b"\n"
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
 def sha256(schedule: Iterable[int]) -> str:
     """Of the arrivals in microseconds, one a line."""
-    digest = hashlib.sha256()
-    separator = b""
+    digest = _Digest()
     for at_us in schedule:
-        digest.update(separator + str(at_us).encode())
-        separator = b"\n"
+        digest.add(at_us)
     return digest.hexdigest()
 
 
@@ -280,15 +293,13 @@ def take_share(schedule: Iterable[int], slot: int, slots: int) -> Share:
         For arrivals that are no integers, negative or not in order.
     """
     at_us: array[int] = array("q")
-    digest = hashlib.sha256()
-    separator = b""
+    digest = _Digest()
     total = last_us = 0
     for total, each in enumerate(schedule, start=1):
         if not isinstance(each, int) or each < last_us:
             raise ValueError(f"arrival {total - 1}: {each!r} is not a whole microsecond at or after {last_us}")
         last_us = each
-        digest.update(separator + str(each).encode())
-        separator = b"\n"
+        digest.add(each)
         if (total - 1) % slots == slot:
             at_us.append(each)
     return Share(slot, slots, at_us, total, digest.hexdigest())

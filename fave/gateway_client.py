@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from fave.endpoints import Endpoints
 from fave.errors import GatewayError
 
 _CONNECT_TIMEOUT_S = 3.05
@@ -144,6 +145,10 @@ class GatewayClient:
         # Never from ~/.netrc or proxy variables: a measurement must not depend on the account that runs it.
         self.session.trust_env = False
         self.auth = (user, password) if user else None
+
+    @classmethod
+    def at(cls, endpoints: Endpoints) -> GatewayClient:
+        return cls(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
 
     def functions(self) -> list[FunctionStatus]:
         return msgspec.json.decode(self._system("GET", "functions").content, type=list[FunctionStatus])

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import sys
 import time
-from array import array
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ from fave.endpoints import find
 from fave.errors import EXIT_CONFIG, EXIT_INVALID_RUN, ConfigError, FaveError, PlatformError
 from fave.gateway_client import GatewayClient
 from fave.rundir import write_json
-from fave.validity import Fidelity, Verdict, judge_load, measure, quantile
 from locustfiles._options import AS_DEPLOYED, RunOptions
-from locustfiles._process import MISTAKES, refuse_rows_of_another_run
+from locustfiles._outcome import Outcome, describe, outcome_of
+from locustfiles._process import in_words, refuse_rows_of_another_run
 from locustfiles._regimes import Regimes
 
 # So that the first arrival, often at 0, is not late because of what happens between "now" and its greenlet.
@@ -52,22 +51,6 @@ class Slot(msgspec.Struct, kw_only=True):
 
     def share_of(self, total: int, slots: int) -> int:
         return len(range(self.slot, total, slots))
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a run. `verdict` is None for closed-loop users: there is no schedule to be true to.
-
-    trouble: what a process could not record (a full disk); then the run is not believed either.
-    """
-
-    fidelity: Fidelity | None
-    verdict: Verdict | None
-    stopped_early: bool
-    trouble: tuple[str, ...] = ()
-
-    @property
-    def believed(self) -> bool:
-        return not self.trouble and (self.verdict is None or self.verdict.valid)
 
 
 class Coordinator:
@@ -110,7 +93,7 @@ class Coordinator:
     def on_stopping(self, **_: Any) -> None:
         """A person or a signal ends the run before its time; also comes after its own end, and then does nothing."""
         greenlet, self._greenlet = self._greenlet, None
-        if greenlet is None or greenlet is gevent.getcurrent():
+        if greenlet is None:
             return
         greenlet.kill()
         if not self._run:
@@ -158,18 +141,14 @@ class Coordinator:
     # The run.
 
     def _direct(self) -> None:
-        code = None
         try:
             self._prepare()
             self._start()
             self._wait_until_done()
             code = self._conclude(stopped_early=False)
         except Exception as error:  # noqa: BLE001 - a user class is anybody's code, and this the last who can say so
-            known = isinstance(error, (*MISTAKES, OSError))
-            if not known:
-                _log.exception("the run cannot go on")
-            code = getattr(error, "exit_code", 1 if isinstance(error, OSError) else EXIT_CONFIG)
-            self._watch.failed(str(error) if known else f"{type(error).__name__}: {error}")
+            text, code = in_words(error)
+            self._watch.failed(text)
             self._send("stop")
             self._run = ""
         self._greenlet, self._going = None, False
@@ -302,7 +281,12 @@ class Coordinator:
             self._timeline.kill()
         self._going = False
         self._watch.status("")
-        outcome = self._outcome(stopped_early)
+        outcome = outcome_of(
+            [slot.done for slot in self._slots if slot.done is not None],
+            scheduled=(self._slots[0].total or 0) if self._open_loop else None,
+            stopped_early=stopped_early,
+            failures=self.regimes.failures(),
+        )
         options, self._run = self._options, ""
         assert options is not None
         if options.out:
@@ -312,23 +296,6 @@ class Coordinator:
         code = 0 if outcome.believed else EXIT_INVALID_RUN
         self._environment.process_exit_code = code or self._environment.process_exit_code
         return code
-
-    def _outcome(self, stopped_early: bool) -> Outcome:
-        told = [slot.done for slot in self._slots if slot.done is not None]
-        total = (self._slots[0].total if self._slots else 0) or 0
-        trouble = (*sorted({each["trouble"] for each in told} - {""}), *self.regimes.failures())
-        if not self._open_loop:
-            return Outcome(fidelity=None, verdict=None, stopped_early=stopped_early, trouble=trouble)
-        due, sent, latency = (_joined(told, key) for key in ("due_us", "sent_us", "latency_us"))
-        fidelity = measure(
-            list(zip(due, sent, strict=True)),
-            scheduled=total,
-            dropped=sum(each["counts"]["dropped"] for each in told),
-            cpu_share=max((each["cpu_share"] for each in told), default=None),
-        )
-        median_s = quantile(latency, 0.5) / 1e6 if latency else None
-        verdict = judge_load(fidelity, median_latency_s=median_s)
-        return Outcome(fidelity=fidelity, verdict=verdict, stopped_early=stopped_early, trouble=trouble)
 
     def _record(self, outcome: Outcome) -> dict[str, Any]:
         first = self._slots[0]
@@ -405,45 +372,12 @@ def the_user_class(environment: Any) -> Any:
 
 def _insist_on(functions: tuple[str, ...]) -> None:
     endpoints = find()
-    gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
+    gateway = GatewayClient.at(endpoints)
     deployed = {status.name for status in gateway.functions()}
     missing = [function for function in functions if function not in deployed]
     if missing:
         hint = "give --regime NAME, which deploys them, or: python -m regimes apply cold"
         raise PlatformError(f"not deployed at {endpoints.gateway_url}: {', '.join(missing)}", hint=hint)
-
-
-def _joined(told: list[dict[str, Any]], key: str) -> array[int]:
-    joined: array[int] = array("q")
-    for each in told:
-        joined.frombytes(each[key])
-    return joined
-
-
-def describe(outcome: Outcome) -> str:
-    """The verdict in words, for the terminal."""
-    fidelity, verdict = outcome.fidelity, outcome.verdict
-    if fidelity is None or verdict is None:
-        said = ["FAVE: closed-loop users: replies decided when requests left, so there is no schedule to judge them by"]
-        return "\n".join([*said, *(f"  INVALID: {each}" for each in outcome.trouble)])
-    lines = [f"FAVE verdict on the load: {'VALID' if outcome.believed else 'INVALID'}"]
-    lines[0] += " (stopped before its end)" if outcome.stopped_early else ""
-    lines.append(
-        f"  sent {fidelity.sent} of {fidelity.scheduled}; dropped {fidelity.dropped}, unsent {fidelity.unsent}; "
-        f"rate {_shown(fidelity.sent_rate_per_s, '.4g')}/s, scheduled {_shown(fidelity.scheduled_rate_per_s, '.4g')}/s"
-    )
-    lag = (fidelity.schedule_lag_p50_s, fidelity.schedule_lag_p99_s, fidelity.schedule_lag_max_s)
-    lines.append(
-        f"  schedule lag p50 / p99 / max {' / '.join(_shown(each and each * 1000, '.1f') for each in lag)} ms; "
-        f"gap CV {_shown(fidelity.sent_gap_cv, '.2f')}, scheduled {_shown(fidelity.scheduled_gap_cv, '.2f')}; "
-        f"KS {_shown(fidelity.gap_ks, '.3f')}; generator CPU {_shown(fidelity.generator_cpu_share, '.0%')}"
-    )
-    lines += [f"  invalid: {reason}" for reason in (*verdict.reasons(), *outcome.trouble)]
-    return "\n".join(lines)
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def _say(text: str) -> None:

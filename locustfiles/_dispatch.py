@@ -78,14 +78,18 @@ class Sender:
         self.started_at_ns = 0
 
     def row(self, k: int, at_us: int, phase: str = "", regime: str = "") -> ArrivalRow:
+        return self._row(k, 1, self.started_at_ns + at_us * 1000, phase, regime)
+
+    def _row(self, k: int, attempt: int, scheduled_at_ns: int, phase: str, regime: str) -> ArrivalRow:
         request_id = f"{self._calls.id_prefix}-k{k:06d}"
         return ArrivalRow(
             k=k,
             request_id=request_id,
-            invocation_id=f"{request_id}.1",
+            invocation_id=f"{request_id}.{attempt}",
+            attempt=attempt,
             phase=phase,
             regime=regime,
-            scheduled_at_ns=self.started_at_ns + at_us * 1000,
+            scheduled_at_ns=scheduled_at_ns,
         )
 
     def send(self, row: ArrivalRow) -> None:
@@ -97,16 +101,8 @@ class Sender:
                 self.finish(row, content)
                 return
             self._recorder.record(row, self.started_at_ns, content, final=False)
-            row = ArrivalRow(
-                k=row.k,
-                request_id=row.request_id,
-                invocation_id=f"{row.request_id}.{row.attempt + 1}",
-                attempt=row.attempt + 1,
-                phase=row.phase,
-                regime=row.regime,
-                scheduled_at_ns=row.scheduled_at_ns,
-                fired_at_ns=utc_ns(),
-            )
+            row = self._row(row.k, row.attempt + 1, row.scheduled_at_ns, row.phase, row.regime)
+            row.fired_at_ns = utc_ns()
             self.in_flight[row.k] = row
             gevent.sleep(pause_s)
 

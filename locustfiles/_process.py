@@ -82,10 +82,8 @@ class GeneratorProcess:
         try:
             self._make_ready(data, msgspec.convert(data["options"], RunOptions))
         except Exception as error:  # noqa: BLE001 - a user class is anybody's code; the coordinator must hear of it
-            if not isinstance(error, (*MISTAKES, OSError)):
-                _log.exception("cannot prepare the run")
-            text = str(error) if isinstance(error, (*MISTAKES, OSError)) else f"{type(error).__name__}: {error}"
-            self._tell("refused", error=text, exit_code=getattr(error, "exit_code", EXIT_CONFIG))
+            text, code = in_words(error)
+            self._tell("refused", error=text, exit_code=code)
             return
         self.sending.clear()
         self._ending = None
@@ -215,6 +213,16 @@ class GeneratorProcess:
         )
         self._dispatch = self._live = None
         self.sending.clear()
+
+
+def in_words(error: Exception) -> tuple[str, int]:
+    """What a person is told of it, and the exit code; a defect's traceback goes into the log."""
+    if isinstance(error, OSError):
+        return str(error), 1
+    if isinstance(error, MISTAKES):
+        return str(error), getattr(error, "exit_code", EXIT_CONFIG)
+    _log.error("a defect, not a mistake", exc_info=error)
+    return f"{type(error).__name__}: {error}", 1
 
 
 def refuse_rows_of_another_run(out: Path | None, pattern: str) -> None:

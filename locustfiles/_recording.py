@@ -37,7 +37,7 @@ class Recorder:
     def __init__(self, out: Path | None, slot: int, function: str) -> None:
         self._writer = JsonlWriter(out / f"arrivals-{slot}.jsonl") if out else None
         self._function = function
-        self._cpu_s, self._wall_s = time.process_time(), time.monotonic()
+        self.started()
         self.cpu_share = 0.0
         self.counts = dict.fromkeys((*_COUNTED, "sent", "labelled", "cold"), 0)
         # Microseconds from the start of the run: when arrivals were due, when they left, how long until the last byte.

@@ -125,5 +125,5 @@ class Regimes:
 
 def _clients() -> tuple[GatewayClient, Prometheus]:
     endpoints = find()
-    gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
+    gateway = GatewayClient.at(endpoints)
     return gateway, Prometheus(endpoints.prometheus_url)

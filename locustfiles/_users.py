@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import locust.stats
 from locust import User, events, task
-from locust.runners import WorkerRunner
+from locust.runners import LocalRunner, WorkerRunner
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,7 +164,7 @@ def _set_up(environment: Any, **_: Any) -> None:
     environment.events.test_start.add_listener(coordinator.on_test_start)
     environment.events.spawning_complete.add_listener(coordinator.on_spawning_complete)
     environment.events.test_stopping.add_listener(coordinator.on_stopping)
-    if type(runner).__name__ == "LocalRunner":
+    if isinstance(runner, LocalRunner):
         _processes[id(environment)] = GeneratorProcess(environment)
     if web_ui:
         install(environment, live, coordinator)

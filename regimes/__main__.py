@@ -36,7 +36,7 @@ def main() -> int:
         return 0
     if arguments.command == "apply":
         endpoints = find()
-        gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
+        gateway = GatewayClient.at(endpoints)
         applied = openfaas.apply(gateway, Prometheus(endpoints.prometheus_url), arguments.regime, settings)
         print(f"{arguments.regime}: applied and verified in {applied.took_s:.1f} s")
     print(f"{'function':24}{'min':>5}{'max':>5}{'idle':>7}{'in flight':>11}{'memory MB':>11}")

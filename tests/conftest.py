@@ -95,7 +95,7 @@ def start_platform(state: Path) -> OwnedProcess:
 def connect(state: Path) -> Running:
     endpoints = find(state)
     store = Store.at(endpoints)
-    gateway = GatewayClient(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
+    gateway = GatewayClient.at(endpoints)
     supervisor = psutil.Process(running_platform(state).pid)
     return Running(state, endpoints, gateway, Prometheus(endpoints.prometheus_url), store, supervisor)
 
@@ -118,7 +118,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False  # ended between the two questions
 
 
 @pytest.fixture(scope="session")

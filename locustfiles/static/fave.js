@@ -18,7 +18,7 @@
     const { ctx } = u, { left, top, width, height } = u.bbox, ends = now.phases;
     ctx.save();
     ctx.font = `${11 * devicePixelRatio}px Roboto, Arial, sans-serif`;
-    ctx.textBaseline = "top";
+    ctx.textBaseline = "top"; ctx.textAlign = "left";
     ends.forEach((phase, i) => {
       if (!phase.regime && !phase.name) return;
       const to = ends[i + 1] ? ends[i + 1].from_s : Infinity;

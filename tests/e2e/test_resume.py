@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -17,7 +18,7 @@ from fave.processes import OwnedProcess, wait_until
 from fave.records import RequestRow
 from fave.rundir import read_json, read_jsonl
 from fave.settings import ROOT
-from tests.conftest import alive
+from tests.conftest import alive, children_with
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(560)]
 
@@ -45,6 +46,7 @@ def campaign(tmp_path):
     file = tmp_path / "tiny.yml"
     file.write_text(EXPERIMENT, encoding="utf-8")
     runs = tmp_path / "runs"
+    started = []
     environment = {**os.environ, "FAVE_STATE": str(tmp_path / "state")}
 
     def start():
@@ -52,9 +54,28 @@ def campaign(tmp_path):
         do = ["resume", str(there[0].parent)] if there else ["run", str(file), "--runs", str(runs)]
         log = tmp_path / f"driver-{time.monotonic_ns()}.log"
         command = [sys.executable, "-m", "experiments", *do]
-        return OwnedProcess("driver", command, log=log, env=environment, cwd=ROOT, stop_grace_s=60)
+        started.append(OwnedProcess("driver", command, log=log, env=environment, cwd=ROOT, stop_grace_s=60))
+        return started[-1]
 
-    return runs, start
+    yield runs, start
+    for driver in started:
+        driver.stop()
+
+
+def written_bytes(folder):
+    """Progress that needs no clock: what driver, platform and generator have put on disk so far."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # temporary files come and go
+                total += os.stat(os.path.join(place, name)).st_size
+    return total
+
+
+def wait_for_some_progress(driver, folder, chance):
+    """Up to a random amount of what a driver writes within some seconds."""
+    enough = written_bytes(folder) + chance.randrange(1, 60_000)
+    wait_until(lambda: written_bytes(folder) > enough or not driver.running(), timeout_s=20)
 
 
 def family(process):
@@ -65,6 +86,14 @@ def family(process):
         return []
 
 
+def parts(driver, word):
+    """Living processes below the driver whose command holds `word`; none once it has ended."""
+    try:
+        return children_with(psutil.Process(driver.pid), word)
+    except psutil.NoSuchProcess:
+        return []
+
+
 def events(runs):
     return [line for path in runs.glob("*/journal.jsonl") for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -72,8 +101,9 @@ def events(runs):
 def kill_at_some_moment(driver, runs, chance):
     """Between its start and some runs later, also while the platform starts; nothing below it survives."""
     begun = len(events(runs))
-    wait_until(lambda: len(events(runs)) > begun + chance.randrange(1, 5) or not driver.running(), timeout_s=60)
-    time.sleep(chance.uniform(0, 2))
+    more = chance.randrange(0, 5)
+    wait_until(lambda: len(events(runs)) >= begun + more or not driver.running(), timeout_s=60)
+    wait_for_some_progress(driver, runs.parent, chance)
     processes = family(driver)
     if driver.running():
         os.kill(driver.pid, signal.SIGKILL)
@@ -92,19 +122,11 @@ def test_whatever_is_killed_the_campaign_is_finished_and_everything_counts_once(
     driver = start()
     # The driver itself brings back what is killed below it.
     for part in chance.sample(["locust", "local.gateway", "prometheus", "weed"], 2):
-        found = []
-
-        def there(part=part, found=found):
-            found[:] = [p for p in family(driver) if alive(p) and any(part in word for word in p.cmdline()[:4])]
-            return found or not driver.running()
-
-        assert wait_until(there, timeout_s=60)
-        time.sleep(chance.uniform(0, 1.5))
-        for process in found[:1]:
-            try:
+        assert wait_until(lambda part=part: parts(driver, part) or not driver.running(), timeout_s=60)
+        wait_for_some_progress(driver, runs.parent, chance)
+        for process in parts(driver, part)[:1]:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
     assert wait_until(lambda: not driver.running(), timeout_s=300), driver.log_tail()
     assert driver.process.poll() == 0, driver.log.read_text(encoding="utf-8")
     (folder,) = [path.parent for path in runs.glob("*/campaign.json")]
