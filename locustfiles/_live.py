@@ -46,6 +46,8 @@ class Live:
         self._last: dict[str, int] = {}
         self._looked_s = 0.0
         self._replicas: dict[str, tuple[int, int]] = {}
+        # Kept: a new client and connection every second would cost the generator more than the question.
+        self._prometheus: Prometheus | None = None
         self._point_s = time.monotonic()
         if on_page:
             gevent.spawn(self._tick_for_ever)
@@ -163,8 +165,12 @@ class Live:
         if not self._running and time.monotonic() - self._looked_s > _WATCHED_S:
             return {}, ""
         try:
-            return Prometheus(find().prometheus_url).replicas(), ""
+            if self._prometheus is None:
+                self._prometheus = Prometheus(find().prometheus_url)
+            return self._prometheus.replicas(), ""
         except FaveError as error:
+            # The platform may come back elsewhere.
+            self._prometheus = None
             return {}, str(error)
 
     def snapshot(self, since: int) -> dict[str, Any]:

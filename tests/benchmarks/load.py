@@ -1,6 +1,6 @@
 """Generators side by side: FAVE, plain Locust, k6, one after the other against a server that costs next to nothing.
 
-    make bench-load        (4 minutes; on a machine that does nothing else)
+    make bench-load        (6 minutes; on a machine that does nothing else)
 
 The witness is the server: it stamps each request when it arrives. Lag is how much later a request arrives than the pace
 that fits the earliest ones: the same rule for all, no generator is asked for its own opinion. CPU is that of the
@@ -166,28 +166,38 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def tab_cost(url: str, seconds: int, logs: Path) -> str:
-    """The same load without and with the web UI whose FAVE tab somebody looks at."""
+def tab_cost(url: str, seconds: int, logs: Path, pairs: int = 6) -> str:
+    """The same load without and with the web UI whose FAVE tab somebody looks at; one pair alone is lost in noise."""
     rate = 500
-    shares = {}
-    port = free_port()
-    for look in (False, True):
-        command = commands(url, rate, seconds, logs / "tab")["FAVE (all rows recorded)"]
-        if look:
-            command = [part for part in command if part not in ("--headless", "--only-summary")]
-            command += ["--autostart", "--autoquit", "0", "--web-host", "127.0.0.1", "--web-port", str(port)]
-            command += ["--run-time", f"{seconds}s"]
-        stop = threading.Event()
-        looker = threading.Thread(target=_look, args=(f"http://127.0.0.1:{port}/fave/snapshot", stop), daemon=True)
-        if look:
-            looker.start()
-        result = measure("FAVE", command, url, rate, logs)
-        stop.set()
-        shares[look] = result.cpu_us * rate / 1e6
+    differences, headless = [], []
+    for pair in range(pairs):
+        shares = {}
+        # Each goes first as often as the other.
+        for look in (False, True) if pair % 2 else (True, False):
+            shares[look] = _share(url, rate, seconds, logs / f"tab-{pair}-{look}", look=look)
+        headless.append(shares[False])
+        differences.append(shares[True] - shares[False])
+    mean, error = statistics.fmean(differences), statistics.stdev(differences) / pairs**0.5
     return (
-        f"Generator CPU at {rate}/s: {shares[False]:.1%} headless, {shares[True]:.1%} with the FAVE tab open "
-        f"(a snapshot and a question to Prometheus a second): {shares[True] - shares[False]:+.1%} of a core."
+        f"Generator CPU at {rate}/s, share of a core: {statistics.fmean(headless):.1%} headless; with the FAVE tab "
+        f"open (a snapshot and a question to Prometheus a second) {mean:+.1%}, standard error {error:.1%}, {pairs} pairs."
     )
+
+
+def _share(url: str, rate: int, seconds: int, logs: Path, *, look: bool) -> float:
+    command = commands(url, rate, seconds, logs)["FAVE (all rows recorded)"]
+    if not look:
+        return measure("FAVE", command, url, rate, logs).cpu_us * rate / 1e6
+    port = free_port()
+    command = [part for part in command if part not in ("--headless", "--only-summary")]
+    command += ["--autostart", "--autoquit", "0", "--web-host", "127.0.0.1", "--web-port", str(port)]
+    command += ["--run-time", f"{seconds}s"]
+    stop = threading.Event()
+    looker = threading.Thread(target=_look, args=(f"http://127.0.0.1:{port}/fave/snapshot", stop), daemon=True)
+    looker.start()
+    result = measure("FAVE", command, url, rate, logs)
+    stop.set()
+    return result.cpu_us * rate / 1e6
 
 
 def _look(url: str, stop: threading.Event) -> None:
@@ -217,7 +227,7 @@ def main() -> None:
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder, fast_server(Path(folder)) as url:
         for rate in map(int, arguments.rates.split(",")):
-            for generator, command in commands(url, rate, arguments.seconds, Path(folder) / "rows").items():
+            for generator, command in commands(url, rate, arguments.seconds, Path(folder) / f"rows-{rate}").items():
                 print(f"{generator} at {rate}/s ...", file=sys.stderr, flush=True)
                 results.append(measure(generator, command, url, rate, Path(folder)))
         print("the web tab ...", file=sys.stderr, flush=True)
