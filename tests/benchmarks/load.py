@@ -180,7 +180,8 @@ def tab_cost(url: str, seconds: int, logs: Path, pairs: int = 6) -> str:
     mean, error = statistics.fmean(differences), statistics.stdev(differences) / pairs**0.5
     return (
         f"Generator CPU at {rate}/s, share of a core: {statistics.fmean(headless):.1%} headless; with the FAVE tab "
-        f"open (a snapshot and a question to Prometheus a second) {mean:+.1%}, standard error {error:.1%}, {pairs} pairs."
+        f"open (a snapshot and a question to Prometheus a second) {mean:+.1%}, standard error {error:.1%}, "
+        f"{pairs} pairs."
     )
 
 
