@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,7 +16,10 @@ _ALPHA = 0.05
 
 
 class Paired(msgspec.Struct, frozen=True, kw_only=True):
-    """Differences a - b per block. p, interval and TOST are null when all differences are the same (degenerate)."""
+    """Differences a - b per block. p, interval and TOST are null when all differences are the same (degenerate).
+
+    method: `paired t`, or `Stein, n0 = ...` when the number of blocks followed from a pilot.
+    """
 
     mean: float
     ci95: tuple[float, float] | None
@@ -23,20 +27,22 @@ class Paired(msgspec.Struct, frozen=True, kw_only=True):
     p_sign_flip: float
     p_equivalence: float | None
     blocks: int
+    method: str = "paired t"
 
     @property
     def degenerate(self) -> bool:
         return self.p is None
 
 
-def paired(a: Sequence[float], b: Sequence[float], *, margin: float) -> Paired:
+def paired(a: Sequence[float], b: Sequence[float], *, margin: float, pilot: int = 0) -> Paired:
     """Paired t test, its interval (clipped to [-1, 1]), exact sign-flip permutation test, TOST at `margin`.
 
-    a, b: rates of the same blocks in the same order; at least two.
+    a, b: rates of the same blocks in the same order; at least two. pilot: so many of the first decided how many blocks
+    there are (0: the number was fixed beforehand).
     """
     differences = np.asarray(a, float) - np.asarray(b, float)
     p_sign_flip = sign_flip_p(differences)
-    if np.ptp(differences) < 1e-12:
+    if np.ptp(differences[: pilot or None]) < 1e-12:
         return Paired(
             mean=float(differences.mean()),
             ci95=None,
@@ -45,6 +51,8 @@ def paired(a: Sequence[float], b: Sequence[float], *, margin: float) -> Paired:
             p_equivalence=None,
             blocks=len(differences),
         )
+    if pilot:
+        return _two_stage(differences, pilot, margin, p_sign_flip)
     test = stats.ttest_rel(a, b)
     interval = test.confidence_interval(0.95)
     return Paired(
@@ -54,6 +62,27 @@ def paired(a: Sequence[float], b: Sequence[float], *, margin: float) -> Paired:
         p_sign_flip=p_sign_flip,
         p_equivalence=tost_p(differences, margin),
         blocks=len(differences),
+    )
+
+
+def _two_stage(
+    differences: np.ndarray[tuple[int], np.dtype[np.float64]], pilot: int, margin: float, p_sign_flip: float
+) -> Paired:
+    """Stein's interval: mean of all blocks, spread and degrees of freedom of the pilot's alone.
+
+    With the spread of all blocks the interval would be too short: their number was chosen by looking at it.
+    """
+    mean, error = float(differences.mean()), float(np.std(differences[:pilot], ddof=1)) / math.sqrt(len(differences))
+    df = pilot - 1
+    half = float(stats.t.ppf(0.975, df)) * error
+    return Paired(
+        mean=mean,
+        ci95=(max(-1.0, mean - half), min(1.0, mean + half)),
+        p=float(2 * stats.t.sf(abs(mean) / error, df)),
+        p_sign_flip=p_sign_flip,
+        p_equivalence=float(max(stats.t.sf((mean + margin) / error, df), stats.t.sf((margin - mean) / error, df))),
+        blocks=len(differences),
+        method=f"Stein, n0 = {pilot}",
     )
 
 

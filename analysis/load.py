@@ -17,7 +17,10 @@ _KEYS = ("block", "load", "regime", "attempt")
 
 
 class Run(NamedTuple):
-    """One finished cell: who it was, what it was judged to be, what its replicas could use."""
+    """One finished cell: who it was, what it was judged to be, what its replicas could use.
+
+    settings: by function, as they were applied.
+    """
 
     block: int
     load: str
@@ -25,21 +28,34 @@ class Run(NamedTuple):
     attempt: int
     target: str
     verdict: Verdict
-    memory_limit_mb: dict[str, int]
-    max_replicas: dict[str, int]
+    settings: dict[str, dict[str, Any]]
     initial_ready: dict[str, int]
+    started_at_ns: int
     folder: str
 
     @property
     def key(self) -> tuple[int, str, str, int]:
         return (self.block, self.load, self.regime, self.attempt)
 
+    @property
+    def memory_limit_mb(self) -> dict[str, int]:
+        return {name: each["memory_limit_mb"] for name, each in self.settings.items()}
+
+    @property
+    def max_replicas(self) -> dict[str, int]:
+        return {name: each["max_replicas"] for name, each in self.settings.items()}
+
 
 class Campaign(NamedTuple):
-    """`requests`, `stages`, `replicas` carry the columns block, load, regime, attempt beside their own."""
+    """`requests`, `stages`, `replicas` carry the columns block, load, regime, attempt beside their own.
+
+    experiment: with defaults for what campaigns of earlier versions did not have.
+    stopping: by load, what the stopping rule decided; empty without one.
+    """
 
     name: str
     info: dict[str, Any]
+    stopping: dict[str, dict[str, int]]
     runs: list[Run]
     requests: pl.DataFrame
     stages: pl.DataFrame
@@ -47,7 +63,7 @@ class Campaign(NamedTuple):
 
     @property
     def experiment(self) -> dict[str, Any]:
-        return dict(self.info["experiment"])
+        return {"thresholds": [], "controls": [], "capacity": [], "stopping": None, **self.info["experiment"]}
 
 
 def load(folder: Path) -> Campaign:
@@ -69,6 +85,7 @@ def load(folder: Path) -> Campaign:
     return Campaign(
         name=info["campaign"],
         info=info,
+        stopping=read_json(folder / "stopping.json") if (folder / "stopping.json").exists() else {},
         runs=runs,
         requests=_joined(tables["requests"], RequestRow),
         stages=_joined(tables["stages"], StageRow),
@@ -86,9 +103,9 @@ def _run(cell: CellDir) -> Run:
         attempt=int(cell.path.name.rpartition("_")[2]),
         target=facts["target"],
         verdict=verdict,
-        memory_limit_mb={name: each["memory_limit_mb"] for name, each in facts["settings"].items()},
-        max_replicas={name: each["max_replicas"] for name, each in facts["settings"].items()},
+        settings=facts["settings"],
         initial_ready=facts["initial_ready"],
+        started_at_ns=facts["started_at_ns"],
         folder=cell.path.name,
     )
 

@@ -35,6 +35,17 @@ def cold_counts(stages: pl.DataFrame, requests: pl.DataFrame, outcome: str) -> t
     return int(known["cold"].sum()), len(known)
 
 
+def first_and_rest(
+    stages: pl.DataFrame, requests: pl.DataFrame, outcome: str, until_ns: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(cold, known) of what was sent before `until_ns`, and from then on."""
+    first, rest = pl.col("sent_at_ns") < until_ns, pl.col("sent_at_ns") >= until_ns
+    return (
+        cold_counts(stages.filter(first), requests.filter(first), outcome),
+        cold_counts(stages.filter(rest), requests.filter(rest), outcome),
+    )
+
+
 def latency_quantile(requests: pl.DataFrame, q: float) -> Quantile:
     """Seconds from the scheduled arrival (numpy's linear quantile). Failures stay in, as longer than everything."""
     needed, n = MIN_REQUESTS[q], len(requests)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis import fidelity, pages, plots, summary
+from analysis import capacity, controls, fidelity, pages, plots, summary
 from analysis.load import Campaign, load, used_runs
 from analysis.results import results
 from analysis.waterfall import cold_and_warm
 from fave.clock import iso
 from fave.errors import InvalidRunError
 from fave.rundir import write_atomic, write_json
+
+Table = tuple[str, Sequence[str], list[tuple[str, ...]]]
 
 
 def write(folder: Path) -> dict[str, Any]:
@@ -41,11 +44,12 @@ def write(folder: Path) -> dict[str, Any]:
         "cell_columns": summary.CELL_COLUMNS,
         "contrasts": summary.contrast_rows(found),
         "contrast_columns": summary.CONTRAST_COLUMNS,
-        "findings": summary.findings(found),
+        "findings": summary.findings(found) + capacity.sentences(found["capacity"]),
         "legend": summary.LEGEND,
         "design": _design(campaign),
         "design_columns": ("load", "target", "traffic", "blocks", "instead of the regime's own"),
         "reasons": _reasons(found),
+        "tables": _tables(found) + _by_time(found),
         "load_as_sent": fidelity.rows(found["load_as_sent"]),
         "load_columns": fidelity.COLUMNS,
         "figures": figures,
@@ -105,6 +109,21 @@ def _reasons(found: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(part for reason in reasons for part in reason.split("; ") if part))
 
 
+def _tables(found: dict[str, Any]) -> list[Table]:
+    """Those that only some experiments have."""
+    tables = (
+        ("Controls", controls.COLUMNS, controls.rows(found["controls"])),
+        ("Thresholds", summary.THRESHOLD_COLUMNS, summary.threshold_rows(found)),
+        ("Capacity", capacity.COLUMNS, capacity.rows(found["capacity"])),
+    )
+    return [table for table in tables if table[2]]
+
+
+def _by_time(found: dict[str, Any]) -> list[Table]:
+    rows = summary.by_time_rows(found)
+    return [("The first 30 seconds apart", summary.BY_TIME_COLUMNS, rows)] if rows else []
+
+
 def in_terminal(found: dict[str, Any], folder: Path) -> str:
     """What a person reads when the campaign ends."""
     validity = found["validity"]
@@ -119,7 +138,8 @@ def in_terminal(found: dict[str, Any], folder: Path) -> str:
             "",
             summary.text_table(summary.CONTRAST_COLUMNS, summary.contrast_rows(found)),
             "",
-            *(f"- {sentence}" for sentence in summary.findings(found)),
+            *(f"- {sentence}" for sentence in summary.findings(found) + capacity.sentences(found["capacity"])),
+            *(line for _, columns, rows in _tables(found) for line in ("", summary.text_table(columns, rows))),
             *excluded,
             textwrap.fill(summary.LEGEND, 118, initial_indent="  ", subsequent_indent="  "),
             *(f"  ({reason})" for reason in _reasons(found)),

@@ -7,10 +7,15 @@ from typing import Any, NamedTuple
 import msgspec
 import polars as pl
 
-from analysis import compare, fidelity, measures
+from analysis import capacity, compare, controls, fidelity, measures, thresholds
 from analysis.intervals import design_effect, geometric_mean_interval, run_rate_interval
 from analysis.load import Campaign, Run, of_run, used_runs
 from fave.records import SCHEMA
+from fave.settings import Duration
+
+# What is reported apart, of runs at least twice as long.
+_FIRST_NS = 30_000_000_000
+_LONG_ENOUGH_S = 60.0
 
 
 class RunFigures(NamedTuple):
@@ -20,6 +25,8 @@ class RunFigures(NamedTuple):
     requests: int
     failures: int
     cold: tuple[int, int]
+    cold_first: tuple[int, int]
+    cold_rest: tuple[int, int]
     p50_s: measures.Quantile
     p95_s: measures.Quantile
     unlabelled: int
@@ -31,8 +38,14 @@ class RunFigures(NamedTuple):
 
 def results(campaign: Campaign) -> dict[str, Any]:
     experiment = campaign.experiment
-    regimes = experiment["regimes"]
-    figures = [_figures(campaign, run, experiment["primary_outcome"]) for run in used_runs(campaign.runs, regimes)]
+    used = used_runs(campaign.runs, experiment["regimes"])
+    figures = [_figures(campaign, run, experiment["primary_outcome"]) for run in used]
+    cells = [
+        _cell(load, regime, each, experiment["primary_outcome"], figures)
+        for load, each in experiment["loads"].items()
+        for regime in experiment["regimes"]
+    ]
+    contrasts = _contrasts(experiment, figures, campaign.stopping)
     return {
         "schema": SCHEMA,
         "campaign": {
@@ -45,12 +58,12 @@ def results(campaign: Campaign) -> dict[str, Any]:
             "equivalence_margin": experiment["equivalence_margin"],
         },
         "primary_outcome": experiment["primary_outcome"],
-        "cells": [
-            _cell(load, regime, each["target"], experiment["primary_outcome"], figures)
-            for load, each in experiment["loads"].items()
-            for regime in experiment["regimes"]
-        ],
-        "contrasts": _contrasts(experiment, figures),
+        "cells": cells,
+        "contrasts": contrasts,
+        "thresholds": msgspec.to_builtins(thresholds.evaluate(experiment["thresholds"], cells)),
+        "controls": msgspec.to_builtins(controls.check(campaign, used, contrasts)),
+        "capacity": capacity.ladder(campaign, used),
+        "stopping": campaign.stopping,
         "load_as_sent": fidelity.load_as_sent(campaign),
         "validity": _validity(campaign, experiment),
     }
@@ -60,11 +73,14 @@ def _figures(campaign: Campaign, run: Run, outcome: str) -> RunFigures:
     requests, stages = of_run(campaign.requests, run), of_run(campaign.stages, run)
     has_events = bool((campaign.replicas["source"] == "gateway").any())
     replicas = of_run(campaign.replicas, run)
+    first, rest = measures.first_and_rest(stages, requests, outcome, run.started_at_ns + _FIRST_NS)
     return RunFigures(
         run=run,
         requests=len(requests),
         failures=len(requests.filter(pl.col("status") != "ok")),
         cold=measures.cold_counts(stages, requests, outcome),
+        cold_first=first,
+        cold_rest=rest,
         p50_s=measures.latency_quantile(requests, 0.5),
         p95_s=measures.latency_quantile(requests, 0.95),
         unlabelled=int(stages["cold"].null_count()),
@@ -75,12 +91,12 @@ def _figures(campaign: Campaign, run: Run, outcome: str) -> RunFigures:
     )
 
 
-def _cell(load: str, regime: str, target: str, outcome: str, figures: list[RunFigures]) -> dict[str, Any]:
+def _cell(load: str, regime: str, about: dict[str, Any], outcome: str, figures: list[RunFigures]) -> dict[str, Any]:
     mine = [f for f in figures if f.run.load == load and f.run.regime == regime]
     counts = [f.cold for f in mine]
     rate = run_rate_interval(counts)
     return {
-        "target": target,
+        "target": about["target"],
         "load": load,
         "regime": regime,
         "runs": len(mine),
@@ -95,6 +111,7 @@ def _cell(load: str, regime: str, target: str, outcome: str, figures: list[RunFi
             "unknown": sum(f.unlabelled for f in mine),
             "design_effect": design_effect(counts),
         },
+        "cold_rate_by_time": _by_time(mine, Duration.parse(about["traffic"]["duration"])),
         "latency_s": _latency(mine),
         "queue_s_mean": _mean([f.queue_mean_s for f in mine]),
         "ready_replicas_mean": _mean([f.ready_mean for f in mine]),
@@ -105,6 +122,22 @@ def _cell(load: str, regime: str, target: str, outcome: str, figures: list[RunFi
             "per": "run",
             "reason": "" if mine else "no valid run",
         },
+    }
+
+
+def _by_time(mine: list[RunFigures], duration_s: float) -> dict[str, Any] | None:
+    """The start of a run apart: there the initial state still shows. None where runs are too short for it."""
+    if duration_s < _LONG_ENOUGH_S:
+        return None
+    return {
+        name: {
+            "estimate": run_rate_interval(counts).estimate,
+            "low": run_rate_interval(counts).low,
+            "high": run_rate_interval(counts).high,
+            "cold": sum(cold for cold, _ in counts),
+            "of": sum(known for _, known in counts),
+        }
+        for name, counts in (("first_30_s", [f.cold_first for f in mine]), ("after_30_s", [f.cold_rest for f in mine]))
     }
 
 
@@ -125,10 +158,12 @@ def _latency(mine: list[RunFigures]) -> dict[str, Any]:
     return latency
 
 
-def _contrasts(experiment: dict[str, Any], figures: list[RunFigures]) -> list[dict[str, Any]]:
+def _contrasts(
+    experiment: dict[str, Any], figures: list[RunFigures], stopping: dict[str, dict[str, int]]
+) -> list[dict[str, Any]]:
     """Planned contrasts per compared load; p adjusted by Holm over all of them."""
     rows = [
-        _contrast(experiment, load, each["target"], a, b, figures)
+        _contrast(experiment, load, a, b, figures, stopping.get(load, {}).get("pilot_blocks", 0))
         for load, each in experiment["loads"].items()
         if not each["descriptive"]
         for a, b in experiment["contrasts"]
@@ -144,7 +179,7 @@ def _contrasts(experiment: dict[str, Any], figures: list[RunFigures]) -> list[di
 
 
 def _contrast(
-    experiment: dict[str, Any], load: str, target: str, a: str, b: str, figures: list[RunFigures]
+    experiment: dict[str, Any], load: str, a: str, b: str, figures: list[RunFigures], pilot: int
 ) -> dict[str, Any]:
     blocks = sorted({f.run.block for f in figures if f.run.load == load})
     rates = {
@@ -157,9 +192,10 @@ def _contrast(
         for regime in (a, b)
     }
     enough = len(rates[a]) == len(rates[b]) == len(blocks) >= 2
-    result = compare.paired(rates[a], rates[b], margin=experiment["equivalence_margin"]) if enough else None
+    margin = experiment["equivalence_margin"]
+    result = compare.paired(rates[a], rates[b], margin=margin, pilot=pilot) if enough else None
     return {
-        "target": target,
+        "target": experiment["loads"][load]["target"],
         "load": load,
         "outcome": experiment["primary_outcome"],
         "a": a,
@@ -170,7 +206,8 @@ def _contrast(
         "p_holm": None,
         "p_sign_flip": result.p_sign_flip if result else None,
         "p_equivalence": result.p_equivalence if result else None,
-        "margin": experiment["equivalence_margin"],
+        "margin": margin,
+        "method": result.method if result else "none",
         "blocks": len(blocks),
         "exploratory": len(blocks) < compare.CONFIRMATORY_BLOCKS,
         "reason": _reason(result, len(blocks)),
@@ -195,7 +232,8 @@ def _validity(campaign: Campaign, experiment: dict[str, Any]) -> dict[str, Any]:
         for run in campaign.runs
         if run.key not in used
     ]
-    planned = len(campaign.info["order"])
+    extra = sum(each["blocks"] - each["pilot_blocks"] for each in campaign.stopping.values())
+    planned = len(campaign.info["order"]) + extra * len(experiment["regimes"])
     notes = ["generator and system share one machine"] if campaign.info["co_located"] else []
     notes += fidelity.disagreements(campaign)
     lags = [f.observed for run in campaign.runs for f in run.verdict.findings if f.gate == "schedule_lag_p99_s"]

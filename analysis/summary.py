@@ -20,6 +20,9 @@ CELL_COLUMNS = (
 CONTRAST_COLUMNS = ("load", "contrast", "difference, points [95 %]", "p", "p Holm", "p sign-flip", "blocks", "verdict")
 
 
+BY_TIME_COLUMNS = ("load", "regime", "cold share, first 30 s [95 %]", "cold share, later [95 %]")
+THRESHOLD_COLUMNS = ("threshold", "load", "regime", "observed", "result")
+
 LEGEND = (
     "cold share: mean over runs; where every run has none, the upper end is a bound that counts ten requests as one "
     "(requests of a run depend on each other). p50, p95: latency from the scheduled arrival. ready: replicas of all "
@@ -62,6 +65,35 @@ def contrast_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
             row["verdict"] + (", exploratory" if row["exploratory"] else ""),
         )
         for row in results["contrasts"]
+    ]
+
+
+def by_time_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Of the cells whose runs are long enough."""
+    return [
+        (
+            cell["load"],
+            cell["regime"],
+            *(
+                with_interval(part["estimate"], part["low"], part["high"], percent)
+                for part in (cell["cold_rate_by_time"][name] for name in ("first_30_s", "after_30_s"))
+            ),
+        )
+        for cell in results["cells"]
+        if cell["cold_rate_by_time"] and cell["runs"]
+    ]
+
+
+def threshold_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            each["threshold"],
+            each["load"],
+            each["regime"],
+            number(each["observed"]),
+            each["state"] + (f" ({each['reason']})" if each["reason"] else ""),
+        )
+        for each in results["thresholds"]
     ]
 
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import msgspec
 
 from experiments.collect import Rows, collect, replica_rows
 from experiments.generator import generate
 from experiments.model import Experiment
-from experiments.observe import observe
+from experiments.observe import Conditions, observe
 from experiments.plan import Cell, Group
+from experiments.strain import HostStrain
 from fave import arrivals
-from fave.clock import utc_ns
+from fave.clock import monotonic_s, utc_ns
 from fave.endpoints import Endpoints
 from fave.errors import GatewayError
 from fave.gateway_client import GatewayClient
 from fave.processes import wait_until
 from fave.records import ArrivalRow
-from fave.rundir import CellDir, read_json, read_jsonl, write_json, write_jsonl
+from fave.rundir import CellDir, read_json, read_jsonl, write_json, write_jsonl, write_jsonl_gz
 from fave.settings import to_plain
 from fave.storage import Store
 from fave.validity import Verdict, judge
@@ -28,6 +33,8 @@ from regimes import openfaas
 from regimes.model import resolve
 
 _DRAIN_TIMEOUT_S = 60.0
+# What a cell is doing now, for whoever watches.
+Phase = Callable[[str], None]
 
 
 class Bench(NamedTuple):
@@ -41,6 +48,19 @@ class Bench(NamedTuple):
     campaign: str
 
 
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a cell's wall time went.
+
+    state_s: bringing the initial state about and verifying it. load_s: from the start of the schedule to its last
+    arrival. drain_s: from there until nothing was in flight any more.
+    """
+
+    state_s: float
+    load_s: float
+    drain_s: float
+    other_s: float
+
+
 class Summary(NamedTuple):
     """For the progress line."""
 
@@ -50,25 +70,50 @@ class Summary(NamedTuple):
     cold_invocations: int
     median_latency_s: float | None
     verdict: Verdict
+    times: Times
 
 
-def warm_caches(bench: Bench, load: str) -> None:
+def touch_caches(bench: Bench, loads: list[str]) -> list[str]:
     """Start one replica of each function once, so that page and compile caches are not part of the first cell."""
-    functions = bench.experiment.loads[load].functions
+    functions = tuple(sorted({name for load in loads for name in bench.experiment.loads[load].functions}))
     openfaas.apply(bench.gateway, bench.prometheus, "warm", resolve("warm", functions), lambda _: None)
+    return list(functions)
 
 
-def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openfaas.Say) -> Summary:
-    load = bench.experiment.loads[cell.load]
-    settings = resolve(cell.regime, load.functions, load.overrides.get(cell.regime))
-    applied = openfaas.apply(bench.gateway, bench.prometheus, cell.regime, settings, say)
+def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openfaas.Say, phase: Phase) -> Summary:
+    """Measure one cell into `folder`.
+
+    Raises
+    ------
+    PlatformError
+        Or one of its kinds, when the platform or the generator fails: the cell is then unfinished.
+    """
+    began_s = monotonic_s()
+    experiment, load = bench.experiment, bench.experiment.loads[cell.load]
+    regime, settings = experiment.regime_of(cell.regime), experiment.settings(cell.load, cell.regime)
+    phase("bringing the initial state about")
+    strain, load_1min = HostStrain(), os.getloadavg()[0]
+    applied = openfaas.apply(
+        bench.gateway,
+        bench.prometheus,
+        regime,
+        settings,
+        say,
+        initial=load.initial_replicas.get(cell.regime),
+        settle=experiment.settle,
+    )
     # Replica rows begin here, before the first arrival: integrals need the state at the start.
     verified_at_ns = utc_ns()
     before = openfaas.configuration(bench.gateway, settings)
+    snapshot = _snapshot(bench, cell, folder)
     arrivals.write_csv(folder.schedule, group.schedule)
+    phase("sending")
     _generate(bench, cell, folder)
+    phase("draining")
     drained = drain(bench.prometheus, load.functions)
     ended_at_ns = utc_ns()
+    phase("collecting")
+    write_json(folder.snapshots, {"before": snapshot, "after": _snapshot(bench, cell, folder)})
     raw = [row for path in folder.arrivals() for row in read_jsonl(path, ArrivalRow)]
     generator = read_json(folder.path / "generator.json")
     events = _events(bench.gateway)
@@ -80,18 +125,23 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
     write_jsonl(folder.requests, rows.requests)
     write_jsonl(folder.stages, rows.stages)
     write_jsonl(folder.replicas, replicas)
+    write_jsonl_gz(folder.finals, rows.finals)
     observed = observe(
         rows,
         replicas,
         generator,
         ready_at_ns,
-        initial_ready=applied.initial_ready,
-        verified_at_ns=verified_at_ns,
-        unchanged=openfaas.configuration(bench.gateway, settings) == before,
-        drained=drained,
+        Conditions(
+            initial_ready=applied.initial_ready,
+            verified_at_ns=verified_at_ns,
+            unchanged=openfaas.configuration(bench.gateway, settings) == before,
+            drained=drained,
+            strain=strain.so_far() if bench.endpoints.embedded else None,
+        ),
     )
-    verdict = judge(observed, bench.experiment.gates)
+    verdict = judge(observed, experiment.gates)
     write_json(folder.verdict, {"observed": observed, "verdict": verdict})
+    times = _times(began_s, ended_at_ns, applied.took_s, group.schedule, generator["started_at_ns"])
     write_json(
         folder.cell,
         {
@@ -101,15 +151,42 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
             "regime": cell.regime,
             "target": load.target,
             "schedule_sha256": group.sha256,
+            "applied_regime": regime,
             "settings": to_plain(applied.settings),
+            "labels": before,
             "initial_ready": applied.initial_ready,
             "applied_in_s": applied.took_s,
             "started_at_ns": generator["started_at_ns"],
             "ended_at_ns": ended_at_ns,
             "generator": generator,
+            "host_load_1min": load_1min,
+            "times": times,
         },
     )
-    return _summary(rows, verdict)
+    return _summary(rows, verdict, times)
+
+
+def _times(began_s: float, ended_at_ns: int, state_s: float, schedule: arrivals.Schedule, t0_ns: int) -> Times:
+    """`t0_ns`: of the schedule."""
+    last_us = schedule[-1] if schedule else 0
+    load_s, drain_s = last_us / 1e6, max(0.0, (ended_at_ns - t0_ns) / 1e9 - last_us / 1e6)
+    other_s = max(0.0, monotonic_s() - began_s - state_s - load_s - drain_s)
+    return Times(state_s=state_s, load_s=load_s, drain_s=drain_s, other_s=other_s)
+
+
+def prefix_of(bench: Bench, cell: Cell, folder: CellDir) -> str:
+    """What the ids of the cell's requests begin with, in this attempt and in no other."""
+    return f"{bench.campaign}-c{cell.index:04d}a{folder.path.name.rpartition('_')[2]}"
+
+
+def _snapshot(bench: Bench, cell: Cell, folder: CellDir) -> dict[str, Any]:
+    """What the gateway has counted, and what the store holds of this cell."""
+    sizes_bytes = bench.store.sizes_bytes(f"requests/{prefix_of(bench, cell, folder)}")
+    return {
+        "at_ns": utc_ns(),
+        "gateway": bench.prometheus.gateway(),
+        "storage": {"objects": len(sizes_bytes), "bytes": sum(sizes_bytes.values())},
+    }
 
 
 def _generate(bench: Bench, cell: Cell, folder: CellDir) -> None:
@@ -118,14 +195,16 @@ def _generate(bench: Bench, cell: Cell, folder: CellDir) -> None:
     options = {
         "--schedule": folder.schedule,
         "--target": load.target,
-        "--regime": cell.regime,
+        "--regime": bench.experiment.regime_of(cell.regime),
         "--regime-stands": None,
-        "--id-prefix": f"{bench.campaign}-c{cell.index:04d}a{folder.path.name.rpartition('_')[2]}",
+        "--id-prefix": prefix_of(bench, cell, folder),
         "--query": load.query,
-        "--inputs": ",".join(load.inputs),
+        "--sample": load.sample,
+        "--inputs": ",".join(_addresses(bench.store, load.inputs)),
         "--settings": json.dumps(load.settings),
         "--max-in-flight": load.max_in_flight,
         "--request-timeout": load.request_timeout,
+        "--processes": load.processes if load.processes > 1 else "",
     }
     generate(
         "load.py",
@@ -135,6 +214,10 @@ def _generate(bench: Bench, cell: Cell, folder: CellDir) -> None:
         endpoints=bench.endpoints,
         deadline_s=load.traffic.duration + load.request_timeout + 60,
     )
+
+
+def _addresses(store: Store, inputs: tuple[str, ...]) -> list[str]:
+    return [each if "://" in each else store.uri(each) for each in inputs]
 
 
 def drain(prometheus: Prometheus, functions: tuple[str, ...]) -> bool:
@@ -159,7 +242,7 @@ def _events(gateway: GatewayClient) -> list[dict[str, Any]]:
         raise
 
 
-def _summary(rows: Rows, verdict: Verdict) -> Summary:
+def _summary(rows: Rows, verdict: Verdict, times: Times) -> Summary:
     latencies = [row.latency_s for row in rows.requests if row.latency_s is not None]
     return Summary(
         requests=len(rows.requests),
@@ -168,4 +251,5 @@ def _summary(rows: Rows, verdict: Verdict) -> Summary:
         cold_invocations=sum(bool(row.cold) for row in rows.stages),
         median_latency_s=statistics.median(latencies) if latencies else None,
         verdict=verdict,
+        times=times,
     )

@@ -38,9 +38,20 @@ class Document(msgspec.Struct, frozen=True):
         return self.status in ("COMPLETED", "FAILED", "ABORTED")
 
 
+class Final(msgspec.Struct, frozen=True, kw_only=True):
+    """The last word of the store on an attempt: `final.json` or `state.json`, of a single stage its metadata."""
+
+    request_id: str
+    attempt: int
+    document: msgspec.Raw
+
+
 class Rows(NamedTuple):
+    """finals: kept, because the store expires what it holds."""
+
     requests: list[RequestRow]
     stages: list[StageRow]
+    finals: list[Final]
 
 
 def collect(
@@ -49,8 +60,8 @@ def collect(
     """One request row per arrival, one stage row per attempt. `known`: replicas in the platform's events."""
     sent = [arrival for arrival in arrivals if arrival.sent_at_ns]
     with ThreadPoolExecutor(8) as threads:
-        pairs = zip(sent, threads.map(lambda a: _rows_of(store, a, target), sent), strict=True)
-        found = {(arrival.k, arrival.attempt): rows for arrival, rows in pairs}
+        pairs = list(zip(sent, threads.map(lambda a: _rows_of(store, a, target), sent), strict=True))
+        found = {(arrival.k, arrival.attempt): rows for arrival, (rows, _) in pairs}
     requests, stages = [], []
     for attempts in _by_arrival(arrivals):
         rows = [row for each in attempts for row in found.get((each.k, each.attempt), [])]
@@ -61,7 +72,16 @@ def collect(
                 row.evidence = "platform"
         requests.append(_request_row(attempts, rows, regime=regime, load=load))
         stages += rows
-    return Rows(requests, stages)
+    finals = [
+        Final(request_id=arrival.request_id, attempt=arrival.attempt, document=_one_line(document))
+        for arrival, (_, document) in pairs
+        if document
+    ]
+    return Rows(requests, stages, finals)
+
+
+def _one_line(document: bytes) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.format(document, indent=-1))
 
 
 def _by_arrival(arrivals: list[ArrivalRow]) -> list[list[ArrivalRow]]:
@@ -72,20 +92,22 @@ def _by_arrival(arrivals: list[ArrivalRow]) -> list[list[ArrivalRow]]:
     return list(found.values())
 
 
-def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> list[StageRow]:
-    """The called function's own row, completed by the caller's side, and the rows of what it called."""
+def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> tuple[list[StageRow], bytes]:
+    """The called function's own row, completed by the caller's side, the rows of what it called; what they are from."""
     prefix = f"requests/{arrival.request_id}"
     own: StageRow | None
     others: list[StageRow] = []
     if target == PIPELINE:
-        document = read_document(store, [f"{prefix}/metadata/final.json", f"{prefix}/metadata/state.json"], Document)
+        written = read_first(store, [f"{prefix}/metadata/final.json", f"{prefix}/metadata/state.json"])
+        document = msgspec.json.decode(written, type=Document) if written else None
         own = document.invocation if document else None
         if own is not None and own.attempt > arrival.attempt:
             # The orchestrator's row of a later attempt: this one's was never kept.
             own = None
         others = _rows_below(store, prefix, document)
     else:
-        own = read_document(store, [f"{prefix}/{target}/metadata.{arrival.attempt}.json"], StageRow)
+        written = read_first(store, [f"{prefix}/{target}/metadata.{arrival.attempt}.json"])
+        own = msgspec.json.decode(written, type=StageRow) if written else None
     if own is None:
         stage = ORCHESTRATOR if target == PIPELINE else target
         own = StageRow(
@@ -99,7 +121,7 @@ def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> list[StageRow]:
     with_caller_side(
         own, sent_at_ns=arrival.sent_at_ns, returned_at_ns=arrival.done_at_ns, headers=arrival.reply_headers
     )
-    return [own, *others]
+    return [own, *others], written
 
 
 def _rows_below(store: Store, prefix: str, document: Document | None) -> list[StageRow]:
@@ -132,13 +154,19 @@ def _rows_below(store: Store, prefix: str, document: Document | None) -> list[St
 
 def read_document(store: Store, keys: list[str], cls: type[Any]) -> Any:
     """The first of `keys` that is there, None where none is."""
+    found = read_first(store, keys)
+    return msgspec.json.decode(found, type=cls) if found else None
+
+
+def read_first(store: Store, keys: list[str]) -> bytes:
+    """The first of `keys` that is there, empty where none is."""
     for key in keys:
         try:
-            return msgspec.json.decode(store.get(store.uri(key)), type=cls)
+            return store.get(store.uri(key))
         except StorageError as error:
             if error.slug != "not-found":
                 raise
-    return None
+    return b""
 
 
 def _request_row(attempts: list[ArrivalRow], rows: list[StageRow], *, regime: str, load: str) -> RequestRow:
@@ -180,18 +208,22 @@ def replica_rows(
 ) -> list[ReplicaRow]:
     """Raw Prometheus samples of ready and desired, and the platform's events, in order of time."""
     ready = {(s.function, s.at_ns): s.value for s in prometheus.raw(queries.READY, start_ns, end_ns)}
-    rows = [
-        ReplicaRow(
+    rows = []
+    before_ns: dict[str, int] = {}
+    for sample in prometheus.raw(queries.DESIRED, start_ns, end_ns):
+        if sample.function not in functions or (sample.function, sample.at_ns) not in ready:
+            continue
+        row = ReplicaRow(
             at_ns=sample.at_ns,
             source="prometheus",
             function=sample.function,
+            age_s=(sample.at_ns - before_ns.get(sample.function, start_ns)) / 1e9,
             desired=int(sample.value),
             ready=int(ready[sample.function, sample.at_ns]),
             starting=int(sample.value - ready[sample.function, sample.at_ns]),
         )
-        for sample in prometheus.raw(queries.DESIRED, start_ns, end_ns)
-        if sample.function in functions and (sample.function, sample.at_ns) in ready
-    ]
+        before_ns[sample.function] = sample.at_ns
+        rows.append(row)
     rows += [
         ReplicaRow(
             at_ns=event["at_ns"],

@@ -13,33 +13,36 @@ from typing import Any
 import msgspec
 import requests
 
-from experiments.cell_run import Bench, run_cell, warm_caches
+from analysis import outcome
+from experiments.cell_run import Bench, run_cell, touch_caches
 from experiments.journal import Journal
 from experiments.model import Experiment
 from experiments.plan import Group, forecast_s, plan
 from experiments.platform_session import clients, platform, upload_samples
 from experiments.progress import Progress, duration
 from experiments.standing import Standing, standing
+from experiments.stopping import decide, decided
 from fave import manifest
 from fave.clock import monotonic_s, utc_ns
 from fave.endpoints import Endpoints
-from fave.errors import EXIT_INTERRUPTED, EXIT_INVALID_RUN, EXIT_OK, ConfigError, FaveError
+from fave.errors import EXIT_INTERRUPTED, ConfigError, FaveError
 from fave.records import SCHEMA
 from fave.rundir import CellDir, read_json, write_json
 from fave.settings import ROOT, decode, to_plain
 from fave.storage import Store
+from regimes import openfaas
 
 # So often in a row may the platform fail without a single group getting done.
 _FAILURES = 3
+# A report takes seconds, which count as neither load nor state: the first comes early, then not more often than this.
+_REPORT_EVERY_S = 300.0
 
 
 def run(name: str, experiment: Experiment, *, runs: Path, quiet: bool = False) -> int:
     """Run the whole campaign; returns the exit code. What was measured stays, whatever happens."""
-    groups = plan(experiment)
-    progress = _progress(experiment, groups, quiet=quiet)
-    progress.say(f"{name}: {experiment.description}")
+    progress = _progress(experiment, plan(experiment), f"{name}: {experiment.description}", quiet=quiet)
     stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    return _drive(name, experiment, groups, runs / f"{stamp}-{name}", progress)
+    return _drive(name, experiment, runs / f"{stamp}-{name}", progress)
 
 
 def resume(folder: Path, *, quiet: bool = False) -> int:
@@ -52,26 +55,33 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
     """
     info = read_json(folder / "campaign.json")
     experiment = decode(info["experiment"], Experiment, f"{folder.name}/campaign.json")
-    groups = plan(experiment)
-    if info["schedules_sha256"] != _schedules(groups) or info["order"] != _order(groups):
+    planned = plan(experiment)
+    if info["schedules_sha256"] != _schedules(planned) or info["order"] != _order(planned):
         commit = info["source"].get("commit") or "the version it began with"
         raise ConfigError(
             f"{folder.name}: this version of FAVE plans it otherwise (other schedules or another order)",
             hint=f"go on with {commit}, or run it anew",
         )
+    groups = _wanted(experiment, folder)
     left = [group for group in groups if _may_run(experiment, standing(group, folder))]
-    progress = _progress(experiment, left, quiet=quiet)
-    progress.say(f"{info['name']}: {len(left)} of {len(groups)} groups of runs are left")
+    said = f"{info['name']}: {len(left)} of {len(groups)} groups of runs are left"
+    progress = _progress(experiment, left, said, quiet=quiet)
     if manifest.commit() != info["source"]:
         progress.say(
             "note: the source is not the one that it began with; campaign.json tells the first, the journal this"
         )
-    return _drive(info["name"], experiment, groups, folder, progress)
+    return _drive(info["name"], experiment, folder, progress)
 
 
-def _progress(experiment: Experiment, groups: list[Group], *, quiet: bool) -> Progress:
+def _wanted(experiment: Experiment, folder: Path) -> list[Group]:
+    """All groups: those of the file, and those that the stopping rule has asked for."""
+    return plan(experiment, {load: decision.blocks for load, decision in decided(folder).items()})
+
+
+def _progress(experiment: Experiment, groups: list[Group], said: str, *, quiet: bool) -> Progress:
     cells, expected_s = sum(len(group.cells) for group in groups), forecast_s(experiment, groups)
     progress = Progress(cells, expected_s, quiet=quiet)
+    progress.say(said)
     progress.say(f"{cells} cells, about {duration(expected_s)} and the reports")
     return progress
 
@@ -80,11 +90,14 @@ def _may_run(experiment: Experiment, found: Standing) -> bool:
     return not found.done and found.invalid < experiment.attempts
 
 
-def _drive(name: str, experiment: Experiment, groups: list[Group], folder: Path, progress: Progress) -> int:
+def _drive(name: str, experiment: Experiment, folder: Path, progress: Progress) -> int:
     journal = Journal(folder / "journal.jsonl")
     try:
-        if any(_may_run(experiment, standing(group, folder)) for group in groups):
-            _run_all(name, experiment, groups, folder, journal, progress)
+        if any(_may_run(experiment, standing(group, folder)) for group in _wanted(experiment, folder)):
+            _run_all(name, experiment, folder, journal, progress)
+        reported = _report(folder, progress, last=True)
+        progress.say(progress.shares())
+        return reported or outcome.exit_code(read_json(folder / "results.json"))
     except KeyboardInterrupt:
         journal.note("interrupted")
         progress.say("\ninterrupted: stopping what was started")
@@ -93,14 +106,11 @@ def _drive(name: str, experiment: Experiment, groups: list[Group], folder: Path,
     except (FaveError, OSError) as error:
         with contextlib.suppress(OSError):  # the disk may be what is full
             journal.note("failed", error=str(error))
-        progress.say("the campaign cannot go on")
+        progress.complain("the campaign cannot go on")
         _leave(folder, progress)
         raise
     finally:
         journal.close()
-    valid = all(standing(group, folder).done for group in groups)
-    reported = _report(folder, progress, last=True)
-    return reported or (EXIT_OK if valid else EXIT_INVALID_RUN)
 
 
 def _leave(folder: Path, progress: Progress) -> None:
@@ -112,30 +122,25 @@ def _leave(folder: Path, progress: Progress) -> None:
     _report(folder, progress, last=True)
 
 
-def _run_all(
-    name: str, experiment: Experiment, groups: list[Group], folder: Path, journal: Journal, progress: Progress
-) -> None:
+def _run_all(name: str, experiment: Experiment, folder: Path, journal: Journal, progress: Progress) -> None:
     """Every group, on one platform after the other if need be."""
     failures, done = 0, -1
     while True:
         try:
             with platform(progress.say) as endpoints:
-                upload_samples()
+                upload_samples(["long"] if any(load.sample == "long" for load in experiment.loads.values()) else [])
                 bench = _bench(experiment, endpoints, "-".join(folder.name.split("-")[:2]))
-                facts = _campaign(name, experiment, groups, bench)
-                again = (folder / "campaign.json").exists()
-                if not again:
-                    write_json(folder / "campaign.json", {"campaign": folder.name, **facts})
-                    progress.say(f"results go to {_shown(folder)}")
-                event = "campaign_resumed" if again else "campaign_started"
-                journal.note(event, source=facts["source"], load_1min=facts["host"]["load_1min"])
-                _run_groups(bench, groups, folder, journal, progress)
-                journal.note("campaign_finished")
+                _begin(name, bench, folder, journal, progress)
+                _run_groups(bench, folder, journal, progress)
+                if experiment.stopping and not decided(folder):
+                    _decide(bench, folder, journal, progress)
+                    _run_groups(bench, folder, journal, progress)
+                journal.note("campaign_finished", storage=_storage(bench))
                 return
         except ConfigError:
             raise
         except (FaveError, msgspec.MsgspecError, requests.RequestException) as error:
-            now_done = sum(standing(group, folder).done for group in groups)
+            now_done = sum(standing(group, folder).done for group in _wanted(experiment, folder))
             failures, done = (failures + 1, done) if now_done == done else (1, now_done)
             if failures >= _FAILURES or not (folder / "campaign.json").exists():
                 raise
@@ -144,22 +149,54 @@ def _run_all(
             progress.say("bringing the platform back; the block that was cut short is repeated")
 
 
-def _run_groups(bench: Bench, groups: list[Group], folder: Path, journal: Journal, progress: Progress) -> None:
+def _begin(name: str, bench: Bench, folder: Path, journal: Journal, progress: Progress) -> None:
+    """The manifest, once; caches touched, again after each new start of the platform."""
+    groups = plan(bench.experiment)
+    facts = _campaign(name, groups, bench)
+    again = (folder / "campaign.json").exists()
+    if not again:
+        write_json(folder / "campaign.json", {"campaign": folder.name, **facts})
+        progress.say(f"results go to {_shown(folder)}, the report to {_shown(folder / 'report.html')}")
+    event = "campaign_resumed" if again else "campaign_started"
+    journal.note(event, source=facts["source"], load_1min=facts["host"]["load_1min"], storage=_storage(bench))
+    progress.phase("touching caches")
+    journal.note("caches_touched", functions=touch_caches(bench, list(bench.experiment.loads)))
+
+
+def _storage(bench: Bench) -> dict[str, int]:
+    sizes_bytes = bench.store.sizes_bytes("requests/")
+    return {"objects": len(sizes_bytes), "bytes": sum(sizes_bytes.values())}
+
+
+def _decide(bench: Bench, folder: Path, journal: Journal, progress: Progress) -> None:
+    """How many blocks the pilot asks for."""
+    if _report(folder, progress, last=False):
+        return
+    found = decide(bench.experiment, read_json(folder / "results.json")["contrasts"], folder)
+    journal.note("stopping_decided", blocks={load: each.blocks for load, each in found.items()})
+    more = [group for group in _wanted(bench.experiment, folder) if not standing(group, folder).attempts]
+    for load, each in found.items():
+        capped = f" (the pilot asks for {each.wanted_blocks})" if each.wanted_blocks > each.blocks else ""
+        progress.say(f"stopping rule: {load} takes {each.blocks} blocks{capped}, {each.pilot_blocks} are done")
+    progress.more(sum(len(group.cells) for group in more), forecast_s(bench.experiment, more))
+
+
+def _run_groups(bench: Bench, folder: Path, journal: Journal, progress: Progress) -> None:
     """What is not done yet, in planned order."""
-    touched: set[str] = set()
+    groups = _wanted(bench.experiment, folder)
+    reported_s = -_REPORT_EVERY_S
     for position, group in enumerate(groups):
         found = standing(group, folder)
         if not _may_run(bench.experiment, found):
             continue
-        if group.load not in touched:
-            warm_caches(bench, group.load)
-            journal.note("caches_warmed", load=group.load)
-            touched.add(group.load)
         _run_group(bench, group, found, folder, journal, progress)
         last_of_block = position + 1 == len(groups) or groups[position + 1].block != group.block
-        if last_of_block and position + 1 < len(groups):
+        due = monotonic_s() - reported_s >= _REPORT_EVERY_S
+        if due and last_of_block and position + 1 < len(groups):
+            progress.phase("writing a first report")
             _report(folder, progress, last=False)
             journal.note("report", block=group.block)
+            reported_s = monotonic_s()
 
 
 def _run_group(bench: Bench, group: Group, found: Standing, folder: Path, journal: Journal, progress: Progress) -> None:
@@ -168,16 +205,20 @@ def _run_group(bench: Bench, group: Group, found: Standing, folder: Path, journa
     for more in range(bench.experiment.attempts - found.invalid):
         attempt = found.attempts + 1 + more
         if attempt > 1:
-            progress.repeated(len(group.cells), expected_s * len(group.cells))
+            progress.more(len(group.cells), expected_s * len(group.cells))
         all_valid = True
         for cell in group.cells:
             cell_dir = CellDir(folder / "cells" / cell.folder(attempt))
-            progress.running(cell)
+            progress.running(cell, bench.experiment.loads[cell.load].traffic.duration)
             journal.note("cell_started", cell=cell_dir.path.name)
             began_s = monotonic_s()
-            summary = run_cell(bench, group, cell, cell_dir, progress.say)
+            summary = run_cell(bench, group, cell, cell_dir, progress.say, progress.phase)
             journal.note(
-                "cell_finished", cell=cell_dir.path.name, valid=summary.verdict.valid, took_s=monotonic_s() - began_s
+                "cell_finished",
+                cell=cell_dir.path.name,
+                valid=summary.verdict.valid,
+                took_s=monotonic_s() - began_s,
+                times=summary.times,
             )
             progress.finished(cell, summary, expected_s)
             all_valid &= summary.verdict.valid
@@ -192,7 +233,9 @@ def _bench(experiment: Experiment, endpoints: Endpoints, stamp: str) -> Bench:
     return Bench(experiment, endpoints, gateway, prometheus, store, stamp)
 
 
-def _campaign(name: str, experiment: Experiment, groups: list[Group], bench: Bench) -> dict[str, Any]:
+def _campaign(name: str, groups: list[Group], bench: Bench) -> dict[str, Any]:
+    """What the campaign ran on and with. Endpoints and credentials stay out."""
+    experiment, embedded = bench.experiment, bench.endpoints.embedded
     return {
         "schema": SCHEMA,
         "name": name,
@@ -202,10 +245,16 @@ def _campaign(name: str, experiment: Experiment, groups: list[Group], bench: Ben
         "schedules_sha256": _schedules(groups),
         "host": manifest.host(),
         "versions": manifest.versions(),
+        "assets": manifest.assets(),
         "source": manifest.commit(),
         "platform": bench.gateway.info(),
-        "embedded": bench.endpoints.embedded,
-        "co_located": bench.endpoints.embedded,
+        "capabilities": openfaas.capabilities(bench.gateway),
+        "embedded": embedded,
+        "co_located": embedded,
+        "regimes": {
+            load: {regime: to_plain(experiment.settings(load, regime)) for regime in experiment.regimes}
+            for load in experiment.loads
+        },
     }
 
 

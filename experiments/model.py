@@ -1,19 +1,21 @@
-"""An experiment file: regimes x loads x blocks, the primary outcome, the planned contrasts."""
+"""An experiment file: regimes x loads x blocks, initial state, primary outcome, planned contrasts, what must hold."""
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 import regimes.model as regimes
+from analysis import thresholds
 from fave.arrivals import Traffic
 from fave.errors import ConfigError
 from fave.settings import NAME_PATTERN, Duration, load_yaml
 from fave.validity import Gates
 from fave.workload import PIPELINE, SAMPLE_INPUTS, STAGES, functions_of
-from regimes.model import Scaling, resolve
+from regimes.model import Scaling, Settings, Settle, resolve
 
 FOLDER = Path(__file__).parent
 
@@ -21,6 +23,9 @@ FOLDER = Path(__file__).parent
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of traffic at one target. `overrides` are laid over a regime for this load only.
 
+    sample: the video that the pipeline gets. inputs: `s3://` addresses instead of it, or what a stage's call is about.
+    initial_replicas: ready replicas of each function at the start, by regime; without it the regime's minimum.
+    processes: of the load generator; they share the schedule.
     descriptive: shown, but not compared (too few blocks for a test to say anything).
     """
 
@@ -28,11 +33,14 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     traffic: Traffic
     blocks: int
     overrides: dict[str, Scaling] = {}
+    initial_replicas: dict[str, int] = {}
+    sample: Literal["short", "long"] = "short"
     inputs: tuple[str, ...] = ()
     query: str = "find scenes with cars"
     settings: dict[str, Any] = {}
     max_in_flight: int = 200
     request_timeout: Duration = Duration(120)
+    processes: int = 1
     descriptive: bool = False
 
     def __post_init__(self) -> None:
@@ -43,8 +51,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(f"inputs: {self.target} needs some; samples are shipped for {', '.join(SAMPLE_INPUTS)}")
         if self.blocks < 1:
             problems.append(f"blocks: {self.blocks} must be at least 1")
-        if self.max_in_flight < 1:
-            problems.append(f"max_in_flight: {self.max_in_flight} must be at least 1")
+        problems += [
+            f"{name}: {value} must be at least 1"
+            for name, value in (("max_in_flight", self.max_in_flight), ("processes", self.processes))
+            if value < 1
+        ]
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -53,8 +64,38 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         return functions_of(self.target)
 
 
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """Stein's two-stage rule: a load's `blocks` are the pilot, whose spread says how many blocks there are in all.
+
+    target_half_width: of the 95 % interval of every planned contrast. max_blocks: not more, whatever the pilot says.
+    """
+
+    target_half_width: float
+    max_blocks: int = 30
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target_half_width < 1:
+            raise ValueError(f"target_half_width: {self.target_half_width} must lie between 0 and 1")
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """What must come out if the instrument is right (methodology §5).
+
+    same: two regimes that are one: no difference, interval within the margin. always-cold, never-cold: exactly all, or
+    none, of the invocations. theory: triggered and affected rates as the formula for a single replica has them.
+    """
+
+    kind: Literal["same", "always-cold", "never-cold", "theory"]
+    load: str
+    regimes: tuple[str, ...]
+
+
 class Experiment(msgspec.Struct, frozen=True, kw_only=True):
-    """`contrasts` are pairs of regimes (a, b), for a - b. `attempts`: tries for a block that came out invalid."""
+    """`contrasts` are pairs of regimes (a, b), for a - b. `attempts`: tries for a block that came out invalid.
+
+    aliases: a second name of a regime, for A/A controls. capacity: loads of rising rate, of which the highest that a
+    regime sustains is sought. thresholds: what must hold, e.g. `steady/warm: cold_rate.high < 0.05`.
+    """
 
     description: str
     expected_duration: str
@@ -63,9 +104,15 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     loads: dict[str, Load]
     contrasts: tuple[tuple[str, str], ...]
     primary_outcome: Literal["invocation_cold_rate", "request_cold_rate"]
+    aliases: dict[str, str] = {}
     equivalence_margin: float = 0.05
+    settle: Settle = Settle()
     gates: Gates = Gates()
     attempts: int = 2
+    stopping: Stopping | None = None
+    thresholds: tuple[str, ...] = ()
+    controls: tuple[Control, ...] = ()
+    capacity: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = [f"{kind}: name {name!r} must match {NAME_PATTERN.pattern}" for kind, name in self._bad_names()]
@@ -78,11 +125,18 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             if name not in self.regimes
         ]
         problems += [
-            f"loads.{load}.overrides: {name!r} is not among the regimes"
+            f"loads.{load}.{key}: {name!r} is not among the regimes"
             for load, each in self.loads.items()
-            for name in each.overrides
+            for key, names in (("overrides", each.overrides), ("initial_replicas", each.initial_replicas))
+            for name in names
             if name not in self.regimes
         ]
+        problems += [f"aliases: {name!r} is not among the regimes" for name in self.aliases if name not in self.regimes]
+        problems += [f"capacity: {name!r} is not among the loads" for name in self.capacity if name not in self.loads]
+        problems += self._wrong_controls() + self._wrong_thresholds()
+        compared = [load.blocks for load in self.loads.values() if not load.descriptive]
+        if self.stopping and self.stopping.max_blocks < max(compared, default=0):
+            problems.append(f"stopping.max_blocks: {self.stopping.max_blocks} is less than the blocks of a load")
         if len(set(self.contrasts)) < len(self.contrasts) or any(a == b for a, b in self.contrasts):
             problems.append("contrasts: each pair of two different regimes once")
         if self.attempts < 1:
@@ -93,6 +147,49 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             problems.append("regimes, loads: at least one of each")
         if problems:
             raise ValueError("\n".join(problems))
+
+    def _wrong_controls(self) -> list[str]:
+        problems = []
+        for index, control in enumerate(self.controls):
+            where = f"controls[{index}]"
+            if control.load not in self.loads:
+                problems.append(f"{where}.load: {control.load!r} is not among the loads")
+            problems += [
+                f"{where}.regimes: {name!r} is not among the regimes"
+                for name in control.regimes
+                if name not in self.regimes
+            ]
+            needed = 2 if control.kind == "same" else 1
+            if len(control.regimes) != needed:
+                problems.append(f"{where}.regimes: kind {control.kind!r} takes {needed}, not {len(control.regimes)}")
+        return problems
+
+    def _wrong_thresholds(self) -> list[str]:
+        problems = []
+        for index, text in enumerate(self.thresholds):
+            try:
+                threshold = thresholds.parse(text)
+            except ValueError as error:
+                problems.append(f"thresholds[{index}]: {error}")
+                continue
+            problems += [
+                f"thresholds[{index}]: {name!r} is not among the {what}"
+                for what, name, known in (
+                    ("loads", threshold.load, self.loads),
+                    ("regimes", threshold.regime, self.regimes),
+                )
+                if name != thresholds.ANY and name not in known
+            ]
+        return problems
+
+    def settings(self, load: str, regime: str) -> dict[str, Settings]:
+        """Complete settings of the load's functions in a regime of this experiment."""
+        each = self.loads[load]
+        return resolve(self.regime_of(regime), each.functions, each.overrides.get(regime))
+
+    def regime_of(self, name: str) -> str:
+        """The regime file's name; `name` may be an alias."""
+        return self.aliases.get(name, name)
 
     def _bad_names(self) -> list[tuple[str, str]]:
         named = [("regimes", name) for name in self.regimes] + [("loads", name) for name in self.loads]
@@ -117,14 +214,31 @@ def load(name: str) -> Experiment:
     if not path.exists():
         raise ConfigError(f"unknown experiment {name!r}", hint=f"there are: {', '.join(names())}; or give a .yml file")
     experiment = load_yaml(path, Experiment)
-    unknown = [regime for regime in experiment.regimes if regime not in regimes.names()]
-    problems = [f"{path.name}: regimes: unknown {r!r} (there are: {', '.join(regimes.names())})" for r in unknown]
+    there = regimes.names()
+    unknown = [name for name in experiment.regimes if experiment.regime_of(name) not in there]
+    problems = [
+        f"{path.name}: regimes: unknown {experiment.regime_of(name)!r}{_suggestion(experiment.regime_of(name), there)}"
+        for name in unknown
+    ]
     for label, each in experiment.loads.items():
-        for regime in set(experiment.regimes) - set(unknown):
+        for regime in sorted(set(experiment.regimes) - set(unknown)):
             try:
-                resolve(regime, each.functions, each.overrides.get(regime))
+                settings = experiment.settings(label, regime)
             except ConfigError as error:
                 problems += [f"{path.name}: loads.{label}: {line}" for line in error.problems]
+                continue
+            problems += [
+                f"{path.name}: loads.{label}.initial_replicas: {regime}: {count} is not within "
+                f"{own.min_replicas} to {own.max_replicas}, the bounds of {function}"
+                for function, own in settings.items()
+                if (count := each.initial_replicas.get(regime)) is not None
+                and not own.min_replicas <= count <= own.max_replicas
+            ]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return experiment
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f" (there are: {', '.join(known)})"

@@ -6,9 +6,10 @@ import math
 import statistics
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.collect import Rows
+from experiments.strain import Strain
 from fave.records import ReplicaRow, StageRow
 from fave.validity import Observed, measure
 
@@ -16,21 +17,29 @@ from fave.validity import Observed, measure
 _PROBE_TOLERANCE_NS = 250_000_000
 
 
+class Conditions(NamedTuple):
+    """Under which a cell ran.
+
+    initial_ready: what was verified for each function at `verified_at_ns`, when the rows begin. unchanged: the
+    configuration. strain: of the platform's nodes during the run; None where nobody can tell.
+    """
+
+    initial_ready: Mapping[str, int]
+    verified_at_ns: int
+    unchanged: bool
+    drained: bool
+    strain: Strain | None
+
+
 def observe(
     rows: Rows,
     replicas: list[ReplicaRow],
     generator: Mapping[str, Any],
     ready_at_ns: Mapping[str, int],
-    *,
-    initial_ready: Mapping[str, int],
-    verified_at_ns: int,
-    unchanged: bool,
-    drained: bool,
+    conditions: Conditions,
 ) -> Observed:
-    """`ready_at_ns`: by replica, from the platform's events; empty where it has none.
-
-    initial_ready: what was verified for each function at `verified_at_ns`, when the rows begin.
-    """
+    """`ready_at_ns`: by replica, from the platform's events; empty where it has none."""
+    initial_ready, verified_at_ns, unchanged, drained, strain = conditions
     sent = [row for row in rows.requests if row.sent_at_ns]
     latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
     served = [row for row in rows.stages if not refused(row)]
@@ -52,7 +61,48 @@ def observe(
         drained=drained,
         labelled=sum(row.cold is not None for row in rows.stages),
         label_mismatches=label_mismatches(rows.stages, ready_at_ns) if ready_at_ns else None,
+        replica_age_p99_s=age_quantile_s([row.age_s for row in replicas if row.source == "prometheus"], 0.99),
+        clock_offset_s=clock_offset_s(rows.stages),
+        memory_pressure_share=strain.memory_pressure_share if strain else None,
+        evictions=strain.evictions if strain else None,
     )
+
+
+def age_quantile_s(gaps_s: list[float], q: float) -> float | None:
+    """The age that the newest sample does not exceed for a share q of the time. gaps_s: from sample to sample.
+
+    Within a gap g the age grows evenly from 0 to g: the share of time with an age over x is
+    sum(max(0, g - x)) / sum(g).
+    """
+    whole_s = math.fsum(gaps_s)
+    if whole_s <= 0:
+        return None
+    # From the largest gap down, the share over x falls in straight lines: the first that reaches 1 - q holds it.
+    over_s = (1 - q) * whole_s
+    longest = sorted(gaps_s, reverse=True)
+    total_s = 0.0
+    for count, gap_s in enumerate(longest, start=1):
+        total_s += gap_s
+        age_s = (total_s - over_s) / count
+        if count == len(longest) or age_s >= longest[count]:
+            return max(0.0, age_s)
+    return None
+
+
+def clock_offset_s(rows: list[StageRow]) -> float | None:
+    """The least by which the clock of some replica must differ from its caller's for the stamps to be possible.
+
+    Nothing arrives before it was sent: received - sent is at least the offset, finished - returned at most. What lies
+    between is consistent; the two bounds crossing means that a clock was set during the run, by as much at least.
+    """
+    bounds: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        if row.replica_id and row.sent_at_ns and row.received_at_ns and row.finished_at_ns and row.returned_at_ns:
+            low, high = row.finished_at_ns - row.returned_at_ns, row.received_at_ns - row.sent_at_ns
+            before = bounds.get(row.replica_id, (low, high))
+            bounds[row.replica_id] = (max(low, before[0]), min(high, before[1]))
+    offsets_ns = [max(low, -high, low - high, 0) for low, high in bounds.values()]
+    return max(offsets_ns) / 1e9 if offsets_ns else None
 
 
 def refused(row: StageRow) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from experiments.model import Experiment
 from fave.arrivals import Schedule, generate, seed_for, sha256
+from fave.errors import ConfigError
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,22 +35,38 @@ class Group(NamedTuple):
     cells: tuple[Cell, ...]
 
 
-def plan(experiment: Experiment) -> list[Group]:
+def plan(experiment: Experiment, more: Mapping[str, int] | None = None) -> list[Group]:
     """Blocks in order; within a block the loads in random order; within a load the regimes in random order.
 
     A load with fewer blocks than the others takes part in the last ones, so that the first report comes early.
+    more: blocks by load in all, where a stopping rule asks for more than the file has; they come after the others.
+
+    Raises
+    ------
+    ConfigError
+        For traffic whose draw for a block has no arrivals.
     """
-    blocks = max(load.blocks for load in experiment.loads.values())
+    planned = max(load.blocks for load in experiment.loads.values())
+    wanted = more or {}
     groups: list[Group] = []
     index = 0
-    for block in range(blocks):
+    for block in range(max(planned, *wanted.values(), 0)):
         shuffle = random.Random(seed_for(experiment.seed, "order", block)).shuffle
-        loads = [name for name, load in experiment.loads.items() if block >= blocks - load.blocks]
+        loads = [
+            name
+            for name, load in experiment.loads.items()
+            if (planned - load.blocks <= block < planned) or planned <= block < wanted.get(name, 0)
+        ]
         shuffle(loads)
         for load in loads:
             regimes = list(experiment.regimes)
             shuffle(regimes)
             schedule = generate(experiment.loads[load].traffic, seed_for(experiment.seed, load, block))
+            if not schedule:
+                raise ConfigError(
+                    f"loads.{load}: no arrivals in block {block + 1}",
+                    hint="a longer duration, more requests, or another seed",
+                )
             cells = tuple(Cell(index=index + i, block=block, load=load, regime=r) for i, r in enumerate(regimes))
             index += len(cells)
             groups.append(Group(block, load, schedule, sha256(schedule), cells))

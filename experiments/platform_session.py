@@ -66,17 +66,18 @@ def clients(endpoints: Endpoints) -> tuple[GatewayClient, Prometheus]:
     return gateway, Prometheus(endpoints.prometheus_url)
 
 
-def upload_samples() -> None:
-    """Make sure models and samples are there and the samples are in the object store.
+def upload_samples(more: list[str] | None = None) -> None:
+    """Make sure models and samples are there and the samples are in the object store; `more` beside the usual ones.
 
     Raises
     ------
     FaveError
         With what `python -m assets` said, and its exit code.
     """
-    command = [sys.executable, "-m", "assets", "--upload", "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        error = FaveError(done.stderr.strip().removeprefix("error: "))
-        error.exit_code = done.returncode
-        raise error
+    for names in [[], more] if more else [[]]:
+        command = [sys.executable, "-m", "assets", *names, "--upload", "--quiet"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            error = FaveError(done.stderr.strip().removeprefix("error: "))
+            error.exit_code = done.returncode
+            raise error

@@ -8,6 +8,9 @@ FaveError                    1
 │   └── StorageError             the object store answered with an error
 ├── InvalidRunError          5   something was measured, but it must not be believed
 └── StageError               6   a function could not do its work; carries slug, stage, retryable
+
+A campaign that ended well says more by its exit code: 0 valid and every threshold met, 7 a threshold missed, 8 a
+threshold or a control that the data do not decide, 9 a control failed (the instrument is wrong), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ EXIT_ASSET = 3
 EXIT_PLATFORM = 4
 EXIT_INVALID_RUN = 5
 EXIT_STAGE = 6
+EXIT_THRESHOLD = 7
+EXIT_INCONCLUSIVE = 8
+EXIT_CONTROL = 9
 EXIT_INTERRUPTED = 130
 
 

@@ -1,17 +1,25 @@
-"""What a campaign ran on, captured by itself: host, versions, commit. No secret ever."""
+"""What a campaign ran on, captured by itself: host, versions, digests, commit. No secret ever."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fave.settings import ROOT
+import msgspec
 
-_PACKAGES = ("locust", "boto3", "onnxruntime", "faster-whisper", "librosa", "opencv-python-headless", "numpy", "scipy")
+from fave.errors import AssetError
+from fave.programs import cache_dir, ffmpeg, prometheus
+from fave.settings import ROOT, load_yaml
+
+_REQUIREMENTS = ROOT / "requirements.txt"
+_ASSETS = ROOT / "assets" / "manifest.yml"
 
 
 def host() -> dict[str, Any]:
@@ -24,17 +32,60 @@ def host() -> dict[str, Any]:
         "kernel": platform.release(),
         "system": platform.platform(),
         "load_1min": os.getloadavg()[0],
+        "load_5min": os.getloadavg()[1],
+        "memory_available_kb": int(_first_value("/proc/meminfo", "MemAvailable").split()[0] or 0),
+        "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource") or "unknown",
     }
 
 
 def versions() -> dict[str, str]:
+    """Python, every package that is pinned, and the programs that are no package."""
     found = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in re.findall(r"^([A-Za-z0-9._-]+)==", _read(str(_REQUIREMENTS)), re.MULTILINE):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "missing"
-    return found
+    return found | {"ffmpeg": _said(ffmpeg, "-version"), "prometheus": _said(prometheus, "--version")}
+
+
+def assets() -> dict[str, str]:
+    """SHA-256 by product, of what is in the cache: models and samples as they are used, not as they should be."""
+    products = load_yaml(_ASSETS, _Assets).products
+    return {name: _digest(cache_dir() / product.path) for name, product in products.items()}
+
+
+class _Product(msgspec.Struct, frozen=True):
+    path: str
+    needs: tuple[str, ...]
+    sha256: str = ""
+
+
+class _Assets(msgspec.Struct, frozen=True):
+    packages: dict[str, Any]
+    products: dict[str, _Product]
+
+
+def _digest(path: Path) -> str:
+    """Of a file, or of a folder's files in order of name; empty where nothing is."""
+    digest = hashlib.sha256()
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    try:
+        for each in files:
+            digest.update(each.read_bytes())
+    except OSError:
+        return ""
+    return digest.hexdigest() if files else ""
+
+
+def _said(find: Callable[[], object], option: str) -> str:
+    """The version in a program's first line."""
+    try:
+        done = subprocess.run([str(find()), option], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired, AssetError):
+        return "missing"
+    said = re.search(r"version (\S+)", done.stdout + done.stderr)
+    return said[1] if said else "unknown"
 
 
 def commit() -> dict[str, Any]:

@@ -129,7 +129,8 @@ class StageFigures(msgspec.Struct, kw_only=True):
 class ReplicaRow(msgspec.Struct, kw_only=True):
     """One observation of a function's replicas, or one event of one replica (`replicas.jsonl`).
 
-    age_s: how old the observation was when taken; 0 for events and raw samples, which carry their own time.
+    age_s: how old the observation before it had become when this one replaced it; 0 for events, which come when they
+    happen.
     """
 
     schema: int = SCHEMA

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -38,6 +39,11 @@ def write_json(path: Path, value: object) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[object]) -> None:
     write_atomic(path, b"".join(_encoder.encode(row) + b"\n" for row in rows))
+
+
+def write_jsonl_gz(path: Path, rows: Iterable[object]) -> None:
+    """The same rows give the same bytes."""
+    write_atomic(path, gzip.compress(b"".join(_encoder.encode(row) + b"\n" for row in rows), mtime=0))
 
 
 class JsonlWriter:
@@ -121,6 +127,14 @@ class CellDir:
     @property
     def replicas(self) -> Path:
         return self.path / "replicas.jsonl"
+
+    @property
+    def finals(self) -> Path:
+        return self.path / "finals.jsonl.gz"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.path / "snapshots.json"
 
     @property
     def verdict(self) -> Path:

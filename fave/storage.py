@@ -220,10 +220,14 @@ class Store:
 
     def keys(self, prefix: str) -> list[str]:
         """Every key of the own bucket under `prefix`, in the store's order."""
+        return list(self.sizes_bytes(prefix))
 
-        def listing() -> list[str]:
+    def sizes_bytes(self, prefix: str) -> dict[str, int]:
+        """Every key of the own bucket under `prefix`, in the store's order, and how large its object is."""
+
+        def listing() -> dict[str, int]:
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-            return [item["Key"] for page in pages for item in page.get("Contents", ())]
+            return {item["Key"]: int(item["Size"]) for page in pages for item in page.get("Contents", ())}
 
         return _translated(listing, self.uri(prefix or "*"))
 

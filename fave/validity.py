@@ -27,7 +27,11 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     cold_missing_share: float = 0.01
     # Two scrape intervals, and the jitter of half a one.
     replica_gap_s: float = 1.25
+    replica_age_p99_s: float = 1.0
     cold_label_disagreement: float = 0.05
+    clock_offset_s: float = 0.020
+    # Share of the run in which something waited for memory. Evictions and kernel kills are never allowed.
+    memory_pressure_share: float = 0.10
 
 
 class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +68,9 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     served: requests and invocations that reached a replica or should have; those that the platform refused are
     failures, an outcome and no gate. cold_missing: those among them without a label.
     label_mismatches: of `labelled` invocations, where the label and the platform's own events disagree.
+    replica_age_p99_s: of the newest replica sample at a moment of the run.
+    clock_offset_s: the least by which the clocks of caller and replica differ if the stamps are possible.
+    memory_pressure_share, evictions: of the node or nodes; evictions are pods', or processes that the kernel killed.
     """
 
     fidelity: Fidelity
@@ -76,6 +83,10 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     drained: bool
     labelled: int = 0
     label_mismatches: int | None = None
+    replica_age_p99_s: float | None = None
+    clock_offset_s: float | None = None
+    memory_pressure_share: float | None = None
+    evictions: int | None = None
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +187,10 @@ def judge(observed: Observed, gates: Gates | None = None) -> Verdict:
         *_load_findings(observed.fidelity, limits, observed.median_latency_s),
         _at_most("cold_missing_share", observed.cold_missing / max(1, observed.served), limits.cold_missing_share),
         _at_most("replica_gap_s", observed.replica_gap_s, limits.replica_gap_s),
+        _at_most("replica_age_p99_s", observed.replica_age_p99_s, limits.replica_age_p99_s),
+        _at_most("clock_offset_s", observed.clock_offset_s, limits.clock_offset_s),
+        _at_most("memory_pressure_share", observed.memory_pressure_share, limits.memory_pressure_share),
+        _at_most("evictions", observed.evictions, 0),
         _disagreement(observed, limits),
         _fact("initial_state", observed.initial_state_ok, "wrong initial replicas"),
         _fact("configuration", observed.configuration_unchanged, "configuration changed during the run"),

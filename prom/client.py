@@ -42,6 +42,14 @@ class Prometheus:
         ready = counts[queries.READY]
         return {function: (desired, ready.get(function, 0)) for function, desired in counts[queries.DESIRED].items()}
 
+    def gateway(self) -> dict[str, float]:
+        """The gateway's metrics as they stand, by `name{function,code}`."""
+        found = {}
+        for item in self._ask(queries.GATEWAY, {}):
+            about = [_function(item), *([item["metric"]["code"]] if "code" in item["metric"] else [])]
+            found[f"{item['metric']['__name__']}{{{','.join(about)}}}"] = float(item["value"][1])
+        return dict(sorted(found.items()))
+
     def raw(self, metric: str, start_ns: int, end_ns: int) -> list[Sample]:
         """Every scraped sample of `metric` in (start, end], by function and time.
 

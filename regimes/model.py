@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -58,6 +59,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ]
         if problems:
             raise ValueError("\n".join(problems))
+
+
+class Settle(msgspec.Struct, frozen=True, kw_only=True):
+    """How the initial state of a run comes about.
+
+    scale: all replicas to 0, then to their initial count, so that every run begins with new ones.
+    wait: where a platform cannot scale to 0 on demand, idle time-outs end what is too much.
+    timeout: until the state must stand. rest: quiet time between the verified state and the first arrival.
+    """
+
+    how: Literal["scale", "wait"] = "scale"
+    timeout: Duration = Duration(180)
+    rest: Duration = Duration(0)
+
+    def __post_init__(self) -> None:
+        if self.timeout <= 0:
+            raise ValueError("timeout: must be longer than 0")
 
 
 class Regime(msgspec.Struct, frozen=True, kw_only=True):

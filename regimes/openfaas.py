@@ -14,19 +14,18 @@ from fave.errors import GatewayError, PlatformError
 from fave.gateway_client import FunctionSpec, FunctionStatus, GatewayClient
 from prom import queries
 from prom.client import Prometheus
-from regimes.model import LABEL, MANAGED, Settings, to_spec
+from regimes.model import LABEL, MANAGED, Settings, Settle, to_spec
 from regimes.stack import load, spec
 
 Say = Callable[[str], None]
-# Nine functions start together on two cores: librosa's import alone takes seconds of CPU.
-_SETTLE_TIMEOUT_S = 180.0
+_SWITCH_TIMEOUT_S = 180.0
 _WITNESS_TIMEOUT_S = 15.0
 _POLL_S = 0.1
 _HOPELESS_STARTS = 3
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands: settings per function and the replica counts that were verified (ready = min)."""
+    """What stands: settings per function and the replica counts that were verified."""
 
     regime: str
     settings: dict[str, Settings]
@@ -49,11 +48,20 @@ def image_of(function: str) -> str:
 
 
 def apply(
-    gateway: GatewayClient, prometheus: Prometheus, regime: str, settings: dict[str, Settings], say: Say = print
+    gateway: GatewayClient,
+    prometheus: Prometheus,
+    regime: str,
+    settings: dict[str, Settings],
+    say: Say = print,
+    *,
+    initial: int | None = None,
+    settle: Settle | None = None,
 ) -> Applied:
-    """All replicas to 0, deploy, scale to min, verify; FAVE's own functions of an earlier target are removed.
+    """All replicas to 0, deploy, scale to the initial count, verify; FAVE's functions of an earlier target are removed.
 
-    Explicitly, not by waiting for idle time-outs: the state at the start must not depend on what ran before.
+    Explicitly, not by waiting for idle time-outs: the state at the start must not depend on what ran before. Where a
+    platform cannot do that, `settle` says to wait.
+    initial: ready replicas of each function at the start, within its bounds; None is its minimum.
 
     Raises
     ------
@@ -62,17 +70,21 @@ def apply(
         not become what the regime says (names each function with what it has).
     """
     began_s = time.monotonic()
+    rule = settle or Settle()
     there = _own_functions(gateway, settings)
-    for function in there:
-        gateway.scale(function, 0)
-    _settle(gateway, dict.fromkeys(there, 0), say)
+    if rule.how == "scale":
+        for function in there:
+            gateway.scale(function, 0)
+        _settle(gateway, dict.fromkeys(there, 0), rule.timeout, say)
     for function in there - settings.keys():
         gateway.delete(function)
+    wanted = {f: each.min_replicas if initial is None else initial for f, each in settings.items()}
     for function, deployment in _specs(gateway, regime, settings).items():
         gateway.deploy(deployment)
-        gateway.scale(function, settings[function].min_replicas)
-    wanted = {function: each.min_replicas for function, each in settings.items()}
-    _settle(gateway, wanted, say)
+        if rule.how == "scale" or wanted[function]:
+            gateway.scale(function, wanted[function])
+    _settle(gateway, wanted, rule.timeout, say)
+    time.sleep(rule.rest)
     # Prometheus, the witness of the run, must see the same, in a scrape from after the settling.
     settled_at_ns = utc_ns()
     exactly = {function: (count, count) for function, count in wanted.items()}
@@ -109,7 +121,7 @@ def switch(
         if there[function].replicas < settings[function].min_replicas:
             gateway.scale(function, settings[function].min_replicas)
     bounds = {function: (each.min_replicas, each.max_replicas) for function, each in settings.items()}
-    _wait_for(lambda: _outside(gateway, bounds), _SETTLE_TIMEOUT_S, "the gateway", say)
+    _wait_for(lambda: _outside(gateway, bounds), _SWITCH_TIMEOUT_S, "the gateway", say)
     settled_at_ns = utc_ns()
     _wait_for(lambda: _unseen(prometheus, bounds, settled_at_ns), _WITNESS_TIMEOUT_S, "Prometheus", say)
     ready = {status.name: status.available_replicas for status in gateway.functions() if status.name in settings}
@@ -161,13 +173,30 @@ def _own_functions(gateway: GatewayClient, wanted: Iterable[str]) -> set[str]:
     return own
 
 
+def capabilities(gateway: GatewayClient) -> dict[str, bool]:
+    """What this platform offers beyond deploying, scaling and calling; asked of it, not assumed."""
+    try:
+        events = gateway.events(since=2**62) == []
+    except GatewayError as error:
+        if error.status != 404:
+            raise
+        events = False
+    embedded = _embedded(gateway)
+    return {
+        "replica_events": events,
+        "limits_enforced_by_gateway": embedded,
+        "draining_replicas_told": embedded,
+        "credentials_by_function": embedded,
+    }
+
+
 def configuration(gateway: GatewayClient, functions: Iterable[str]) -> dict[str, dict[str, str]]:
     """Scaling labels as the gateway has them, to see whether somebody changed them during a run."""
     labels = {status.name: status.labels or {} for status in gateway.functions()}
     return {f: {k: v for k, v in labels.get(f, {}).items() if k.startswith(LABEL)} for f in functions}
 
 
-def _settle(gateway: GatewayClient, wanted: dict[str, int], say: Say) -> None:
+def _settle(gateway: GatewayClient, wanted: dict[str, int], timeout_s: float, say: Say) -> None:
     """Wait until every function has exactly `wanted` replicas, all of them ready, and none that is still ending."""
     since_ns = utc_ns()
 
@@ -177,7 +206,7 @@ def _settle(gateway: GatewayClient, wanted: dict[str, int], say: Say) -> None:
             _refuse_hopeless(gateway, since_ns)
         return found
 
-    _wait_for(wrong, _SETTLE_TIMEOUT_S, "the gateway", say)
+    _wait_for(wrong, timeout_s, "the gateway", say)
 
 
 def _wait_for(wrong: Callable[[], list[str]], timeout_s: float, witness: str, say: Say) -> None:

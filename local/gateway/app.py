@@ -25,6 +25,7 @@ from local.gateway.function import ROUTING, Function, Platform
 from local.gateway.metrics import GatewayMetrics
 from local.gateway.model import NAME, NAMESPACE, Deployment, command_of, policy_of
 from local.gateway.proxy import CALL_ID, Call, Proxy
+from local.gateway.replica import PROBE_INTERVAL_S, READY_PATH, START_TIMEOUT_S, TERM_GRACE_S
 
 VERSION = "0.1.0"
 _MEMORY_CHECK_INTERVAL_S = 0.1
@@ -212,7 +213,15 @@ class Gateway:
     async def _info(self, _: web.Request) -> web.Response:
         version = {"sha": "", "release": VERSION}
         provider = {"provider": "fave-local", "version": version, "orchestration": "processes", "routing": ROUTING}
-        return _json({"provider": provider, "version": version, "arch": host_platform.machine()})
+        limits = {
+            "probe_path": READY_PATH,
+            "probe_interval_s": PROBE_INTERVAL_S,
+            "start_timeout_s": START_TIMEOUT_S,
+            "term_grace_s": TERM_GRACE_S,
+            "memory_check_interval_s": _MEMORY_CHECK_INTERVAL_S,
+            "max_queued_async": MAX_QUEUED,
+        }
+        return _json({"provider": provider, "version": version, "arch": host_platform.machine(), "limits": limits})
 
     async def _namespaces(self, _: web.Request) -> web.Response:
         return _json([NAMESPACE])

@@ -13,6 +13,7 @@ import aiohttp
 from fave.invocation import REPLICA_ID
 from fave.processes import die_with_parent, kill_group
 
+READY_PATH = "/_/ready"
 PROBE_INTERVAL_S = 0.02
 START_TIMEOUT_S = 120.0
 TERM_GRACE_S = 10.0
@@ -62,9 +63,9 @@ class Replica:
             )
 
     async def wait_ready(self, session: aiohttp.ClientSession) -> bool:
-        """Probe `/_/ready` until it answers 200; False when the process ended or the deadline passed."""
+        """Probe `READY_PATH` until it answers 200; False when the process ended or the deadline passed."""
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        url = f"http://127.0.0.1:{self.port}/_/ready"
+        url = f"http://127.0.0.1:{self.port}{READY_PATH}"
         while self.pid is not None and time.monotonic() < deadline_s:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with session.get(url, timeout=aiohttp.ClientTimeout(total=5)) as reply:

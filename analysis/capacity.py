@@ -1,0 +1,141 @@
+"""Which offered load a regime sustains, and what breaks first beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from analysis.load import Campaign, Run, of_run
+from fave.settings import Duration
+
+# A queue grows when waits rise with time (rank correlation) and the last third waits longer than the first by more than
+# a service time; either alone is chance.
+_TREND = 0.3
+
+COLUMNS = ("regime", "load", "rate /s", "runs", "failed", "memory kills", "queue s, first/last third", "sustained")
+
+
+def ladder(campaign: Campaign, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """By regime: every rung from the lowest rate up, the highest that it sustains, what broke at the next.
+
+    A rung is sustained when no run of it has a failure, an out-of-memory kill or a queue that grows. Rungs above one that
+    broke are shown, but not counted: load that is sustained by luck is not.
+    """
+    experiment = campaign.experiment
+    found = []
+    for regime in experiment["regimes"] if experiment["capacity"] else ():
+        rungs = [
+            _rung(campaign, load, [run for run in runs if (run.load, run.regime) == (load, regime)])
+            for load in experiment["capacity"]
+        ]
+        rungs.sort(key=lambda rung: rung["rate_per_s"])
+        sustained = None
+        broke = None
+        for rung in rungs:
+            if not rung["sustained"]:
+                broke = rung
+                break
+            sustained = rung
+        found.append(
+            {
+                "regime": regime,
+                "sustained_rate_per_s": sustained["rate_per_s"] if sustained else None,
+                "broke_rate_per_s": broke["rate_per_s"] if broke else None,
+                "broke_by": broke["reasons"] if broke else [],
+                "rungs": rungs,
+            }
+        )
+    return found
+
+
+def _rung(campaign: Campaign, load: str, runs: list[Run]) -> dict[str, Any]:
+    traffic = campaign.experiment["loads"][load]["traffic"]
+    failed: list[tuple[int, str]] = []
+    kills: list[tuple[int, str]] = []
+    queues = []
+    for run in runs:
+        requests, stages = of_run(campaign.requests, run), of_run(campaign.stages, run)
+        first_ns = run.started_at_ns
+        failed += [
+            (at_ns - first_ns, error or status)
+            for at_ns, status, error in requests.filter(pl.col("status") != "ok")
+            .select("scheduled_at_ns", "status", "error")
+            .iter_rows()
+        ]
+        kills += [
+            (at_ns - first_ns, function)
+            for at_ns, function in of_run(campaign.replicas, run)
+            .filter(pl.col("event") == "oom_killed")
+            .select("at_ns", "function")
+            .iter_rows()
+        ]
+        queues.append(_queue(stages))
+    growing = [queue for queue in queues if queue["grows"]]
+    reasons = [
+        (min(found)[0], f"{len(found)} {what}, the first after {min(found)[0] / 1e9:.1f} s ({min(found)[1]})")
+        for what, found in (("out-of-memory kills", kills), ("failed requests", failed))
+        if found
+    ]
+    if growing:
+        worst = max(growing, key=lambda queue: queue["last_s"])
+        waits = f"{worst['first_s']:.2f} s in the first third, {worst['last_s']:.2f} s in the last"
+        reasons.append((2**62, f"the queue grows: waits of {waits}"))
+    return {
+        "load": load,
+        "rate_per_s": traffic["requests"] / Duration.parse(traffic["duration"]),
+        "runs": len(runs),
+        "failures": len(failed),
+        "out_of_memory_kills": len(kills),
+        "queue_first_s": _mean([queue["first_s"] for queue in queues]),
+        "queue_last_s": _mean([queue["last_s"] for queue in queues]),
+        "sustained": bool(runs) and not reasons,
+        "reasons": [text for _, text in sorted(reasons)] or ([] if runs else ["no valid run"]),
+    }
+
+
+def _queue(stages: pl.DataFrame) -> dict[str, Any]:
+    """Waits for a free replica, by time: means of the first and last third, and whether they grow."""
+    waits = stages.filter(pl.col("queue_s").is_not_null() & (pl.col("sent_at_ns") > 0)).sort("sent_at_ns")
+    seconds = waits["queue_s"].to_numpy()
+    third = len(seconds) // 3
+    if not third:
+        return {"first_s": 0.0, "last_s": 0.0, "grows": False}
+    first_s, last_s = float(seconds[:third].mean()), float(seconds[-third:].mean())
+    ranks = np.argsort(np.argsort(seconds))
+    trend = float(np.corrcoef(np.arange(len(seconds)), ranks)[0, 1]) if np.ptp(seconds) else 0.0
+    service_s = float(waits["service_s"].mean() or 0.0)  # type: ignore[arg-type]
+    return {"first_s": first_s, "last_s": last_s, "grows": trend > _TREND and last_s - first_s > service_s}
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def rows(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (
+            each["regime"],
+            rung["load"],
+            f"{rung['rate_per_s']:.3g}",
+            str(rung["runs"]),
+            str(rung["failures"]),
+            str(rung["out_of_memory_kills"]),
+            "-" if rung["queue_first_s"] is None else f"{rung['queue_first_s']:.2f} / {rung['queue_last_s']:.2f}",
+            "yes" if rung["sustained"] else "no: " + "; ".join(rung["reasons"]),
+        )
+        for each in found
+        for rung in each["rungs"]
+    ]
+
+
+def sentences(found: list[dict[str, Any]]) -> list[str]:
+    told = []
+    for each in found:
+        highest = each["sustained_rate_per_s"]
+        head = f"{each['regime']}: " + (f"sustains {highest:.3g}/s" if highest else "sustains none of the rates tried")
+        tail = f"; at {each['broke_rate_per_s']:.3g}/s {each['broke_by'][0]}" if each["broke_by"] else "; nothing broke"
+        told.append(head + tail + ".")
+    return told

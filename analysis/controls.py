@@ -1,0 +1,161 @@
+"""Did the instrument give the answers that are known beforehand? A/A, positive and negative control, theory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+import polars as pl
+from scipy import stats
+
+from analysis.load import Campaign, Run, of_run
+from analysis.theory import single_replica
+from fave.settings import Duration
+
+State = Literal["passed", "failed", "undecided"]
+_ALPHA = 0.05
+# Below it a deviation of 0.05 is seen with less than 90 % power.
+_ENOUGH_ARRIVALS = 1000
+_SETTLING = 3.0
+# What counts as served at once: a warm replica that was free.
+_NO_QUEUE_S = 0.005
+
+COLUMNS = ("control", "load", "regimes", "expected", "measured", "p", "result")
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """One known answer and what came out. p: of the binomial test, of a theory control."""
+
+    kind: str
+    load: str
+    regimes: tuple[str, ...]
+    expected: str
+    measured: str
+    state: State
+    p: float | None = None
+    reason: str = ""
+
+
+def check(campaign: Campaign, runs: Sequence[Run], contrasts: list[dict[str, Any]]) -> list[Checked]:
+    """Every control of the experiment. runs: those that are used; contrasts: those of results.json."""
+    controls = campaign.experiment["controls"]
+    # Two tests each: the chance that any of them fails without a reason stays at 5 %.
+    alpha = _ALPHA / max(1, 2 * sum(control["kind"] == "theory" for control in controls))
+    found: list[Checked] = []
+    for control in controls:
+        mine = [run for run in runs if run.load == control["load"] and run.regime in control["regimes"]]
+        if control["kind"] == "same":
+            found.append(_same(control, contrasts))
+        elif control["kind"] == "theory":
+            found += _theory(campaign, control, mine, alpha)
+        else:
+            found.append(_exactly(campaign, control, mine))
+    return found
+
+
+def _same(control: dict[str, Any], contrasts: list[dict[str, Any]]) -> Checked:
+    pair = tuple(control["regimes"])
+    row = next((r for r in contrasts if r["load"] == control["load"] and (r["a"], r["b"]) == pair), None)
+    about = {"kind": "same", "load": control["load"], "regimes": pair}
+    if row is None or row["risk_difference"] is None:
+        reason = row["reason"] if row else "no such contrast"
+        return Checked(**about, expected="no difference", measured="-", state="undecided", reason=reason)
+    margin, interval = row["margin"], row["ci95"]
+    expected = f"no difference, interval within ±{margin * 100:g} points"
+    if interval is None:
+        state: State = "passed" if row["risk_difference"] == 0 else "failed"
+        measured = f"{row['risk_difference'] * 100:+.1f} in each of {row['blocks']} blocks"
+        return Checked(**about, expected=expected, measured=measured, state=state)
+    measured = f"{row['risk_difference'] * 100:+.1f} [{interval[0] * 100:+.1f}, {interval[1] * 100:+.1f}]"
+    different = row["p_holm"] is not None and row["p_holm"] < _ALPHA
+    inside = -margin < interval[0] and interval[1] < margin
+    state = "failed" if different else "passed" if inside else "undecided"
+    reason = "" if state != "undecided" else "the interval is wider than the margin: more blocks decide"
+    return Checked(**about, expected=expected, measured=measured, p=row["p_holm"], state=state, reason=reason)
+
+
+def _exactly(campaign: Campaign, control: dict[str, Any], runs: list[Run]) -> Checked:
+    always = control["kind"] == "always-cold"
+    labels = [of_run(campaign.stages, run)["cold"] for run in runs]
+    total, cold = sum(len(each) for each in labels), sum(int(each.sum()) for each in labels)
+    unknown = sum(each.null_count() for each in labels)
+    right = cold == (total if always else 0) and not unknown
+    return Checked(
+        kind=control["kind"],
+        load=control["load"],
+        regimes=tuple(control["regimes"]),
+        expected="exactly 100 % cold" if always else "exactly 0 % cold",
+        measured=f"{cold} of {total} cold" + (f", {unknown} unknown" if unknown else ""),
+        state="undecided" if not total else "passed" if right else "failed",
+        reason="" if total else "no valid run",
+    )
+
+
+def _theory(campaign: Campaign, control: dict[str, Any], runs: list[Run], alpha: float) -> list[Checked]:
+    """Triggered and affected arrivals against the formula, with the service and cold-start times that were measured."""
+    about = {"kind": "theory", "load": control["load"], "regimes": tuple(control["regimes"])}
+    seen = [_single_replica_run(campaign, run) for run in runs]
+    n = sum(each.height for each in seen)
+    if not n:
+        return [Checked(**about, expected="-", measured="-", state="undecided", reason="no valid run")]
+    rows = pl.concat(seen)
+    starts = rows.filter(pl.col("triggered"))
+    warm = rows.filter(~pl.col("cold") & (pl.col("queue_s") < _NO_QUEUE_S))
+    if not starts.height or not warm.height:
+        reason = "no cold start, or no warm answer, to take the times from"
+        return [Checked(**about, expected="-", measured="-", state="undecided", reason=reason)]
+    traffic = campaign.experiment["loads"][control["load"]]["traffic"]
+    settings = runs[0].settings[runs[0].target]
+    duration_s, keep_alive_s = Duration.parse(traffic["duration"]), Duration.parse(settings["idle_timeout"])
+    times = {
+        "arrival_rate_per_s": traffic["requests"] / duration_s,
+        "keep_alive_s": keep_alive_s,
+        "service_s": float(warm["held_s"].mean()),  # type: ignore[arg-type]
+        "cold_start_s": float(starts["cold_wait_s"].mean()),  # type: ignore[arg-type]
+    }
+    exact = single_replica(**times)
+    said = ", ".join(f"{name} {value:.4g}" for name, value in times.items())
+    checks = []
+    for name, share, hits in (
+        ("triggered", exact.triggered, int(rows["triggered"].sum())),
+        ("affected", exact.affected, int(rows["cold"].sum())),
+    ):
+        p = float(stats.binomtest(hits, n, share).pvalue)
+        state: State = "failed" if p < alpha else "passed" if n >= _ENOUGH_ARRIVALS else "undecided"
+        few = "" if n >= _ENOUGH_ARRIVALS else f"; {n} arrivals, {_ENOUGH_ARRIVALS} are needed"
+        expected, measured = f"{name} {share * 100:.1f} %", f"{hits / n * 100:.1f} % ({hits} of {n})"
+        checks.append(Checked(**about, expected=expected, measured=measured, p=p, state=state, reason=said + few))
+    return checks
+
+
+def _single_replica_run(campaign: Campaign, run: Run) -> pl.DataFrame:
+    """The arrivals after 3 keep-alive times, when the beginning is forgotten: triggered, cold, how long they took."""
+    events = of_run(campaign.replicas, run).filter((pl.col("event") == "start") & (pl.col("request_id") != ""))
+    from_ns = run.started_at_ns + int(_SETTLING * Duration.parse(run.settings[run.target]["idle_timeout"]) * 1e9)
+    return (
+        of_run(campaign.stages, run)
+        .filter((pl.col("sent_at_ns") >= from_ns) & pl.col("cold").is_not_null())
+        .select(
+            pl.col("request_id").is_in(events["request_id"].to_list()).alias("triggered"),
+            "cold",
+            "cold_wait_s",
+            "queue_s",
+            ((pl.col("returned_at_ns") - pl.col("sent_at_ns")) / 1e9).alias("held_s"),
+        )
+    )
+
+
+def rows(checked: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (
+            each["kind"],
+            each["load"],
+            ", ".join(each["regimes"]),
+            each["expected"],
+            each["measured"],
+            "-" if each["p"] is None else f"{each['p']:.3f}",
+            each["state"] + (f" ({each['reason']})" if each["reason"] else ""),
+        )
+        for each in checked
+    ]

@@ -1,0 +1,53 @@
+"""Stein's two-stage rule in a campaign: after the pilot blocks, how many are wanted in all. Decided once, and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from experiments.model import Experiment
+from fave.rundir import read_json, write_json
+
+FILE = "stopping.json"
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one load. wanted_blocks: what the pilot's spread asks for; blocks: that, or max_blocks where it is less."""
+
+    pilot_blocks: int
+    wanted_blocks: int
+    blocks: int
+
+
+def decided(folder: Path) -> dict[str, Decision]:
+    """By load; empty before the decision, and where there is no stopping rule."""
+    path = folder / FILE
+    return msgspec.convert(read_json(path), dict[str, Decision]) if path.exists() else {}
+
+
+def decide(experiment: Experiment, contrasts: list[dict[str, Any]], folder: Path) -> dict[str, Decision]:
+    """From the pilot's planned contrasts (as results.json has them); the largest need of a load's contrasts counts.
+
+    A load whose pilot is not complete keeps its blocks: there is nothing to decide from.
+    """
+    from analysis.power import stein_blocks  # scipy, which a campaign without a stopping rule does not need
+
+    rule = experiment.stopping
+    assert rule is not None
+    found: dict[str, Decision] = {}
+    for name, load in experiment.loads.items():
+        if load.descriptive:
+            continue
+        mine = [list(row["rates"].values()) for row in contrasts if row["load"] == name]
+        whole = all(len(a) == len(b) == load.blocks >= 2 for a, b in mine)
+        needs = [
+            stein_blocks([x - y for x, y in zip(a, b, strict=True)], rule.target_half_width) for a, b in mine if whole
+        ]
+        wanted = max(needs, default=load.blocks)
+        found[name] = Decision(
+            pilot_blocks=load.blocks, wanted_blocks=wanted, blocks=max(load.blocks, min(wanted, rule.max_blocks))
+        )
+    write_json(folder / FILE, found)
+    return found
