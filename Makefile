@@ -13,12 +13,21 @@ QUERY ?= find scenes with cars
 quoted = '$(subst ','\'',$(value $(1)))'
 
 ##@ Measure
-.PHONY: bench resume ui distortion report
+.PHONY: bench plan resume controls compare ui distortion report
 bench: $(VENV)/.ready  ## Benchmark without a browser: install, fetch, run EXPERIMENT (quick), report in runs/
 	@$(PY) -m experiments run $(EXPERIMENT)
 
+plan: $(VENV)/.installed  ## What EXPERIMENT (quick) would run, how long it takes and what it can show; runs nothing
+	@$(PY) -m experiments plan $(EXPERIMENT)
+
 resume: $(VENV)/.ready  ## Go on with a campaign that was cut short: RUN (a folder of runs/; default: the latest)
 	@$(PY) -m experiments resume $(RUN)
+
+controls: $(VENV)/.ready  ## Does the instrument give the answers that are known beforehand? (15 minutes) passed or failed
+	@$(PY) -m experiments run controls
+
+compare: $(VENV)/.installed  ## Two campaigns side by side: A and B (folders of runs/); unlike ones are refused
+	@$(PY) -m analysis compare $(A) $(B)
 
 ui: $(VENV)/.ready  ## The Locust web UI with FAVE's tab, on the embedded platform
 	@$(PY) -m experiments ui

@@ -15,14 +15,23 @@ from fave.settings import Duration
 # a service time; either alone is chance.
 _TREND = 0.3
 
-COLUMNS = ("regime", "load", "rate /s", "runs", "failed", "memory kills", "queue s, first/last third", "sustained")
+COLUMNS = (
+    "regime",
+    "load",
+    "rate /s",
+    "runs",
+    "failed",
+    "memory kills",
+    "queue s, first / last third",
+    "sustained",
+)
 
 
 def ladder(campaign: Campaign, runs: Sequence[Run]) -> list[dict[str, Any]]:
     """By regime: every rung from the lowest rate up, the highest that it sustains, what broke at the next.
 
-    A rung is sustained when no run of it has a failure, an out-of-memory kill or a queue that grows. Rungs above one that
-    broke are shown, but not counted: load that is sustained by luck is not.
+    A rung is sustained when no run of it has a failure, an out-of-memory kill or a queue that grows. Rungs above one
+    that broke are shown, but not counted: load that is sustained by luck is not.
     """
     experiment = campaign.experiment
     found = []

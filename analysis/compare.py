@@ -86,6 +86,52 @@ def _two_stage(
     )
 
 
+class Unpaired(msgspec.Struct, frozen=True, kw_only=True):
+    """Difference of means a - b of runs that share no blocks. All but the mean is null when neither arm varies."""
+
+    mean: float
+    ci95: tuple[float, float] | None
+    p: float | None
+    p_permutation: float | None
+    p_equivalence: float | None
+    runs: tuple[int, int]
+
+    @property
+    def degenerate(self) -> bool:
+        return self.p is None
+
+
+def unpaired(a: Sequence[float], b: Sequence[float], *, margin: float) -> Unpaired:
+    """Welch's t test on run rates, its interval, a two-sample permutation test beside it, TOST by Welch's t.
+
+    a, b: at least two runs each.
+    """
+    mean, runs = float(np.mean(a) - np.mean(b)), (len(a), len(b))
+    if np.ptp(a) < 1e-12 and np.ptp(b) < 1e-12:
+        return Unpaired(mean=mean, ci95=None, p=None, p_permutation=None, p_equivalence=None, runs=runs)
+    test = stats.ttest_ind(a, b, equal_var=False)
+    interval = test.confidence_interval(0.95)
+    permuted = stats.permutation_test(
+        (np.asarray(a, float), np.asarray(b, float)),
+        lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis),
+        permutation_type="independent",
+        vectorized=True,
+        n_resamples=np.inf if math.comb(sum(runs), runs[0]) <= 200_000 else 100_000,
+        rng=np.random.default_rng(0),
+    )
+    shifted = np.asarray(b, float)
+    over = stats.ttest_ind(a, shifted - margin, equal_var=False, alternative="greater").pvalue
+    under = stats.ttest_ind(a, shifted + margin, equal_var=False, alternative="less").pvalue
+    return Unpaired(
+        mean=mean,
+        ci95=(max(-1.0, float(interval.low)), min(1.0, float(interval.high))),
+        p=float(test.pvalue),
+        p_permutation=float(permuted.pvalue),
+        p_equivalence=float(max(over, under)),
+        runs=runs,
+    )
+
+
 def sign_flip_p(differences: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     """Exact two-sided p of the sign-flip permutation test on the mean; all 2^R flips up to R = 20, else 10^5 draws."""
     values = np.asarray(differences, float)
@@ -121,7 +167,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(result: Paired, p_holm: float | None) -> VerdictName:
+def verdict(result: Paired | Unpaired, p_holm: float | None) -> VerdictName:
     if result.degenerate or p_holm is None:
         return "degenerate"
     different = p_holm < _ALPHA

@@ -83,7 +83,7 @@ def load(folder: Path) -> Campaign:
         ):
             tables[table].append(_tagged(_read(file, cls), run))
     return Campaign(
-        name=info["campaign"],
+        name=info.get("campaign", folder.name),
         info=info,
         stopping=read_json(folder / "stopping.json") if (folder / "stopping.json").exists() else {},
         runs=runs,
@@ -153,7 +153,12 @@ def of_run(table: pl.DataFrame, run: Run) -> pl.DataFrame:
     )
 
 
-def used_runs(runs: list[Run], regimes: list[str]) -> list[Run]:
+def regimes_of(experiment: dict[str, Any], load: str) -> list[str]:
+    """The regimes that a load runs in; all of the experiment's unless it names some."""
+    return list(experiment["loads"][load].get("regimes") or experiment["regimes"])
+
+
+def used_runs(runs: list[Run], experiment: dict[str, Any]) -> list[Run]:
     """The runs of whole, valid blocks: of each block and load the last try, if every regime's run in it is valid.
 
     One invalid run takes its block with it: otherwise regimes would be compared over different schedules.
@@ -166,4 +171,4 @@ def used_runs(runs: list[Run], regimes: list[str]) -> list[Run]:
     for run in last:
         if run.verdict.valid:
             valid.setdefault((run.block, run.load), set()).add(run.regime)
-    return [run for run in last if valid.get((run.block, run.load), set()) >= set(regimes)]
+    return [run for run in last if valid.get((run.block, run.load), set()) >= set(regimes_of(experiment, run.load))]

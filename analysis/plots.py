@@ -86,7 +86,7 @@ def latency_ecdf(campaign: Campaign, load: str, regimes: list[str]) -> str:
     def draw() -> Any:
         figure, axis = plt.subplots(figsize=(6.4, 3.8))
         shade = colours(regimes)
-        runs = [run for run in used_runs(campaign.runs, campaign.experiment["regimes"]) if run.load == load]
+        runs = [run for run in used_runs(campaign.runs, campaign.experiment) if run.load == load]
         for regime in regimes:
             mine = [of_run(campaign.requests, run) for run in runs if run.regime == regime]
             for table in mine:

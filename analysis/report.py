@@ -72,7 +72,7 @@ def _figures(campaign: Campaign, found: dict[str, Any]) -> dict[str, str]:
     """SVG by file name, in the order of the report."""
     experiment = campaign.experiment
     regimes = list(experiment["regimes"])
-    used = used_runs(campaign.runs, campaign.experiment["regimes"])
+    used = used_runs(campaign.runs, experiment)
     loads = [load for load in experiment["loads"] if any(run.load == load for run in used)]
     figures: dict[str, str] = {}
     if any(row["blocks"] for row in found["contrasts"]):
@@ -81,7 +81,7 @@ def _figures(campaign: Campaign, found: dict[str, Any]) -> dict[str, str]:
         figures[f"f3-latency-{name}"] = plots.latency_ecdf(campaign, name, regimes)
     for name in loads:
         # The first regime's first run: in the shipped experiments the one that scales to zero.
-        run = next(run for regime in regimes for run in used if run.load == name and run.regime == regime)
+        run = next(run for regime in regimes for run in used if (run.load, run.regime) == (name, regime))
         figures[f"f5-replicas-{name}"] = plots.replica_timeline(campaign, run)
     pair = cold_and_warm(campaign)
     if pair:

@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis import capacity, compare, controls, fidelity, measures, thresholds
 from analysis.intervals import design_effect, geometric_mean_interval, run_rate_interval
-from analysis.load import Campaign, Run, of_run, used_runs
+from analysis.load import Campaign, Run, of_run, regimes_of, used_runs
 from fave.records import SCHEMA
 from fave.settings import Duration
 
@@ -38,12 +38,12 @@ class RunFigures(NamedTuple):
 
 def results(campaign: Campaign) -> dict[str, Any]:
     experiment = campaign.experiment
-    used = used_runs(campaign.runs, experiment["regimes"])
+    used = used_runs(campaign.runs, experiment)
     figures = [_figures(campaign, run, experiment["primary_outcome"]) for run in used]
     cells = [
         _cell(load, regime, each, experiment["primary_outcome"], figures)
         for load, each in experiment["loads"].items()
-        for regime in experiment["regimes"]
+        for regime in regimes_of(experiment, load)
     ]
     contrasts = _contrasts(experiment, figures, campaign.stopping)
     return {
@@ -167,6 +167,7 @@ def _contrasts(
         for load, each in experiment["loads"].items()
         if not each["descriptive"]
         for a, b in experiment["contrasts"]
+        if {a, b} <= set(regimes_of(experiment, load))
     ]
     # A planned contrast that could not be tested stays in the family (p = 1): what the data look like must not make
     # the others' correction milder.
@@ -223,7 +224,7 @@ def _reason(result: compare.Paired | None, blocks: int) -> str:
 
 
 def _validity(campaign: Campaign, experiment: dict[str, Any]) -> dict[str, Any]:
-    used = {run.key for run in used_runs(campaign.runs, experiment["regimes"])}
+    used = {run.key for run in used_runs(campaign.runs, experiment)}
     excluded = [
         {
             "cell": run.folder,
@@ -232,8 +233,10 @@ def _validity(campaign: Campaign, experiment: dict[str, Any]) -> dict[str, Any]:
         for run in campaign.runs
         if run.key not in used
     ]
-    extra = sum(each["blocks"] - each["pilot_blocks"] for each in campaign.stopping.values())
-    planned = len(campaign.info["order"]) + extra * len(experiment["regimes"])
+    planned = len(campaign.info["order"]) + sum(
+        (each["blocks"] - each["pilot_blocks"]) * len(regimes_of(experiment, load))
+        for load, each in campaign.stopping.items()
+    )
     notes = ["generator and system share one machine"] if campaign.info["co_located"] else []
     notes += fidelity.disagreements(campaign)
     lags = [f.observed for run in campaign.runs for f in run.verdict.findings if f.gate == "schedule_lag_p99_s"]

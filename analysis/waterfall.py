@@ -35,7 +35,7 @@ class Waterfall(NamedTuple):
 
 def cold_and_warm(campaign: Campaign) -> list[Waterfall]:
     """Of the requests with a cold invocation and of those without, the one with the median latency."""
-    runs = [run for run in used_runs(campaign.runs, campaign.experiment["regimes"]) if run.target == PIPELINE]
+    runs = [run for run in used_runs(campaign.runs, campaign.experiment) if run.target == PIPELINE]
     picked = []
     for wanted, title in ((True, "a cold request"), (False, "a warm request")):
         candidates = [

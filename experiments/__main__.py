@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments import distortion, driver, invoke, model, smoke, ui
+from experiments import distortion, driver, forecast, invoke, model, smoke, ui
+from experiments.plan import plan
 from fave.cli import run_door
 from fave.rundir import RUNS, find_run
 from fave.workload import PIPELINE
@@ -20,6 +21,11 @@ def main() -> int:
     run.add_argument("experiment", help="a name (see list) or a .yml file")
     run.add_argument("--runs", type=Path, default=RUNS, help="where the run folder goes (default: runs/)")
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    _add_pilot(run)
+    look = commands.add_parser("plan", help="cells, order, forecast and what can be shown; runs nothing")
+    look.add_argument("experiment", help="a name (see list) or a .yml file")
+    look.add_argument("--runs", type=Path, default=RUNS, help="where earlier runs are looked for (default: runs/)")
+    _add_pilot(look)
     again = commands.add_parser("resume", help="go on with a campaign that was cut short")
     again.add_argument("run", nargs="?", default="latest", help="a folder of runs/, a path, or `latest` (default)")
     again.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -61,14 +67,33 @@ def main() -> int:
     if arguments.command == "list":
         for name in model.names():
             experiment = model.load(name)
-            print(f"{name:12} {experiment.description} ({experiment.expected_duration})")
+            print(f"{name:10} {experiment.expected_duration:28} {experiment.description}")
         return 0
     if arguments.command == "resume":
         return driver.resume(find_run(arguments.run), quiet=arguments.quiet)
     if arguments.command == "ui":
         return ui.run(regime=arguments.regime, target=arguments.target, port=arguments.port)
     name = arguments.experiment.rpartition("/")[2].removesuffix(".yml")
-    return driver.run(name, model.load(arguments.experiment), runs=arguments.runs.resolve(), quiet=arguments.quiet)
+    experiment, runs = model.load(arguments.experiment), arguments.runs.resolve()
+    pilot = _pilot(arguments, name, runs)
+    if arguments.command == "plan":
+        print(forecast.whole(name, experiment, plan(experiment), pilot))
+        return 0
+    return driver.run(name, experiment, runs=runs, quiet=arguments.quiet, pilot=pilot)
+
+
+def _add_pilot(parser: argparse.ArgumentParser) -> None:
+    spread = parser.add_mutually_exclusive_group()
+    spread.add_argument("--pilot", help="a run whose spread tells what can be shown (default: the latest of its name)")
+    spread.add_argument("--sd", type=float, help="that spread: standard deviation of block-wise differences, 0 to 1")
+
+
+def _pilot(arguments: argparse.Namespace, name: str, runs: Path) -> forecast.Pilot | None:
+    if arguments.sd is not None:
+        return forecast.given(arguments.sd)
+    if arguments.pilot:
+        return forecast.from_run(find_run(arguments.pilot))
+    return forecast.earlier(name, runs)
 
 
 if __name__ == "__main__":

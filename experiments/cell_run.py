@@ -15,7 +15,6 @@ from experiments.generator import generate
 from experiments.model import Experiment
 from experiments.observe import Conditions, observe
 from experiments.plan import Cell, Group
-from experiments.strain import HostStrain
 from fave import arrivals
 from fave.clock import monotonic_s, utc_ns
 from fave.endpoints import Endpoints
@@ -26,10 +25,12 @@ from fave.records import ArrivalRow
 from fave.rundir import CellDir, read_json, read_jsonl, write_json, write_jsonl, write_jsonl_gz
 from fave.settings import to_plain
 from fave.storage import Store
+from fave.strain import HostStrain, Strain
 from fave.validity import Verdict, judge
 from prom import queries
 from prom.client import Prometheus
 from regimes import openfaas
+from regimes.cluster import Cluster
 from regimes.model import resolve
 
 _DRAIN_TIMEOUT_S = 60.0
@@ -38,7 +39,7 @@ Phase = Callable[[str], None]
 
 
 class Bench(NamedTuple):
-    """What every cell of a campaign uses."""
+    """What every cell of a campaign uses. cluster: where Kubernetes can be asked."""
 
     experiment: Experiment
     endpoints: Endpoints
@@ -46,6 +47,7 @@ class Bench(NamedTuple):
     prometheus: Prometheus
     store: Store
     campaign: str
+    cluster: Cluster | None = None
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +94,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
     experiment, load = bench.experiment, bench.experiment.loads[cell.load]
     regime, settings = experiment.regime_of(cell.regime), experiment.settings(cell.load, cell.regime)
     phase("bringing the initial state about")
-    strain, load_1min = HostStrain(), os.getloadavg()[0]
+    host, load_1min = HostStrain(), os.getloadavg()[0]
     applied = openfaas.apply(
         bench.gateway,
         bench.prometheus,
@@ -122,6 +124,9 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
         bench.store, raw, target=load.target, regime=cell.regime, load=cell.load, known=frozenset(ready_at_ns)
     )
     replicas = replica_rows(bench.prometheus, events, load.functions, verified_at_ns, ended_at_ns)
+    if bench.cluster:
+        seen = bench.cluster.replica_rows(load.functions, verified_at_ns, ended_at_ns)
+        replicas = sorted([*replicas, *seen], key=lambda row: row.at_ns)
     write_jsonl(folder.requests, rows.requests)
     write_jsonl(folder.stages, rows.stages)
     write_jsonl(folder.replicas, replicas)
@@ -136,7 +141,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
             verified_at_ns=verified_at_ns,
             unchanged=openfaas.configuration(bench.gateway, settings) == before,
             drained=drained,
-            strain=strain.so_far() if bench.endpoints.embedded else None,
+            strain=_strain(bench, host, verified_at_ns),
         ),
     )
     verdict = judge(observed, experiment.gates)
@@ -164,6 +169,13 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
         },
     )
     return _summary(rows, verdict, times)
+
+
+def _strain(bench: Bench, host: HostStrain, since_ns: int) -> Strain | None:
+    """Of the machines that the functions run on: this one, the cluster's nodes, or nobody knows which."""
+    if bench.endpoints.embedded:
+        return host.so_far()
+    return bench.cluster.strain(since_ns) if bench.cluster else None
 
 
 def _times(began_s: float, ended_at_ns: int, state_s: float, schedule: arrivals.Schedule, t0_ns: int) -> Times:

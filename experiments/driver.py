@@ -14,12 +14,13 @@ import msgspec
 import requests
 
 from analysis import outcome
+from experiments import forecast
 from experiments.cell_run import Bench, run_cell, touch_caches
 from experiments.journal import Journal
 from experiments.model import Experiment
 from experiments.plan import Group, forecast_s, plan
 from experiments.platform_session import clients, platform, upload_samples
-from experiments.progress import Progress, duration
+from experiments.progress import Progress
 from experiments.standing import Standing, standing
 from experiments.stopping import decide, decided
 from fave import manifest
@@ -31,6 +32,7 @@ from fave.rundir import CellDir, read_json, write_json
 from fave.settings import ROOT, decode, to_plain
 from fave.storage import Store
 from regimes import openfaas
+from regimes.cluster import Cluster
 
 # So often in a row may the platform fail without a single group getting done.
 _FAILURES = 3
@@ -38,9 +40,17 @@ _FAILURES = 3
 _REPORT_EVERY_S = 300.0
 
 
-def run(name: str, experiment: Experiment, *, runs: Path, quiet: bool = False) -> int:
-    """Run the whole campaign; returns the exit code. What was measured stays, whatever happens."""
-    progress = _progress(experiment, plan(experiment), f"{name}: {experiment.description}", quiet=quiet)
+def run(
+    name: str, experiment: Experiment, *, runs: Path, quiet: bool = False, pilot: forecast.Pilot | None = None
+) -> int:
+    """Run the whole campaign; returns the exit code. What was measured stays, whatever happens.
+
+    pilot: from which the forecast says what can be shown.
+    """
+    groups = plan(experiment)
+    progress = _progress(experiment, groups, quiet=quiet)
+    for line in (f"{name}: {experiment.description}", *forecast.summary(experiment, groups, pilot)):
+        progress.say(line)
     stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
     return _drive(name, experiment, runs / f"{stamp}-{name}", progress)
 
@@ -64,8 +74,8 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
         )
     groups = _wanted(experiment, folder)
     left = [group for group in groups if _may_run(experiment, standing(group, folder))]
-    said = f"{info['name']}: {len(left)} of {len(groups)} groups of runs are left"
-    progress = _progress(experiment, left, said, quiet=quiet)
+    progress = _progress(experiment, left, quiet=quiet)
+    progress.say(f"{info['name']}: {len(left)} of {len(groups)} groups of runs are left")
     if manifest.commit() != info["source"]:
         progress.say(
             "note: the source is not the one that it began with; campaign.json tells the first, the journal this"
@@ -78,12 +88,8 @@ def _wanted(experiment: Experiment, folder: Path) -> list[Group]:
     return plan(experiment, {load: decision.blocks for load, decision in decided(folder).items()})
 
 
-def _progress(experiment: Experiment, groups: list[Group], said: str, *, quiet: bool) -> Progress:
-    cells, expected_s = sum(len(group.cells) for group in groups), forecast_s(experiment, groups)
-    progress = Progress(cells, expected_s, quiet=quiet)
-    progress.say(said)
-    progress.say(f"{cells} cells, about {duration(expected_s)} and the reports")
-    return progress
+def _progress(experiment: Experiment, groups: list[Group], *, quiet: bool) -> Progress:
+    return Progress(sum(len(group.cells) for group in groups), forecast_s(experiment, groups), quiet=quiet)
 
 
 def _may_run(experiment: Experiment, found: Standing) -> bool:
@@ -230,7 +236,8 @@ def _run_group(bench: Bench, group: Group, found: Standing, folder: Path, journa
 def _bench(experiment: Experiment, endpoints: Endpoints, stamp: str) -> Bench:
     gateway, prometheus = clients(endpoints)
     store = Store.at(endpoints)
-    return Bench(experiment, endpoints, gateway, prometheus, store, stamp)
+    cluster = None if endpoints.embedded else Cluster.find()
+    return Bench(experiment, endpoints, gateway, prometheus, store, stamp, cluster)
 
 
 def _campaign(name: str, groups: list[Group], bench: Bench) -> dict[str, Any]:
@@ -249,10 +256,12 @@ def _campaign(name: str, groups: list[Group], bench: Bench) -> dict[str, Any]:
         "source": manifest.commit(),
         "platform": bench.gateway.info(),
         "capabilities": openfaas.capabilities(bench.gateway),
+        "nodes": bench.cluster.nodes() if bench.cluster else [],
+        "images": bench.cluster.images() if bench.cluster else {},
         "embedded": embedded,
         "co_located": embedded,
         "regimes": {
-            load: {regime: to_plain(experiment.settings(load, regime)) for regime in experiment.regimes}
+            load: {regime: to_plain(experiment.settings(load, regime)) for regime in experiment.regimes_of(load)}
             for load in experiment.loads
         },
     }

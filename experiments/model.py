@@ -24,6 +24,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of traffic at one target. `overrides` are laid over a regime for this load only.
 
     sample: the video that the pipeline gets. inputs: `s3://` addresses instead of it, or what a stage's call is about.
+    regimes: those of the experiment that this load runs in; empty: all of them.
     initial_replicas: ready replicas of each function at the start, by regime; without it the regime's minimum.
     processes: of the load generator; they share the schedule.
     descriptive: shown, but not compared (too few blocks for a test to say anything).
@@ -32,6 +33,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     traffic: Traffic
     blocks: int
+    regimes: tuple[str, ...] = ()
     overrides: dict[str, Scaling] = {}
     initial_replicas: dict[str, int] = {}
     sample: Literal["short", "long"] = "short"
@@ -127,9 +129,18 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         problems += [
             f"loads.{load}.{key}: {name!r} is not among the regimes"
             for load, each in self.loads.items()
-            for key, names in (("overrides", each.overrides), ("initial_replicas", each.initial_replicas))
+            for key, names in (
+                ("regimes", each.regimes),
+                ("overrides", each.overrides),
+                ("initial_replicas", each.initial_replicas),
+            )
             for name in names
             if name not in self.regimes
+        ]
+        problems += [
+            f"loads.{load}.regimes: a name stands twice"
+            for load, each in self.loads.items()
+            if len(set(each.regimes)) < len(each.regimes)
         ]
         problems += [f"aliases: {name!r} is not among the regimes" for name in self.aliases if name not in self.regimes]
         problems += [f"capacity: {name!r} is not among the loads" for name in self.capacity if name not in self.loads]
@@ -154,11 +165,17 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             where = f"controls[{index}]"
             if control.load not in self.loads:
                 problems.append(f"{where}.load: {control.load!r} is not among the loads")
+                continue
+            load, mine = self.loads[control.load], self.regimes_of(control.load)
             problems += [
-                f"{where}.regimes: {name!r} is not among the regimes"
+                f"{where}.regimes: {name!r} is not among those of load {control.load!r}"
                 for name in control.regimes
-                if name not in self.regimes
+                if name not in mine
             ]
+            if control.kind == "same" and (load.descriptive or control.regimes not in self.contrasts):
+                problems.append(f"{where}: {' - '.join(control.regimes)} is no planned contrast of a compared load")
+            if control.kind == "theory" and load.traffic.model != "poisson":
+                problems.append(f"{where}: the theory is about model 'poisson', not {load.traffic.model!r}")
             needed = 2 if control.kind == "same" else 1
             if len(control.regimes) != needed:
                 problems.append(f"{where}.regimes: kind {control.kind!r} takes {needed}, not {len(control.regimes)}")
@@ -186,6 +203,15 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         """Complete settings of the load's functions in a regime of this experiment."""
         each = self.loads[load]
         return resolve(self.regime_of(regime), each.functions, each.overrides.get(regime))
+
+    def regimes_of(self, load: str) -> tuple[str, ...]:
+        return self.loads[load].regimes or self.regimes
+
+    def contrasts_of(self, load: str) -> list[tuple[str, str]]:
+        """The planned contrasts of which the load has both regimes; none of a descriptive load."""
+        if self.loads[load].descriptive:
+            return []
+        return [pair for pair in self.contrasts if set(pair) <= set(self.regimes_of(load))]
 
     def regime_of(self, name: str) -> str:
         """The regime file's name; `name` may be an alias."""
@@ -221,12 +247,18 @@ def load(name: str) -> Experiment:
         for name in unknown
     ]
     for label, each in experiment.loads.items():
-        for regime in sorted(set(experiment.regimes) - set(unknown)):
+        for regime in sorted(set(experiment.regimes_of(label)) - set(unknown)):
             try:
                 settings = experiment.settings(label, regime)
             except ConfigError as error:
                 problems += [f"{path.name}: loads.{label}: {line}" for line in error.problems]
                 continue
+            if any((c.kind, c.load) == ("theory", label) and regime in c.regimes for c in experiment.controls):
+                problems += [
+                    f"{path.name}: loads.{label}: a theory control needs max_replicas 1, max_in_flight 1 ({function})"
+                    for function, own in settings.items()
+                    if (own.max_replicas, own.max_in_flight) != (1, 1)
+                ]
             problems += [
                 f"{path.name}: loads.{label}.initial_replicas: {regime}: {count} is not within "
                 f"{own.min_replicas} to {own.max_replicas}, the bounds of {function}"

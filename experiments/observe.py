@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from experiments.collect import Rows
-from experiments.strain import Strain
 from fave.records import ReplicaRow, StageRow
+from fave.strain import Strain
 from fave.validity import Observed, measure
 
 # A replica stamps itself ready, then the platform's probe notices: within this the two may disagree about a caller.

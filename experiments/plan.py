@@ -59,7 +59,7 @@ def plan(experiment: Experiment, more: Mapping[str, int] | None = None) -> list[
         ]
         shuffle(loads)
         for load in loads:
-            regimes = list(experiment.regimes)
+            regimes = list(experiment.regimes_of(load))
             shuffle(regimes)
             schedule = generate(experiment.loads[load].traffic, seed_for(experiment.seed, load, block))
             if not schedule:

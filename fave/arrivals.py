@@ -77,6 +77,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
         while off is `off_share` of that while on (0: silence).
 
     replay: the arrivals of `trace` within `duration`.
+
+    rate_per_s: instead of `requests`, which is then rate_per_s x duration, rounded.
     """
 
     model: Literal[
@@ -84,6 +86,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     ]
     duration: Duration
     requests: int = 0
+    rate_per_s: float = 0.0
     bursts: int = 0
     burst_length: Duration = Duration(0)
     cv: float = 0.0
@@ -95,6 +98,13 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         problems = []
+        if self.rate_per_s:
+            requests = round(self.rate_per_s * max(0.0, self.duration))
+            if self.requests not in (0, requests):
+                problems.append(
+                    f"requests: {self.requests} is not rate_per_s {self.rate_per_s:g} x duration; give one of them"
+                )
+            msgspec.structs.force_setattr(self, "requests", requests)
         if self.model != "replay" and self.requests < 1:
             problems.append(f"requests: {self.requests} must be at least 1")
         if self.model == "replay" and self.requests:

@@ -7,20 +7,21 @@ import os
 import random
 import re
 import signal
+import subprocess
 import sys
-import time
 from collections import Counter
 
 import psutil
 import pytest
 
+from fave.errors import EXIT_THRESHOLD
 from fave.processes import OwnedProcess, wait_until
 from fave.records import RequestRow
 from fave.rundir import read_json, read_jsonl
 from fave.settings import ROOT
 from tests.conftest import alive, children_with
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(560)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 EXPERIMENT = """\
 description: small, to be killed
@@ -29,36 +30,59 @@ seed: 4
 regimes: [cold, warm]
 primary_outcome: invocation_cold_rate
 contrasts: [[cold, warm]]
-attempts: 6
-gates: {schedule_lag_p99_s: 5, schedule_lag_share_of_median: 100, rate_error: 1, gap_ks: 1, gap_cv_error: 100}
+attempts: 9
+gates: {schedule_lag_p99_s: 5, schedule_lag_share_of_median: 100, rate_error: 1, gap_ks: 1, gap_cv_error: 100,
+        replica_gap_s: 9, replica_age_p99_s: 9}
 loads:
   tiny:
     target: stage-object-detector
-    traffic: {model: paced, requests: 6, duration: 2s}
-    blocks: 3
+    traffic: {model: paced, requests: 4, duration: 1s}
+    blocks: %d
 """
-DRIVER_KILLS = int(os.environ.get("FAVE_KILLS", "3"))
+KILLS = int(os.environ.get("FAVE_KILLS", "30"))
+DRIVER = "the driver"
+PARTS = ("locust", "local.gateway", "prometheus", "weed", "local serve")
+
+
+class Drivers:
+    """One campaign, and a driver on it whenever one is asked for; platforms of its own."""
+
+    def __init__(self, folder, blocks):
+        self.runs = folder / "runs"
+        self.folder = folder
+        self._file = folder / "tiny.yml"
+        self._file.write_text(EXPERIMENT % blocks, encoding="utf-8")
+        self._environment = {**os.environ, "FAVE_STATE": str(folder / "state")}
+        self.started = []
+
+    def running(self):
+        """The one that is at work, started if need be."""
+        if self.started and self.started[-1].running():
+            return self.started[-1]
+        there = list(self.runs.glob("*/campaign.json"))
+        do = ["resume", str(there[0].parent)] if there else ["run", str(self._file), "--runs", str(self.runs)]
+        log = self.folder / f"driver-{len(self.started):03d}.log"
+        command = [sys.executable, "-m", "experiments", *do]
+        driver = OwnedProcess("driver", command, log=log, env=self._environment, cwd=ROOT, stop_grace_s=60)
+        self.started.append(driver)
+        return driver
+
+    def journal(self):
+        paths = self.runs.glob("*/journal.jsonl")
+        return [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture
 def campaign(tmp_path):
-    """The folder, and a way to start a driver on it with a platform of its own."""
-    file = tmp_path / "tiny.yml"
-    file.write_text(EXPERIMENT, encoding="utf-8")
-    runs = tmp_path / "runs"
-    started = []
-    environment = {**os.environ, "FAVE_STATE": str(tmp_path / "state")}
+    """Makes a campaign of so many blocks."""
+    made = []
 
-    def start():
-        there = list(runs.glob("*/campaign.json"))
-        do = ["resume", str(there[0].parent)] if there else ["run", str(file), "--runs", str(runs)]
-        log = tmp_path / f"driver-{time.monotonic_ns()}.log"
-        command = [sys.executable, "-m", "experiments", *do]
-        started.append(OwnedProcess("driver", command, log=log, env=environment, cwd=ROOT, stop_grace_s=60))
-        return started[-1]
+    def make(blocks):
+        made.append(Drivers(tmp_path, blocks))
+        return made[-1]
 
-    yield runs, start
-    for driver in started:
+    yield make
+    for driver in made[0].started:
         driver.stop()
 
 
@@ -73,8 +97,8 @@ def written_bytes(folder):
 
 
 def wait_for_some_progress(driver, folder, chance):
-    """Up to a random amount of what a driver writes within some seconds."""
-    enough = written_bytes(folder) + chance.randrange(1, 60_000)
+    """Up to a random amount of what a driver writes within some seconds; also while the platform starts."""
+    enough = written_bytes(folder) + chance.randrange(1, 120_000)
     wait_until(lambda: written_bytes(folder) > enough or not driver.running(), timeout_s=20)
 
 
@@ -94,47 +118,37 @@ def parts(driver, word):
         return []
 
 
-def events(runs):
-    return [line for path in runs.glob("*/journal.jsonl") for line in path.read_text(encoding="utf-8").splitlines()]
+def kill(driver, victim):
+    """Whether there was something to kill. Nothing that stood below it survives."""
+    targets = family(driver)[:1] if victim == DRIVER else parts(driver, victim)[:1]
+    below = [child for target in targets for child in family(target)]
+    for target in targets:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(target.pid, signal.SIGKILL)
+    if victim == DRIVER:
+        driver.process.wait()
+    assert wait_until(lambda: not any(alive(p) for p in below), timeout_s=20), f"{victim}: processes survived it"
+    return bool(targets)
 
 
-def kill_at_some_moment(driver, runs, chance):
-    """Between its start and some runs later, also while the platform starts; nothing below it survives."""
-    begun = len(events(runs))
-    more = chance.randrange(0, 5)
-    wait_until(lambda: len(events(runs)) >= begun + more or not driver.running(), timeout_s=60)
-    wait_for_some_progress(driver, runs.parent, chance)
-    processes = family(driver)
-    if driver.running():
-        os.kill(driver.pid, signal.SIGKILL)
-    driver.process.wait()
-    assert wait_until(lambda: not any(alive(p) for p in processes), timeout_s=20), "processes survived their driver"
-
-
-def test_whatever_is_killed_the_campaign_is_finished_and_everything_counts_once(campaign, record_property):
-    runs, start = campaign
-    seed = random.SystemRandom().randrange(10**6)
-    record_property("seed", seed)
-    sys.stdout.write(f"seed {seed}\n")
-    chance = random.Random(seed)
-    for _ in range(DRIVER_KILLS):
-        kill_at_some_moment(start(), runs, chance)
-    driver = start()
-    # The driver itself brings back what is killed below it.
-    for part in chance.sample(["locust", "local.gateway", "prometheus", "weed"], 2):
-        assert wait_until(lambda part=part: parts(driver, part) or not driver.running(), timeout_s=60)
-        wait_for_some_progress(driver, runs.parent, chance)
-        for process in parts(driver, part)[:1]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-    assert wait_until(lambda: not driver.running(), timeout_s=300), driver.log_tail()
+def finish(drivers):
+    """The last driver runs to the end."""
+    driver = drivers.running()
+    assert wait_until(lambda: not driver.running(), timeout_s=400), driver.log_tail()
+    if driver.process.poll() != 0:
+        # One that had been at work before may have given up after three failures in a row: that is its right.
+        driver = drivers.running()
+        assert wait_until(lambda: not driver.running(), timeout_s=400), driver.log_tail()
     assert driver.process.poll() == 0, driver.log.read_text(encoding="utf-8")
-    (folder,) = [path.parent for path in runs.glob("*/campaign.json")]
+
+
+def check_everything_counts_once(drivers, blocks):
+    (folder,) = [path.parent for path in drivers.runs.glob("*/campaign.json")]
     results = read_json(folder / "results.json")
     assert results["validity"]["valid"], results["validity"]
     assert [(cell["regime"], cell["runs"], cell["requests"]) for cell in results["cells"]] == [
-        ("cold", 3, 18),
-        ("warm", 3, 18),
+        ("cold", blocks, 4 * blocks),
+        ("warm", blocks, 4 * blocks),
     ]
     ids = Counter(
         row.request_id
@@ -143,4 +157,97 @@ def test_whatever_is_killed_the_campaign_is_finished_and_everything_counts_once(
         for row in read_jsonl(path, RequestRow)
     )
     assert set(ids.values()) == {1}
-    assert all(re.fullmatch(r"\{.*\}", line) for line in events(runs)), "a line of the journal is broken"
+    assert all(re.fullmatch(r"\{.*\}", line) for line in drivers.journal()), "a line of the journal is broken"
+
+
+def test_whatever_is_killed_the_campaign_is_finished_and_everything_counts_once(campaign, record_property):
+    """Driver, Locust, gateway, Prometheus, object store, supervisor: any of them, at any moment, thirty times."""
+    seed = random.SystemRandom().randrange(10**6)
+    record_property("seed", seed)
+    sys.stdout.write(f"seed {seed}\n")
+    chance = random.Random(seed)
+    drivers = campaign(blocks := 12)
+    killed = Counter()
+    while killed.total() < KILLS:
+        driver = drivers.running()
+        victim = chance.choice((DRIVER, *PARTS))
+        if victim != DRIVER:
+            wait_until(lambda d=driver, v=victim: parts(d, v) or not d.running(), timeout_s=30)
+        wait_for_some_progress(driver, drivers.folder, chance)
+        killed[victim] += kill(driver, victim)
+    sys.stdout.write(f"killed: {dict(killed)}\n")
+    finish(drivers)
+    check_everything_counts_once(drivers, blocks)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """The folder `runs/` on a file system of its own, of 3 MB."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a file system of one's own can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_costs_the_cell_and_nothing_that_was_measured_before(small_disk, campaign):
+    drivers = campaign(blocks := 3)
+    driver = drivers.running()
+    assert wait_until(lambda: len(list(small_disk.glob("*/cells/*/cell.json"))) >= 2, timeout_s=90)
+    before = {path: path.read_bytes() for path in small_disk.glob("*/cells/*/requests.jsonl")}
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    assert wait_until(lambda: not driver.running(), timeout_s=120)
+    said = driver.log.read_text(encoding="utf-8")
+    assert driver.process.returncode not in (0, None), said
+    assert "Traceback" not in said
+    assert "No space left on device" in said
+    filler.unlink()
+    finish(drivers)
+    check_everything_counts_once(drivers, blocks)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+STEIN = """\
+description: a pilot of two blocks whose spread asks for more than there may be
+expected_duration: 1 minute
+seed: 4
+regimes: [cold, warm]
+primary_outcome: invocation_cold_rate
+contrasts: [[cold, warm]]
+gates: {schedule_lag_p99_s: 5, schedule_lag_share_of_median: 100, rate_error: 1, gap_ks: 1, gap_cv_error: 100,
+        replica_gap_s: 9, replica_age_p99_s: 9}
+stopping: {target_half_width: 0.0001, max_blocks: 3}
+thresholds: ["tiny/warm: failures == 0", "tiny/cold: cold_rate.high < 0.0001"]
+loads:
+  tiny:
+    target: stage-object-detector
+    traffic: {model: poisson, requests: 8, duration: 3s}
+    blocks: 2
+    overrides: {cold: {idle_timeout: 200ms}}
+"""
+
+
+def test_a_stopping_rule_adds_blocks_and_a_missed_threshold_is_the_exit_code(tmp_path):
+    file = tmp_path / "stein.yml"
+    file.write_text(STEIN, encoding="utf-8")
+    command = [sys.executable, "-m", "experiments", "run", str(file), "--runs", str(tmp_path / "runs")]
+    environment = {**os.environ, "FAVE_STATE": str(tmp_path / "state")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    (folder,) = (tmp_path / "runs").iterdir()
+    results = read_json(folder / "results.json")
+    (cold, _), (contrast,) = results["cells"], results["contrasts"]
+    assert results["validity"]["valid"], done.stdout + done.stderr
+    # With the same share in both blocks of the pilot there would be nothing to ask for.
+    rates = contrast["rates"]["cold"]
+    blocks = 3 if rates[0] != rates[1] else 2
+    assert (cold["runs"], contrast["blocks"]) == (blocks, blocks), done.stdout
+    assert contrast["method"] == "Stein, n0 = 2"
+    assert f"stopping rule: tiny takes {blocks} blocks" in done.stdout
+    assert [each["state"] for each in results["thresholds"]] == ["met", "missed"]
+    assert done.returncode == EXIT_THRESHOLD, done.stdout + done.stderr
+    assert "wall time" in done.stdout

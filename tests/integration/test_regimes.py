@@ -7,8 +7,9 @@ import pytest
 from fave.errors import PlatformError
 from fave.gateway_client import FunctionSpec
 from fave.processes import wait_until
+from fave.settings import Duration
 from regimes import openfaas
-from regimes.model import resolve
+from regimes.model import Scaling, Settle, resolve
 from tests.conftest import ECHO
 
 pytestmark = pytest.mark.integration
@@ -23,6 +24,47 @@ def apply(platform):
 
     yield bring_about
     platform.gateway.delete(STAGE)
+
+
+def test_a_number_of_ready_replicas_at_the_start_is_brought_about_and_verified(platform, apply):
+    settings = resolve("warm", (STAGE,))
+    applied = openfaas.apply(platform.gateway, platform.prometheus, "warm", settings, lambda _: None, initial=2)
+    assert applied.initial_ready == {STAGE: 2}
+    assert len(platform.replica_processes(STAGE)) == 2
+
+
+def test_where_nothing_may_be_scaled_to_zero_the_idle_time_out_is_waited_for(platform, apply):
+    """Two replicas are there; the cold regime's own time-out ends them, and the state stands when they are gone."""
+    apply("burst-ready")
+    settle = Settle(how="wait", timeout=Duration(30))
+    settings = resolve("cold", (STAGE,), Scaling(idle_timeout=Duration(0.5)))
+    since = len(platform.events(STAGE))
+    applied = openfaas.apply(platform.gateway, platform.prometheus, "cold", settings, lambda _: None, settle=settle)
+    assert applied.initial_ready == {STAGE: 0}
+    assert platform.counts(STAGE) == (0, 0)
+    assert "scale" not in {event["event"] for event in platform.events(STAGE)[since:]}
+
+
+def test_a_state_that_does_not_come_about_in_time_is_an_error_that_names_what_is_there(platform, apply):
+    settle = Settle(how="wait", timeout=Duration(0.2))
+    with pytest.raises(PlatformError, match=f"within 0.2 s, says the gateway: {STAGE} has 0 ready of [01], wanted 1"):
+        openfaas.apply(
+            platform.gateway,
+            platform.prometheus,
+            "warm",
+            resolve("warm", (STAGE,)),
+            lambda _: None,
+            settle=settle,
+        )
+
+
+def test_the_platform_is_asked_what_it_can_do(platform):
+    assert openfaas.capabilities(platform.gateway) == {
+        "replica_events": True,
+        "limits_enforced_by_gateway": True,
+        "draining_replicas_told": True,
+        "credentials_by_function": True,
+    }
 
 
 @pytest.mark.parametrize(("regime", "ready"), [("cold", 0), ("warm", 1), ("burst-ready", 2)])

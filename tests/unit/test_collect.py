@@ -4,7 +4,14 @@ import msgspec
 import pytest
 
 from experiments.collect import Document, TaskStatus, collect
-from experiments.observe import initial_state_holds, label_mismatches, longest_gap_s, refused
+from experiments.observe import (
+    age_quantile_s,
+    clock_offset_s,
+    initial_state_holds,
+    label_mismatches,
+    longest_gap_s,
+    refused,
+)
 from fave.errors import StorageError
 from fave.records import ArrivalRow, ReplicaRow, StageRow, derive
 
@@ -60,7 +67,9 @@ def final(*rows, status="COMPLETED", tasks=()):
 
 def test_a_request_is_cold_when_any_invocation_on_its_behalf_was():
     rows = [stage_row("stage-librosa", sent=2, ready=1), stage_row("stage-search", sent=4, ready=5, replica="y")]
-    requests, stages = collected([arrival()], {"requests/r0/metadata/final.json": final(*rows)}, known=frozenset("y"))
+    requests, stages, _ = collected(
+        [arrival()], {"requests/r0/metadata/final.json": final(*rows)}, known=frozenset("y")
+    )
     assert (requests[0].cold, requests[0].cold_invocations, requests[0].invocations) == (True, 1, 3)
     assert requests[0].latency_s == 8.0
     assert [row.evidence for row in stages] == ["stamps", "stamps", "platform"]
@@ -70,13 +79,13 @@ def test_a_callers_time_out_keeps_the_cold_label_of_what_timed_out():
     """A label missing because of slowness would bias the very thing that is measured."""
     state = final(stage_row("stage-librosa", sent=2, ready=8))
     row = arrival(status="timeout", error="no reply within 5 s")
-    requests, stages = collected([row], {"requests/r0/metadata/state.json": state})
+    requests, stages, _ = collected([row], {"requests/r0/metadata/state.json": state})
     assert (requests[0].status, requests[0].cold) == ("timeout", True)
     assert stages[0].status == "failed"
 
 
 def test_what_never_answered_is_lost_and_not_warm():
-    requests, stages = collected([arrival(status="timeout", done_at_ns=9 * S)], {})
+    requests, stages, _ = collected([arrival(status="timeout", done_at_ns=9 * S)], {})
     assert requests[0].cold is None
     assert (stages[0].status, stages[0].cold) == ("lost", None)
 
@@ -86,7 +95,7 @@ def test_dropped_and_unsent_arrivals_are_rows_too():
         arrival(0, status="dropped", sent_at_ns=0, done_at_ns=0),
         arrival(1, status="unsent", fired_at_ns=0, sent_at_ns=0, done_at_ns=0),
     ]
-    requests, stages = collected(rows, {})
+    requests, stages, _ = collected(rows, {})
     assert [(row.status, row.dropped, row.latency_s) for row in requests] == [
         ("dropped", True, None),
         ("unsent", False, None),
@@ -98,7 +107,7 @@ def test_a_single_stage_is_joined_with_the_callers_side_of_its_reply():
     written = StageRow(request_id="r0", invocation_id="i0", stage="stage-search", memory_limit_mb=512)
     row = arrival(reply_headers={"X-Fave-Ready-At": str(2 * S), "X-Fave-Started-At": str(3 * S)})
     objects = {"requests/r0/stage-search/metadata.1.json": written}
-    requests, stages = collected([row], objects, target="stage-search")
+    requests, stages, _ = collected([row], objects, target="stage-search")
     assert (stages[0].cold, stages[0].cold_wait_s, stages[0].queue_s) == (True, 1.0, 1.0)
     assert (stages[0].returned_at_ns, requests[0].cold) == (9 * S, True)
 
@@ -113,7 +122,7 @@ def test_rows_that_the_orchestrator_missed_come_from_beside_the_outputs():
         "requests/r0/metadata/state.json": final(timed_out, status="RUNNING", tasks=("stage-librosa", "stage-search")),
         "requests/r0/stage-librosa/metadata.1.json": written,
     }
-    requests, stages = collected([arrival(status="timeout")], objects)
+    requests, stages, _ = collected([arrival(status="timeout")], objects)
     assert [(row.stage, row.cold, row.status) for row in stages] == [
         ("orchestrator", False, "failed"),
         ("stage-librosa", True, "ok"),
@@ -124,12 +133,12 @@ def test_rows_that_the_orchestrator_missed_come_from_beside_the_outputs():
 
 def test_a_request_with_a_missing_label_is_not_called_warm():
     state = final(stage_row("stage-librosa", sent=2, ready=1), status="RUNNING", tasks=("stage-search",))
-    requests, _ = collected([arrival(status="timeout")], {"requests/r0/metadata/state.json": state})
+    requests, _, _ = collected([arrival(status="timeout")], {"requests/r0/metadata/state.json": state})
     assert requests[0].cold is None
 
 
 def test_what_the_platform_refused_is_a_failure_and_not_a_lost_label():
-    requests, stages = collected([arrival(status="failed", error="429: full")], {}, target="stage-search")
+    requests, stages, _ = collected([arrival(status="failed", error="429: full")], {}, target="stage-search")
     assert (requests[0].status, requests[0].cold) == ("failed", None)
     assert refused(stages[0])
     assert not refused(StageRow(request_id="r", invocation_id="i", stage="s", status="lost"))
@@ -182,3 +191,50 @@ def test_a_repeated_arrival_is_one_request_with_a_row_for_each_attempt():
 def test_a_request_belongs_to_the_phase_and_regime_it_was_scheduled_in():
     rows = collected([arrival(phase="2 warm/steady", regime="warm", status="unsent", sent_at_ns=0)], {})
     assert (rows.requests[0].phase, rows.requests[0].regime) == ("2 warm/steady", "warm")
+
+
+def test_the_last_word_of_the_store_on_each_attempt_is_kept_as_one_line():
+    document = final(stage_row("stage-librosa", sent=2, ready=1))
+    rows = collected([arrival(), arrival(1)], {"requests/r0/metadata/final.json": document})
+    (kept,) = rows.finals
+    assert (kept.request_id, kept.attempt) == ("r0", 1)
+    assert msgspec.json.decode(kept.document, type=Document) == document
+    assert b"\n" not in bytes(kept.document)
+
+
+@pytest.mark.parametrize(
+    ("gaps_s", "q", "age_s"),
+    [
+        ([0.5] * 100, 0.99, 0.495),
+        ([1.0], 0.5, 0.5),
+        ([1.0, 3.0], 0.5, 1.0),
+        ([0.5] * 196 + [2.0], 0.99, 1.0),
+        ([], 0.99, None),
+    ],
+)
+def test_the_age_of_the_newest_sample_is_a_quantile_over_time(gaps_s, q, age_s):
+    """Of the time, not of the samples: a long gap weighs as long as it lasts."""
+    assert age_quantile_s(gaps_s, q) == (None if age_s is None else pytest.approx(age_s))
+
+
+@pytest.mark.parametrize(
+    ("stamps", "offset_s"),
+    [
+        ([(0, 1, 3, 4)], 0.0),
+        # The replica's clock is 5 ahead: it finished 4 after its caller had the reply.
+        ([(0, 6, 8, 4)], 4.0),
+        # It is behind: the request arrived 2 before it was sent.
+        ([(5, 3, 4, 9)], 2.0),
+        # Set back by 10 between two requests: no one offset fits both.
+        ([(0, 6, 7, 2), (20, 16, 17, 22)], 9.0),
+        ([], None),
+    ],
+)
+def test_clocks_that_cannot_agree_are_found_from_the_stamps_alone(stamps, offset_s):
+    rows = []
+    for sent, received, finished, returned in stamps:
+        row = StageRow(request_id="r", invocation_id="i", stage="s", replica_id="x")
+        row.sent_at_ns, row.received_at_ns = (sent + 100) * S, (received + 100) * S
+        row.finished_at_ns, row.returned_at_ns = (finished + 100) * S, (returned + 100) * S
+        rows.append(row)
+    assert clock_offset_s(rows) == offset_s

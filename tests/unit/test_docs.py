@@ -51,6 +51,10 @@ def test_every_make_target_that_a_document_names_exists():
 def test_the_readme_names_every_make_target_that_people_use():
     assert {
         "bench",
+        "plan",
+        "controls",
+        "compare",
+        "resume",
         "ui",
         "distortion",
         "bench-load",

@@ -1,8 +1,10 @@
 import pytest
 
+from experiments import forecast, stopping
 from experiments import model as experiments
 from experiments.plan import forecast_s, plan
 from experiments.progress import duration
+from fave.arrivals import generate, seed_for
 from fave.errors import ConfigError
 from fave.gateway_client import FunctionStatus
 from fave.settings import Duration, decode, to_plain
@@ -106,11 +108,11 @@ def test_contrasts_and_overrides_must_name_regimes_of_the_experiment():
 def test_every_block_has_each_regime_once_with_the_same_schedule_in_varying_order():
     experiment = experiments.load("pipeline")
     groups = plan(experiment)
+    assert plan(experiment) == groups, "the same seed continues the same order"
     assert all(sorted(cell.regime for cell in group.cells) == sorted(experiment.regimes) for group in groups)
     assert len({group.sha256 for group in groups}) > 1
     orders = {tuple(cell.regime for cell in group.cells) for group in groups}
     assert len(orders) > 1, "the order is not random"
-    assert plan(experiment) == groups, "the same seed continues the same order"
 
 
 def test_a_load_with_fewer_blocks_comes_last_so_that_the_first_report_comes_early():
@@ -133,3 +135,162 @@ def test_the_forecast_counts_load_and_overhead():
 @pytest.mark.parametrize(("seconds", "text"), [(-1, "0s"), (48.4, "48s"), (310, "5m10s"), (3720, "1h02m")])
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
+
+
+def changed(name="quick", **change):
+    """A shipped experiment with other values, decoded as a file would be."""
+    return decode(to_plain(experiments.load(name)) | change, experiments.Experiment, "x.yml")
+
+
+def problems_of(**change):
+    with pytest.raises(ConfigError) as caught:
+        changed(**change)
+    return "\n".join(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"aliases": {"hot": "warm"}}, "aliases: 'hot' is not among the regimes"),
+        ({"thresholds": ["cold_rate < 0.05"]}, "thresholds[0]: 'cold_rate < 0.05': which bound?"),
+        ({"thresholds": ["steady/hot: failures == 0"]}, "thresholds[0]: 'hot' is not among the regimes"),
+        ({"thresholds": ["slow: failures == 0"]}, "thresholds[0]: 'slow' is not among the loads"),
+        ({"capacity": ["slow"]}, "capacity: 'slow' is not among the loads"),
+        ({"controls": [{"kind": "same", "load": "x", "regimes": ["cold"]}]}, "controls[0].load: 'x'"),
+        (
+            {"controls": [{"kind": "same", "load": "steady", "regimes": ["cold"]}]},
+            "controls[0].regimes: kind 'same' takes 2, not 1",
+        ),
+        (
+            {"controls": [{"kind": "same", "load": "steady", "regimes": ["warm", "cold"]}]},
+            "controls[0]: warm - cold is no planned contrast",
+        ),
+        (
+            {"controls": [{"kind": "theory", "load": "bursty", "regimes": ["cold"]}]},
+            "controls[0]: the theory is about model 'poisson', not 'bursts'",
+        ),
+        ({"stopping": {"target_half_width": 2}}, "stopping: target_half_width: 2.0 must lie between 0 and 1"),
+        ({"stopping": {"target_half_width": 0.1, "max_blocks": 2}}, "stopping.max_blocks: 2 is less than the blocks"),
+        ({"settle": {"how": "pray"}}, "settle.how: 'pray' is none of scale, wait"),
+        ({"settle": {"timeout": "0s"}}, "settle: timeout: must be longer than 0"),
+    ],
+)
+def test_what_an_experiment_cannot_mean_is_refused_with_key_and_value(change, says):
+    assert says in problems_of(**change)
+
+
+def file_with(tmp_path, **change):
+    import yaml
+
+    path = tmp_path / "made.yml"
+    path.write_text(yaml.safe_dump(to_plain(experiments.load("quick")) | change), encoding="utf-8")
+    return str(path)
+
+
+def test_a_regime_that_is_misspelt_is_refused_with_a_suggestion(tmp_path):
+    path = file_with(tmp_path, regimes=["cold", "warmm", "burst-ready"], contrasts=[])
+    with pytest.raises(ConfigError, match=r"unknown 'warmm' \(did you mean 'warm'\?\)"):
+        experiments.load(path)
+
+
+def test_a_number_of_replicas_at_the_start_must_lie_within_the_bounds(tmp_path):
+    loads = to_plain(experiments.load("quick"))["loads"]
+    loads["steady"]["initial_replicas"] = {"burst-ready": 1, "cold": 1}
+    with pytest.raises(ConfigError, match="initial_replicas: burst-ready: 1 is not within 2 to 2") as caught:
+        experiments.load(file_with(tmp_path, loads=loads))
+    assert len(caught.value.problems) == 1
+
+
+def test_a_second_name_stands_for_the_same_settings():
+    experiment = experiments.load("controls")
+    assert experiment.settings("steady", "cold-again") == experiment.settings("steady", "cold")
+    assert experiment.contrasts_of("steady") == [("cold", "cold-again")]
+    assert experiment.contrasts_of("paced") == []
+
+
+def test_a_load_may_run_in_some_of_the_regimes():
+    groups = plan(experiments.load("controls"))
+    assert {(group.load, cell.regime) for group in groups for cell in group.cells if group.load != "steady"} == {
+        ("paced", "cold"),
+        ("paced", "warm"),
+        ("short-keep-alive", "cold"),
+        ("long-keep-alive", "cold"),
+    }
+
+
+def test_traffic_takes_a_rate_instead_of_a_number_of_requests():
+    loads = to_plain(experiments.load("quick"))["loads"]
+    loads["steady"]["traffic"] = {"model": "poisson", "rate_per_s": 2.5, "duration": "12s"}
+    experiment = changed(loads=loads)
+    assert experiment.loads["steady"].traffic.requests == 30
+    assert decode(to_plain(experiment), experiments.Experiment, "x") == experiment
+    loads["steady"]["traffic"]["requests"] = 31
+    assert "requests: 31 is not rate_per_s 2.5 x duration" in problems_of(loads=loads)
+
+
+def test_blocks_that_a_stopping_rule_adds_come_after_the_planned_ones_and_leave_those_alone():
+    experiment = experiments.load("quick")
+    planned, more = plan(experiment), plan(experiment, {"steady": 5, "bursty": 4})
+    assert more[: len(planned)] == planned
+    assert [(group.block, group.load) for group in more[len(planned) :] if group.block == 4] == [(4, "steady")]
+    assert {group.load for group in more[len(planned) :]} == {"steady", "bursty"}
+    assert len({cell.index for group in more for cell in group.cells}) == sum(len(group.cells) for group in more)
+
+
+def test_a_draw_without_arrivals_is_refused_before_anything_runs():
+    loads = to_plain(experiments.load("quick"))["loads"]
+    loads["steady"]["traffic"] = {"model": "lognormal", "cv": 4, "requests": 1, "duration": "1s"}
+    traffic = changed(loads=loads).loads["steady"].traffic
+    empty = next(seed for seed in range(100) if not generate(traffic, seed_for(seed, "steady", 0)))
+    experiment = changed(loads=loads, seed=empty)
+    with pytest.raises(ConfigError, match=r"loads\.steady: no arrivals in block 1"):
+        plan(experiment)
+
+
+def contrast(load, a, b):
+    return {"load": load, "a": "cold", "b": "warm", "rates": {"cold": a, "warm": b}}
+
+
+def test_the_pilots_spread_says_how_many_blocks_and_the_largest_need_of_a_load_counts(tmp_path):
+    experiment = changed(stopping={"target_half_width": 0.1, "max_blocks": 20})
+    contrasts = [
+        contrast("steady", [0.30, 0.35, 0.32], [0.0] * 3),
+        contrast("steady", [0.30, 0.40, 0.25], [0.0] * 3),
+        contrast("bursty", [0.1, 0.9, 0.5], [0.0] * 3),
+    ]
+    found = stopping.decide(experiment, contrasts, tmp_path)
+    # t(.975, 2) = 4.3027, s0 = 0.0764: (4.3027 * 0.0764 / 0.1)^2 = 10.8
+    assert found["steady"] == stopping.Decision(pilot_blocks=3, wanted_blocks=11, blocks=11)
+    assert found["bursty"].wanted_blocks > found["bursty"].blocks == 20
+    assert "pipeline" not in found, "descriptive loads are not compared"
+    assert stopping.decided(tmp_path) == found
+
+
+def test_a_pilot_that_is_not_complete_decides_nothing(tmp_path):
+    experiment = changed(stopping={"target_half_width": 0.1})
+    found = stopping.decide(experiment, [contrast("steady", [0.1, 0.9], [0.0, 0.0])], tmp_path)
+    assert found["steady"].blocks == found["bursty"].blocks == 3
+
+
+def test_the_forecast_says_what_a_plan_can_show_with_a_given_spread():
+    experiment = experiments.load("standard")
+    lines = forecast.detectable(experiment, forecast.given(0.05))
+    assert "alpha 0.05 / 6" in lines[0]
+    assert lines[1].split() == ["steady:", "cold", "-", "warm", "sd", "5.0,", "10", "blocks:", "6.9"]
+    assert len(lines) == 7
+    assert "no pilot is known" in forecast.detectable(experiment, None)[0]
+
+
+def test_the_forecast_bounds_the_memory_that_is_held():
+    """20 s of load in each of three blocks and two loads: warm holds 0.75 GB at least and twice that at most."""
+    experiment = changed(
+        regimes=["warm"],
+        contrasts=[],
+        loads={"steady": to_plain(experiments.load("quick"))["loads"]["steady"] | {"overrides": {}}},
+    )
+    assert forecast.held_gb_s(experiment, plan(experiment)) == (3 * 12 * 0.75, 3 * 12 * 1.5)
+
+
+def test_a_spread_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="--sd 3"):
+        forecast.given(3)

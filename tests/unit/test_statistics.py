@@ -129,7 +129,10 @@ def test_runs_that_agree_on_a_rate_between_have_no_interval_of_width_zero():
 
 
 def a_run(block, regime, attempt=1, valid=True, load="l"):
-    return Run(block, load, regime, attempt, "t", Verdict(valid=valid, findings=()), {}, {}, {}, "")
+    return Run(block, load, regime, attempt, "t", Verdict(valid=valid, findings=()), {}, {}, 0, "")
+
+
+EXPERIMENT = {"regimes": ["a", "b"], "loads": {"l": {}}}
 
 
 def test_an_invalid_run_takes_its_whole_block_with_it_and_the_last_try_counts():
@@ -138,7 +141,7 @@ def test_an_invalid_run_takes_its_whole_block_with_it_and_the_last_try_counts():
         *(a_run(1, "a", valid=False), a_run(1, "b"), a_run(1, "a", 2), a_run(1, "b", 2)),
         a_run(2, "a"),
     ]
-    assert [(run.block, run.regime, run.attempt) for run in used_runs(runs, ["a", "b"])] == [(1, "a", 2), (1, "b", 2)]
+    assert [(run.block, run.regime, run.attempt) for run in used_runs(runs, EXPERIMENT)] == [(1, "a", 2), (1, "b", 2)]
 
 
 def experiment_with(contrasts):
@@ -155,11 +158,11 @@ def experiment_with(contrasts):
 def test_holm_counts_planned_contrasts_that_could_not_be_tested():
     """Otherwise two regimes that happen to agree would make the correction of the others milder."""
     figures = [
-        RunFigures(a_run(block, regime), 20, 0, (cold, 20), None, None, 0, None, None, 0.0, None)
+        RunFigures(a_run(block, regime), 20, 0, (cold, 20), (0, 0), (0, 0), None, None, 0, None, None, 0.0, None)
         for block in range(3)
         for regime, cold in (("a", 8 + 2 * block), ("b", 0), ("c", 0))
     ]
-    rows = _contrasts(experiment_with([("a", "b"), ("a", "c"), ("b", "c")]), figures)
+    rows = _contrasts(experiment_with([("a", "b"), ("a", "c"), ("b", "c")]), figures, {})
     assert rows[0]["p_holm"] == pytest.approx(3 * rows[0]["p"])
     assert (rows[2]["verdict"], rows[2]["p_holm"]) == ("degenerate", None)
 
@@ -220,3 +223,46 @@ def test_an_inconclusive_finding_claims_nothing_about_its_interval():
 )
 def test_p_values_read_as_in_print(value, text):
     assert summary.p_value(value) == text
+
+
+def test_a_load_that_runs_in_some_regimes_needs_only_those():
+    experiment = {"regimes": ["a", "b"], "loads": {"l": {"regimes": ["a"]}}}
+    assert [run.regime for run in used_runs([a_run(0, "a")], experiment)] == ["a"]
+
+
+def test_unpaired_runs_give_welchs_published_result_and_the_permutation_test_beside_it():
+    sleep, expected = ORACLES["welch_t_sleep"], ORACLES["welch_t_sleep"]["welch"]
+    result = compare.unpaired(sleep["a"], sleep["b"], margin=1.0)
+    assert result.p == pytest.approx(expected["p"], rel=1e-5)
+    rates = compare.unpaired(RATES["a"], RATES["b"], margin=0.3)
+    assert rates.p == pytest.approx(CLUSTERED["run_rates_welch"]["p"], rel=1e-5)
+    assert rates.ci95 == pytest.approx(CLUSTERED["run_rates_welch"]["ci95"], rel=1e-5)
+    assert rates.p_permutation == pytest.approx(CLUSTERED["permutation_two_sample"], abs=1e-6)
+
+
+def test_equivalence_of_unpaired_runs_is_welchs_two_one_sided_tests():
+    """The 90 % interval touches the margin exactly where p is .05."""
+    a, b = [0.1, 0.2, 0.15, 0.12], [0.11, 0.18, 0.16, 0.13]
+    from scipy import stats
+
+    high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.90).high
+    low = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.90).low
+    margin = max(high, -low)
+    assert compare.unpaired(a, b, margin=margin).p_equivalence == pytest.approx(0.05, abs=1e-9)
+
+
+def test_two_arms_that_do_not_vary_are_degenerate():
+    result = compare.unpaired([0.0, 0.0], [1.0, 1.0], margin=0.05)
+    assert (result.mean, result.p, compare.verdict(result, None)) == (-1.0, None, "degenerate")
+
+
+def test_after_a_pilot_the_interval_rests_on_the_pilots_spread_alone():
+    """Stein: mean of all, s0 and degrees of freedom of the pilot; otherwise looking would have shortened it."""
+    a, b = [0.30, 0.20, 0.40, 0.25, 0.26, 0.24], [0.1] * 6
+    result = compare.paired(a, b, margin=0.05, pilot=4)
+    s0, t3 = np.std([0.2, 0.1, 0.3, 0.15], ddof=1), 3.182446
+    half = t3 * s0 / math.sqrt(6)
+    mean = np.mean(a) - 0.1
+    assert result.ci95 == pytest.approx((mean - half, mean + half), rel=1e-5)
+    assert result.method == "Stein, n0 = 4"
+    assert result.p_equivalence > 0.5

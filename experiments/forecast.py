@@ -1,0 +1,188 @@
+"""What a campaign will take and what it can show, told before anything runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.model import Experiment
+from experiments.plan import Group, forecast_s
+from experiments.progress import duration
+from fave.errors import ConfigError
+from fave.rundir import read_json
+
+_POWER = 0.8
+_ALPHA = 0.05
+# Shown where no pilot is known: the spread of differences that steady, and very bursty, traffic had in simulations.
+_USUAL_SD = (0.02, 0.05, 0.10, 0.20)
+
+
+class Pilot(NamedTuple):
+    """Where spreads come from: sd of the block-wise differences by (load, a, b); `every` where one is given for all."""
+
+    source: str
+    sds: dict[tuple[str, str, str], float]
+    every: float | None = None
+
+    def sd(self, load: str, a: str, b: str) -> float | None:
+        return self.every if self.every is not None else self.sds.get((load, a, b))
+
+
+def given(sd: float) -> Pilot:
+    if not 0 < sd < 1:
+        raise ConfigError(f"--sd {sd:g}: a standard deviation of cold shares lies between 0 and 1")
+    return Pilot("--sd", {}, sd)
+
+
+def from_run(folder: Path) -> Pilot:
+    """The spreads that an earlier campaign showed.
+
+    Raises
+    ------
+    ConfigError
+        When it has no results.
+    """
+    path = folder / "results.json"
+    if not path.exists():
+        raise ConfigError(f"{folder.name}: has no results.json", hint=f"make report RUN={folder.name}")
+    sds = {}
+    for row in read_json(path)["contrasts"]:
+        a, b = row["rates"][row["a"]], row["rates"][row["b"]]
+        if len(a) == len(b) >= 2:
+            sds[row["load"], row["a"], row["b"]] = statistics.stdev(x - y for x, y in zip(a, b, strict=True))
+    return Pilot(folder.name, sds)
+
+
+def earlier(name: str, runs: Path) -> Pilot | None:
+    """Of the latest campaign of the same name that has results."""
+    found = sorted(runs.glob(f"[0-9]*-{name}/results.json"))
+    return from_run(found[-1].parent) if found else None
+
+
+def summary(experiment: Experiment, groups: Sequence[Group], pilot: Pilot | None) -> list[str]:
+    """Cells, time, held memory, smallest detectable difference; a few lines."""
+    cells = sum(len(group.cells) for group in groups)
+    load_s = sum(len(group.cells) * experiment.loads[group.load].traffic.duration for group in groups)
+    low, high = held_gb_s(experiment, groups)
+    blocks = ", ".join(f"{name} {load.blocks}" for name, load in experiment.loads.items())
+    lines = [
+        f"{cells} cells: {len(experiment.regimes)} regimes, blocks by load: {blocks}",
+        f"forecast: {duration(forecast_s(experiment, list(groups)))} and the reports, {duration(load_s)} of it offered "
+        f"load; memory held {low:,.0f} to {high:,.0f} GB-s (minimum to maximum replicas)",
+    ]
+    if experiment.stopping:
+        rule = experiment.stopping
+        lines.append(
+            f"stopping rule: these blocks are the pilot; as many more as a half width of "
+            f"±{rule.target_half_width * 100:g} points asks for, at most {rule.max_blocks} in all"
+        )
+    return lines + detectable(experiment, pilot)
+
+
+def held_gb_s(experiment: Experiment, groups: Sequence[Group]) -> tuple[float, float]:
+    """Bounds of the provisioned cost: every function at its minimum, or maximum, for as long as load is offered."""
+    low = high = 0.0
+    for group in groups:
+        for cell in group.cells:
+            for each in experiment.settings(group.load, cell.regime).values():
+                gb_s = each.memory_limit_mb / 1024 * experiment.loads[group.load].traffic.duration
+                low += each.min_replicas * gb_s
+                high += each.max_replicas * gb_s
+    return low, high
+
+
+def detectable(experiment: Experiment, pilot: Pilot | None) -> list[str]:
+    """The smallest difference of cold shares that each planned contrast shows with 80 % power."""
+    from analysis.power import smallest_detectable  # scipy: half a second that only whoever asks should wait
+
+    planned = [(name, load, a, b) for name, load in experiment.loads.items() for a, b in experiment.contrasts_of(name)]
+    family = len(planned)
+    if not family:
+        return []
+    alpha = _ALPHA / family
+    strictest = f"alpha {_ALPHA:g} / {family}: Holm's strictest step"
+    head = f"smallest difference shown with {_POWER:.0%} power, in points ({strictest})"
+    known = [
+        (f"{name}: {a} - {b}", sd, load.blocks)
+        for name, load, a, b in planned
+        if pilot and (sd := pilot.sd(name, a, b)) is not None
+    ]
+    if pilot and known:
+        lines = [f"{head}, spread from {pilot.source}:"]
+        for what, sd, blocks in known:
+            least = smallest_detectable(sd, blocks, power=_POWER, alpha=alpha)
+            lines.append(f"  {what:36} sd {sd * 100:5.1f}, {blocks} blocks: {_points(least)}")
+        return lines
+    lines = [f"{head}; no pilot is known (--pilot RUN or --sd), so for some spreads:"]
+    for blocks in sorted({load.blocks for _, load, _, _ in planned}):
+        found = [
+            f"sd {sd * 100:g}: {_points(smallest_detectable(sd, blocks, power=_POWER, alpha=alpha))}"
+            for sd in _USUAL_SD
+        ]
+        lines.append(f"  {blocks} blocks: {', '.join(found)}")
+    return lines
+
+
+def _points(difference: float | None) -> str:
+    if difference is None:
+        return "none"
+    return f"{difference * 100:.1f}" if difference < 1 else "none (over 100)"
+
+
+def order(groups: Sequence[Group]) -> list[str]:
+    """A line per block: the loads in their order, and of each the regimes."""
+    lines: dict[int, list[str]] = {}
+    for group in groups:
+        lines.setdefault(group.block, []).append(f"{group.load} ({', '.join(cell.regime for cell in group.cells)})")
+    return [f"  block {block + 1}: {'; '.join(parts)}" for block, parts in lines.items()]
+
+
+def table(experiment: Experiment, groups: Sequence[Group]) -> list[tuple[str, ...]]:
+    """By load and regime: what is sent to what, and from which initial state."""
+    rows: list[tuple[str, ...]] = []
+    for name, load in experiment.loads.items():
+        mine = [group for group in groups if group.load == name]
+        counts = sorted({len(group.schedule) for group in mine})
+        arrivals = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        for regime in experiment.regimes_of(name):
+            settings = experiment.settings(name, regime).values()
+            initial = load.initial_replicas.get(regime)
+            ready = sum(each.min_replicas for each in settings) if initial is None else initial * len(settings)
+            bounds = f"{min(e.min_replicas for e in settings)} to {max(e.max_replicas for e in settings)}"
+            idle = ", ".join(sorted({str(each.idle_timeout) for each in settings}))
+            rows.append((name, regime, load.target, str(len(mine)), arrivals, bounds, idle, str(ready)))
+    return rows
+
+
+TABLE_COLUMNS: tuple[str, ...] = (
+    "load",
+    "regime",
+    "target",
+    "runs",
+    "arrivals a run",
+    "replicas",
+    "idle time-out",
+    "ready at the start",
+)
+
+
+def whole(name: str, experiment: Experiment, groups: Sequence[Group], pilot: Pilot | None) -> str:
+    """All of `python -m experiments plan`."""
+    from analysis.summary import text_table
+
+    parts: list[Any] = [f"{name}: {experiment.description}", ""]
+    parts += [text_table(TABLE_COLUMNS, table(experiment, groups)), ""]
+    parts += ["order (the same for the same seed):", *order(groups), ""]
+    parts += summary(experiment, groups, pilot)
+    rule = experiment.settle
+    states = "new replicas, scaled to 0 and then to the initial count" if rule.how == "scale" else "waited for"
+    parts += [
+        f"initial states: {states}, verified by gateway and Prometheus (time-out {rule.timeout})",
+        f"primary outcome: {experiment.primary_outcome}; "
+        f"equivalence margin ±{experiment.equivalence_margin * 100:g} points",
+        *(f"threshold: {text}" for text in experiment.thresholds),
+        *(f"control: {c.kind}, {c.load}, {', '.join(c.regimes)}" for c in experiment.controls),
+    ]
+    return "\n".join(parts)

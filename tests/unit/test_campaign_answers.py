@@ -1,0 +1,307 @@
+"""Controls, capacity and campaigns side by side, on campaigns that are made up row by row."""
+
+import polars as pl
+import pytest
+
+from analysis import across, capacity, controls
+from analysis.load import Campaign, Run, polars_schema
+from analysis.results import results
+from fave.errors import ConfigError
+from fave.records import ReplicaRow, RequestRow, StageRow
+from fave.settings import to_plain
+from fave.validity import Gates, Verdict
+
+pytestmark = pytest.mark.unit
+
+S = 1_000_000_000
+SETTINGS = {
+    "f": {
+        "min_replicas": 0,
+        "max_replicas": 1,
+        "idle_timeout": "1s",
+        "target_in_flight": 1.0,
+        "max_in_flight": 1,
+        "memory_limit_mb": 1024,
+        "exec_timeout": "9s",
+    }
+}
+HOST = {"cpu_model": "c", "cores": 2, "memory_kb": 1, "kernel": "k"}
+
+
+def load(**change):
+    traffic = {"model": "poisson", "requests": 100, "duration": "10s"}
+    return {"target": "f", "traffic": traffic, "blocks": 2, "descriptive": False, "regimes": [], **change}
+
+
+def experiment(**change):
+    base = {
+        "description": "d",
+        "seed": 1,
+        "regimes": ["a", "b"],
+        "loads": {"l": load()},
+        "contrasts": [["a", "b"]],
+        "primary_outcome": "invocation_cold_rate",
+        "equivalence_margin": 0.05,
+        "gates": to_plain(Gates()),
+    }
+    return base | change
+
+
+def campaign(made, cells, **info):
+    """cells: (block, load, regime) -> (stage rows, replica rows); a request row for each stage row."""
+    runs, tables = [], {"requests": [], "stages": [], "replicas": []}
+    for (block, name, regime), (stages, replicas) in cells.items():
+        valid = Verdict(valid=True, findings=())
+        runs.append(Run(block, name, regime, 1, "f", valid, SETTINGS, {"f": 0}, 0, f"{block:02d}_{name}_{regime}_1"))
+        key = {"block": block, "load": name, "regime": regime, "attempt": 1}
+        tables["stages"] += [as_dict(row) | key for row in stages]
+        tables["requests"] += [as_dict(request_of(row, name, regime)) | key for row in stages]
+        tables["replicas"] += [as_dict(row) | key for row in replicas]
+    schemas = {"requests": RequestRow, "stages": StageRow, "replicas": ReplicaRow}
+    keys = {"block": pl.Int32, "load": pl.String, "regime": pl.String, "attempt": pl.Int32}
+    frames = {name: pl.DataFrame(rows, schema=polars_schema(schemas[name]) | keys) for name, rows in tables.items()}
+    facts = {
+        "experiment": made,
+        "name": "made",
+        "started_at_ns": 0,
+        "co_located": True,
+        "order": [run.folder for run in runs],
+        "host": HOST,
+        "versions": {"locust": "1"},
+        "source": {"commit": "x", "dirty": False},
+        "platform": {"provider": {"provider": "fave-local"}},
+    }
+    return Campaign(name="made", info=facts | info, stopping={}, runs=runs, **frames)
+
+
+def as_dict(row):
+    return {name: getattr(row, name) for name in row.__struct_fields__}
+
+
+def request_of(row, name, regime):
+    return RequestRow(
+        k=0,
+        request_id=row.request_id,
+        regime=regime,
+        load=name,
+        scheduled_at_ns=row.sent_at_ns,
+        fired_at_ns=row.sent_at_ns,
+        sent_at_ns=row.sent_at_ns,
+        first_byte_at_ns=row.returned_at_ns,
+        done_at_ns=row.returned_at_ns,
+        latency_s=(row.returned_at_ns - row.sent_at_ns) / S,
+        response_time_s=0.1,
+        schedule_lag_s=0.0,
+        status=row.status,
+        error=row.error,
+        dropped=False,
+        cold=row.cold,
+        cold_wait_s=row.cold_wait_s,
+        invocations=1,
+        cold_invocations=int(bool(row.cold)),
+        cost_gb_s=0.0,
+        bytes=0,
+    )
+
+
+def invocation(i, at_s, *, cold=False, wait_s=0.0, queue_s=0.0, held_s=0.1, status="ok", error=""):
+    return StageRow(
+        request_id=f"r{i}",
+        invocation_id=f"i{i}",
+        stage="f",
+        replica_id="x",
+        sent_at_ns=int(at_s * S),
+        returned_at_ns=int((at_s + held_s) * S),
+        cold=cold,
+        cold_wait_s=wait_s,
+        queue_s=queue_s,
+        service_s=held_s,
+        status=status,
+        error=error,
+    )
+
+
+def start(i, at_s):
+    return ReplicaRow(
+        at_ns=int(at_s * S), source="gateway", function="f", event="start", replica_id=f"x{i}", request_id=f"r{i}"
+    )
+
+
+def with_cold(shares):
+    """Cells of 20 invocations, by (block, regime), of which so many are cold."""
+    return {
+        (block, "l", regime): ([invocation(i, i / 2, cold=i < cold) for i in range(20)], [])
+        for (block, regime), cold in shares.items()
+    }
+
+
+def checked(made, cells):
+    whole = campaign(made, cells)
+    return results(whole)["controls"]
+
+
+SAME = {"kind": "same", "load": "l", "regimes": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "state"),
+    [
+        ([8, 9, 8, 9, 8, 9], [8, 9, 8, 9, 8, 10], "passed"),
+        ([8, 8, 9, 8, 9, 8], [8, 12, 5, 13, 5, 9], "undecided"),
+        ([8, 8, 9, 8, 9, 8], [1, 2, 1, 2, 1, 1], "failed"),
+    ],
+)
+def test_one_regime_under_two_names_must_not_differ_and_be_known_well_enough(a, b, state):
+    cells = with_cold({(i, regime): count for regime, counts in (("a", a), ("b", b)) for i, count in enumerate(counts)})
+    (found,) = checked(experiment(controls=[SAME]), cells)
+    assert found["state"] == state, found
+
+
+@pytest.mark.parametrize(("cold", "state"), [([20, 20], "passed"), ([20, 19], "failed")])
+def test_what_must_always_be_cold_is_so_to_the_last_invocation(cold, state):
+    made = experiment(controls=[{"kind": "always-cold", "load": "l", "regimes": ["a"]}], contrasts=[])
+    cells = with_cold({(i, regime): count for regime in "ab" for i, count in enumerate(cold)})
+    (found,) = checked(made, cells)
+    assert (found["state"], found["measured"]) == (state, f"{sum(cold)} of 40 cold")
+
+
+def test_what_must_never_be_cold_fails_at_the_first_that_is():
+    made = experiment(controls=[{"kind": "never-cold", "load": "l", "regimes": ["a"]}], contrasts=[])
+    cells = with_cold({(i, regime): int(i == 1) for regime in "ab" for i in range(2)})
+    assert checked(made, cells)[0]["state"] == "failed"
+
+
+def single_replica_cell(n, triggered_every, affected_every):
+    """Arrivals ten a second; every so many trigger a start of 0.5 s, or are affected by one."""
+    rows, starts = [], []
+    for i in range(n):
+        trigger, cold = i % triggered_every == 0, i % affected_every == 0
+        rows.append(invocation(i, i / 10, cold=cold, wait_s=0.5 if cold else 0.0, held_s=0.02, queue_s=0.0))
+        starts += [start(i, i / 10)] * trigger
+    return rows, starts
+
+
+def test_theory_holds_where_the_measured_shares_are_those_of_the_formula_and_fails_elsewhere():
+    """10/s, T = 1 s, S = 0.02 s, C = 0.5 s: e^-10; nearly nothing is cold. Half of it cold is no such system."""
+    made = experiment(regimes=["a"], contrasts=[], controls=[{"kind": "theory", "load": "l", "regimes": ["a"]}])
+    wrong = campaign(made, {(0, "l", "a"): single_replica_cell(1100, 4, 2)})
+    states = [each.state for each in controls.check(wrong, wrong.runs, [])]
+    assert states == ["failed", "failed"]
+    few = campaign(made, {(0, "l", "a"): single_replica_cell(200, 200, 200)})
+    (reason,) = {each.reason for each in controls.check(few, few.runs, [])}
+    assert "no cold start" in reason, "the only start fell into the settling time"
+
+
+def test_theory_takes_service_and_cold_start_times_from_the_run_itself():
+    made = experiment(
+        regimes=["a"],
+        contrasts=[],
+        loads={"l": load(traffic={"model": "poisson", "requests": 1100, "duration": "550s"})},
+        controls=[{"kind": "theory", "load": "l", "regimes": ["a"]}],
+    )
+    # 2/s, T = 1 s, C = 0.5 s, S = 0.02 s: triggered .96 e^-2 / (1 + e^-2) = 11.4 %, affected twice that.
+    rows, starts = [], []
+    for i in range(1100):
+        trigger, cold = i % 1000 < 114, i % 1000 < 229
+        rows.append(invocation(i, i / 2, cold=cold, wait_s=0.5 if cold else 0.0, held_s=0.02))
+        starts += [start(i, i / 2)] * trigger
+    whole = campaign(made, {(0, "l", "a"): (rows, starts)})
+    found = controls.check(whole, whole.runs, [])
+    assert [each.expected for each in found] == ["triggered 11.4 %", "affected 22.9 %"]
+    assert "service_s 0.02" in found[0].reason
+    assert "cold_start_s 0.5" in found[0].reason
+
+
+def rung(n=60, *, grows=False, failed_at=None):
+    rows = [
+        invocation(
+            i,
+            i / 10,
+            queue_s=i / 20 if grows else 0.01 * (i % 3),
+            status="failed" if i == failed_at else "ok",
+            error="429: full" if i == failed_at else "",
+        )
+        for i in range(n)
+    ]
+    return rows, []
+
+
+def test_the_highest_rate_below_the_first_that_breaks_is_sustained_and_what_broke_is_named():
+    loads = {
+        name: load(descriptive=True, traffic={"model": "poisson", "requests": n, "duration": "10s"})
+        for name, n in (("low", 10), ("middle", 100), ("high", 200), ("top", 400))
+    }
+    made = experiment(regimes=["a"], loads=loads, contrasts=[], capacity=["low", "middle", "high", "top"])
+    cells = {
+        (0, "low", "a"): rung(),
+        (0, "middle", "a"): rung(),
+        (0, "high", "a"): rung(failed_at=7),
+        (0, "top", "a"): rung(),
+    }
+    whole = campaign(made, cells)
+    (found,) = capacity.ladder(whole, whole.runs)
+    assert (found["sustained_rate_per_s"], found["broke_rate_per_s"]) == (10.0, 20.0)
+    assert found["broke_by"] == ["1 failed requests, the first after 0.7 s (429: full)"]
+    assert capacity.sentences([found]) == [
+        "a: sustains 10/s; at 20/s 1 failed requests, the first after 0.7 s (429: full)."
+    ]
+
+
+def test_a_queue_that_grows_is_not_sustained_and_one_that_varies_is():
+    made = experiment(regimes=["a"], loads={"l": load(descriptive=True)}, contrasts=[], capacity=["l"])
+    grows, steady = campaign(made, {(0, "l", "a"): rung(grows=True)}), campaign(made, {(0, "l", "a"): rung()})
+    assert capacity.ladder(steady, steady.runs)[0]["sustained_rate_per_s"] == 10.0
+    broken = capacity.ladder(grows, grows.runs)[0]
+    assert broken["sustained_rate_per_s"] is None
+    assert "the queue grows" in broken["broke_by"][0]
+
+
+def test_the_first_30_seconds_stand_apart_where_runs_are_long_enough():
+    long = {"model": "poisson", "requests": 100, "duration": "60s"}
+    rows = [invocation(i, i, cold=i < 15) for i in range(60)]
+    cells = {(block, "l", regime): (rows, []) for block in range(2) for regime in "ab"}
+    found = results(campaign(experiment(loads={"l": load(traffic=long)}), cells))
+    by_time = found["cells"][0]["cold_rate_by_time"]
+    assert (by_time["first_30_s"]["cold"], by_time["first_30_s"]["of"]) == (30, 60)
+    assert by_time["after_30_s"]["estimate"] == 0.0
+    short = results(campaign(experiment(), cells))
+    assert short["cells"][0]["cold_rate_by_time"] is None
+
+
+def pair(**change):
+    cells = with_cold({(block, regime): 8 + block for block in range(3) for regime in "ab"})
+    return campaign(experiment(), cells), campaign(experiment(**change.pop("experiment", {})), cells, **change)
+
+
+def test_campaigns_that_are_alike_are_compared_by_run_rates():
+    rows = across.compared(*pair())
+    assert [(row.load, row.regime, row.runs, row.result.mean) for row in rows] == [
+        ("l", "a", (3, 3), 0.0),
+        ("l", "b", (3, 3), 0.0),
+    ]
+    assert all(row.exploratory for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"host": HOST | {"cpu_model": "d"}}, "Incomparable: host.cpu_model: c in A, d in B"),
+        ({"co_located": False}, "Incomparable: co_located"),
+        (
+            {"experiment": {"loads": {"l": load(traffic={"model": "poisson", "requests": 50, "duration": "10s"})}}},
+            "Incomparable: loads.l.traffic.requests: 100 in A, 50 in B",
+        ),
+        ({"experiment": {"primary_outcome": "request_cold_rate"}}, "Incomparable: primary_outcome"),
+    ],
+)
+def test_unlike_campaigns_are_refused_with_every_reason_or_compared_with_it_stated(change, says):
+    a, b = pair(**change)
+    with pytest.raises(ConfigError, match=says):
+        across.compared(a, b)
+    rows = across.compared(a, b, anyway=True)
+    assert f"UNLIKE  {says.removeprefix('Incomparable: ')}" in across.in_terminal(a, b, rows)
+
+
+def test_what_does_not_change_the_question_is_only_stated():
+    a, b = pair(versions={"locust": "2"})
+    assert "differs versions.locust: 1 in A, 2 in B" in across.in_terminal(a, b, across.compared(a, b))

@@ -1,0 +1,75 @@
+"""How many blocks, what they can show, and what is known beforehand, against published values."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis import power
+from analysis.theory import single_replica
+
+pytestmark = pytest.mark.unit
+
+ORACLES = json.loads((Path(__file__).parents[1] / "data" / "oracles.json").read_text())
+CLUSTERED = ORACLES["clustered_rates"]
+
+
+def test_two_sample_power_is_the_published_one():
+    case = ORACLES["t_test_power"]
+    found = power.two_sample_power(case["delta"], case["sd"], case["n_per_arm"], alpha=case["alpha"])
+    assert found == pytest.approx(case["power"], abs=1e-6)
+
+
+def test_far_from_the_border_power_is_one_where_scipy_returns_nan():
+    assert power.paired_power(0.9, 0.01, 10) == 1.0
+    assert power.paired_power(0.15, 0.04, 10) > 0.999
+
+
+@given(sd=st.floats(0.01, 0.3), blocks=st.integers(3, 30))
+def test_the_smallest_detectable_difference_is_shown_with_just_that_power(sd, blocks):
+    least = power.smallest_detectable(sd, blocks)
+    assert power.paired_power(least, sd, blocks) == pytest.approx(0.8, abs=1e-3)
+
+
+def test_one_block_shows_nothing():
+    assert power.smallest_detectable(0.1, 1) is None
+    assert power.paired_power(0.5, 0.1, 1) == 0.0
+
+
+def test_the_blocks_that_are_needed_are_the_fewest():
+    needed = power.blocks_needed(0.1, 0.1)
+    assert power.paired_power(0.1, 0.1, needed) >= 0.8 > power.paired_power(0.1, 0.1, needed - 1)
+    assert power.blocks_needed(0.001, 0.3, most=50) is None
+
+
+def test_steins_rule_is_the_oracles():
+    case = CLUSTERED["stein_total_runs"]
+    differences = [a[0] / a[1] - b[0] / b[1] for a, b in zip(CLUSTERED["a"], CLUSTERED["b"], strict=True)]
+    assert len(differences) == case["n0"]
+    assert power.stein_blocks(differences, case["half_width"]) == case["N"]
+    assert power.stein_blocks(differences, 0.5) == case["n0"], "never less than the pilot"
+
+
+@pytest.mark.parametrize("case", ORACLES["theory_single_replica"])
+def test_a_single_replica_in_theory_is_the_oracles(case):
+    found = single_replica(
+        arrival_rate_per_s=case["lambda_per_s"],
+        keep_alive_s=case["keep_alive_s"],
+        service_s=case["service_s"],
+        cold_start_s=case["cold_start_s"],
+    )
+    assert found.triggered == pytest.approx(case["p_triggered"], rel=1e-6)
+    assert found.affected == pytest.approx(case["p_affected"], rel=1e-6)
+
+
+def test_without_service_and_cold_start_theory_is_the_naive_formula():
+    found = single_replica(arrival_rate_per_s=2, keep_alive_s=0.5, service_s=0, cold_start_s=0)
+    assert found.triggered == found.affected == pytest.approx(math.exp(-1))
+
+
+def test_a_replica_that_cannot_keep_up_has_no_steady_state():
+    with pytest.raises(ValueError, match=r"utilisation 1\.20"):
+        single_replica(arrival_rate_per_s=3, keep_alive_s=1, service_s=0.4, cold_start_s=1)
