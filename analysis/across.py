@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,8 +24,14 @@ _OF_LOADS = (
     "max_in_flight",
     "request_timeout",
     "initial_replicas",
+    "processes",
 )
-_OF_HOSTS = ("cpu_model", "cores", "memory_kb")
+_OF_HOSTS = ("cpu_model", "cores")
+_OF_PLATFORMS = ("provider", "limits", "function_settings")
+_OF_CAMPAIGNS = ("co_located", "embedded", "images", "nodes", "assets", "traces")
+_OF_EXPERIMENTS = ("primary_outcome", "settle")
+# A reboot may leave a machine some kilobytes more or less.
+_MEMORY_TOLERANCE = 0.05
 _COLUMNS = (
     "load",
     "regime",
@@ -36,7 +44,6 @@ _COLUMNS = (
     "p50 s, A and B",
     "verdict",
 )
-_CONFIRMATORY_RUNS = 8
 
 
 class Difference(NamedTuple):
@@ -66,49 +73,34 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def differences(a: Campaign, b: Campaign) -> list[Difference]:
-    """Everything that is not the same about set-up and design, what refuses a comparison first."""
-    found = [Difference("primary_outcome", *_both(a, b, "primary_outcome"), refuses=True)]
+    """Everything that is not the same about set-up and design, what refuses a comparison first.
+
+    What only one of them has recorded (versions of FAVE differ) is told and refuses nothing.
+    """
+    one, two = a.info, b.info
+    found = _between(a.experiment, b.experiment, "", _OF_EXPERIMENTS, refuses=True)
     for load in sorted(set(a.experiment["loads"]) & set(b.experiment["loads"])):
         found += _of_load(load, a, b)
-    found += [Difference(f"host.{key}", a.info["host"][key], b.info["host"][key], refuses=True) for key in _OF_HOSTS]
-    for key in ("provider", "routing", "orchestration"):
-        sides = a.info["platform"].get("provider", {}).get(key), b.info["platform"].get("provider", {}).get(key)
-        found.append(Difference(f"platform.{key}", *sides, refuses=True))
-    found.append(Difference("co_located", a.info["co_located"], b.info["co_located"], refuses=True))
-    digests = a.info.get("assets", {}), b.info.get("assets", {})
-    found += [
-        Difference(f"assets.{name}", digests[0].get(name), digests[1].get(name), refuses=all(digests))
-        for name in sorted(digests[0].keys() | digests[1].keys())
+    found += _between(one["host"], two["host"], "host.", _OF_HOSTS, refuses=True)
+    found += _memory(one["host"], two["host"])
+    found += _between(one["platform"], two["platform"], "platform.", _OF_PLATFORMS, refuses=True)
+    found += _between(one, two, "", _OF_CAMPAIGNS, refuses=True)
+    told = [key for key in one["host"] if key not in _OF_HOSTS and not key.startswith(("load_", "memory_"))]
+    found += _between(one["host"], two["host"], "host.", told, refuses=False)
+    for part in ("versions", "source"):
+        found += _between(one[part], two[part], f"{part}.", sorted(one[part].keys() | two[part].keys()), refuses=False)
+    found += _between(a.experiment, b.experiment, "", ("seed", "gates", "equivalence_margin"), refuses=False)
+    return sorted(found, key=lambda each: not each.refuses)
+
+
+def _between(
+    one: Mapping[str, Any], two: Mapping[str, Any], prefix: str, keys: Iterable[str], *, refuses: bool
+) -> list[Difference]:
+    return [
+        Difference(f"{prefix}{key}", one.get(key), two.get(key), refuses=refuses and key in one and key in two)
+        for key in keys
+        if _set(one.get(key)) != _set(two.get(key))
     ]
-    for part in ("host", "versions", "source"):
-        one, two = a.info[part], b.info[part]
-        found += [
-            Difference(f"{part}.{key}", one.get(key), two.get(key), refuses=False)
-            for key in sorted(one.keys() | two.keys())
-            if not (part == "host" and (key in _OF_HOSTS or key.startswith(("load_", "memory_available"))))
-        ]
-    found.append(Difference("seed", *_both(a, b, "seed"), refuses=False))
-    found.append(Difference("gates", *_both(a, b, "gates"), refuses=False))
-    return sorted((each for each in found if each.a != each.b), key=lambda each: not each.refuses)
-
-
-def _of_load(load: str, a: Campaign, b: Campaign) -> list[Difference]:
-    one, two = (
-        {**{f"traffic.{key}": value for key, value in each["traffic"].items()}, **each}
-        for each in (a.experiment["loads"][load], b.experiment["loads"][load])
-    )
-    keys = [key for key in sorted(one.keys() | two.keys()) if key in _OF_LOADS or key.startswith("traffic.")]
-    found = [Difference(f"loads.{load}.{key}", _set(one.get(key)), _set(two.get(key)), refuses=True) for key in keys]
-    settings = _settings(a, load), _settings(b, load)
-    for regime in sorted(settings[0].keys() & settings[1].keys()):
-        mine, other = settings[0][regime], settings[1][regime]
-        found.append(Difference(f"{load}, {regime}: functions", sorted(mine), sorted(other), refuses=True))
-        found += [
-            Difference(f"{load}, {regime}: {function}.{key}", value, other[function].get(key), refuses=True)
-            for function in sorted(mine.keys() & other.keys())
-            for key, value in mine[function].items()
-        ]
-    return found
 
 
 def _set(value: Any) -> Any:
@@ -116,8 +108,35 @@ def _set(value: Any) -> Any:
     return None if value in (0, "", "0s", "0ms", [], {}, False) else value
 
 
+def _memory(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:
+    far = abs(one["memory_kb"] - two["memory_kb"]) > _MEMORY_TOLERANCE * one["memory_kb"]
+    return [Difference("host.memory_kb", one["memory_kb"], two["memory_kb"], refuses=True)] if far else []
+
+
+def _of_load(load: str, a: Campaign, b: Campaign) -> list[Difference]:
+    one, two = a.experiment["loads"][load], b.experiment["loads"][load]
+    found = _between(one, two, f"loads.{load}.", _OF_LOADS, refuses=True)
+    traffic = one["traffic"], two["traffic"]
+    # What a rate came to stands in `requests`.
+    keys = sorted((traffic[0].keys() | traffic[1].keys()) - {"rate_per_s"})
+    found += [
+        Difference(f"loads.{load}.traffic.{key}", traffic[0].get(key), traffic[1].get(key), refuses=True)
+        for key in keys
+        if _set(traffic[0].get(key)) != _set(traffic[1].get(key))
+    ]
+    settings = _settings(a, load), _settings(b, load)
+    for regime in sorted(settings[0].keys() & settings[1].keys()):
+        mine, other = settings[0][regime], settings[1][regime]
+        if mine.keys() != other.keys():
+            found.append(Difference(f"{load}, {regime}: functions", sorted(mine), sorted(other), refuses=True))
+        for function in sorted(mine.keys() & other.keys()):
+            where = f"{load}, {regime}: {function}."
+            found += _between(mine[function], other[function], where, mine[function], refuses=True)
+    return found
+
+
 def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> list[Compared]:
-    """Every load and regime of both; Welch on run rates, Holm over all of them.
+    """Every load and regime of which both have two valid runs; Welch on run rates, Holm over all of them.
 
     Raises
     ------
@@ -130,34 +149,61 @@ def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> list[Compared
             [f"Incomparable: {each}" for each in refusals],
             hint="--anyway compares them all the same and states this",
         )
-    sides = [_by_cell(campaign) for campaign in (a, b)]
-    common = [cell for cell in sides[0] if cell in sides[1] and min(len(side[cell]) for side in sides) >= 2]
+    sides = _cells(a), _cells(b)
+    common = [cell for cell, mine in sides[0].items() if min(len(mine.rates), len(_side(sides[1], cell).rates)) >= 2]
     if not common:
         raise ConfigError(f"{a.name} and {b.name}: no load and regime of which both have two valid runs")
-    outcome, margin = a.experiment["primary_outcome"], a.experiment["equivalence_margin"]
-    results = []
-    for cell in common:
-        rates = [_rates(campaign, side[cell], outcome) for campaign, side in zip((a, b), sides, strict=True)]
-        results.append((rates, compare.unpaired(rates[1], rates[0], margin=margin)))
-    adjusted = compare.holm([1.0 if result.p is None else result.p for _, result in results])
-    rows = []
-    for cell, (rates, result), p_adjusted in zip(common, results, adjusted, strict=True):
-        p_holm = None if result.p is None else p_adjusted
-        medians = [_p50(campaign, side[cell]) for campaign, side in zip((a, b), sides, strict=True)]
-        rows.append(
-            Compared(
-                load=cell[0],
-                regime=cell[1],
-                runs=(len(rates[0]), len(rates[1])),
-                cold_rate=(sum(rates[0]) / len(rates[0]), sum(rates[1]) / len(rates[1])),
-                result=result,
-                p_holm=p_holm,
-                verdict=compare.verdict(result, p_holm),
-                p50_s=(medians[0], medians[1]),
-                exploratory=min(map(len, rates)) < _CONFIRMATORY_RUNS,
-            )
-        )
-    return rows
+    margin = a.experiment["equivalence_margin"]
+    results = [compare.unpaired(sides[1][cell].rates, sides[0][cell].rates, margin=margin) for cell in common]
+    adjusted = compare.holm([1.0 if result.p is None else result.p for result in results])
+    return [
+        _row(cell, sides[0][cell], sides[1][cell], result, None if result.p is None else p_holm)
+        for cell, result, p_holm in zip(common, results, adjusted, strict=True)
+    ]
+
+
+def left_out(a: Campaign, b: Campaign, rows: list[Compared]) -> list[str]:
+    """Loads and regimes of either that could not be compared, with the reason."""
+    done = {(row.load, row.regime) for row in rows}
+    sides = _cells(a), _cells(b)
+    return [
+        f"{load}, {regime}: {len(_side(sides[0], (load, regime)).rates)} usable runs in A, "
+        f"{len(_side(sides[1], (load, regime)).rates)} in B; both need 2"
+        for load, regime in sorted((sides[0].keys() | sides[1].keys()) - done)
+    ]
+
+
+class _Side(NamedTuple):
+    """One load and regime of one campaign: cold shares and median latencies of its runs, where they are known."""
+
+    rates: list[float]
+    p50_s: float | None
+
+
+def _side(cells: dict[tuple[str, str], _Side], cell: tuple[str, str]) -> _Side:
+    return cells.get(cell, _Side([], None))
+
+
+def _cells(campaign: Campaign) -> dict[tuple[str, str], _Side]:
+    runs: dict[tuple[str, str], list[Run]] = {}
+    for run in used_runs(campaign.runs, campaign.experiment):
+        runs.setdefault((run.load, run.regime), []).append(run)
+    outcome = campaign.experiment["primary_outcome"]
+    return {cell: _Side(_rates(campaign, mine, outcome), _p50(campaign, mine)) for cell, mine in runs.items()}
+
+
+def _row(cell: tuple[str, str], a: _Side, b: _Side, result: compare.Unpaired, p_holm: float | None) -> Compared:
+    return Compared(
+        load=cell[0],
+        regime=cell[1],
+        runs=(len(a.rates), len(b.rates)),
+        cold_rate=(fmean(a.rates), fmean(b.rates)),
+        result=result,
+        p_holm=p_holm,
+        verdict=compare.verdict(result, p_holm),
+        p50_s=(a.p50_s, b.p50_s),
+        exploratory=min(len(a.rates), len(b.rates)) < compare.CONFIRMATORY_BLOCKS,
+    )
 
 
 def in_terminal(a: Campaign, b: Campaign, rows: list[Compared]) -> str:
@@ -186,6 +232,7 @@ def in_terminal(a: Campaign, b: Campaign, rows: list[Compared]) -> str:
             "",
             "  cold share: mean over runs (their number); Welch's t on run rates. Campaigns are no blocks: what else",
             "  changed between them (time, load of the host, the versions below) is in the difference, too.",
+            *(f"  left out {each}" for each in left_out(a, b, rows)),
             *(f"  UNLIKE  {each}" for each in found if each.refuses),
             *(f"  differs {each}" for each in found if not each.refuses),
         ]
@@ -197,20 +244,9 @@ def _interval(result: compare.Unpaired) -> str:
     return with_interval(result.mean, low, high, points)
 
 
-def _both(a: Campaign, b: Campaign, key: str) -> tuple[Any, Any]:
-    return a.experiment.get(key), b.experiment.get(key)
-
-
 def _settings(campaign: Campaign, load: str) -> dict[str, dict[str, Any]]:
     """As applied, by regime."""
     return {run.regime: run.settings for run in campaign.runs if run.load == load}
-
-
-def _by_cell(campaign: Campaign) -> dict[tuple[str, str], list[Run]]:
-    found: dict[tuple[str, str], list[Run]] = {}
-    for run in used_runs(campaign.runs, campaign.experiment):
-        found.setdefault((run.load, run.regime), []).append(run)
-    return found
 
 
 def _rates(campaign: Campaign, runs: list[Run], outcome: str) -> list[float]:

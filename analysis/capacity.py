@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.load import Campaign, Run, of_run
+from analysis.load import Campaign, Run, of_run, regimes_of
 from fave.settings import Duration
 
+_SAID = {True: "yes", False: "no: ", None: "not known: "}
 # A queue grows when waits rise with time (rank correlation) and the last third waits longer than the first by more than
 # a service time; either alone is chance.
 _TREND = 0.3
@@ -31,7 +32,8 @@ def ladder(campaign: Campaign, runs: Sequence[Run]) -> list[dict[str, Any]]:
     """By regime: every rung from the lowest rate up, the highest that it sustains, what broke at the next.
 
     A rung is sustained when no run of it has a failure, an out-of-memory kill or a queue that grows. Rungs above one
-    that broke are shown, but not counted: load that is sustained by luck is not.
+    that broke are shown, but not counted: load that is sustained by luck is not. sustained is None where no run is
+    valid, which at high rates may be for overload's sake: whoever asks must look.
     """
     experiment = campaign.experiment
     found = []
@@ -39,15 +41,17 @@ def ladder(campaign: Campaign, runs: Sequence[Run]) -> list[dict[str, Any]]:
         rungs = [
             _rung(campaign, load, [run for run in runs if (run.load, run.regime) == (load, regime)])
             for load in experiment["capacity"]
+            if regime in regimes_of(experiment, load)
         ]
         rungs.sort(key=lambda rung: rung["rate_per_s"])
-        sustained = None
-        broke = None
-        for rung in rungs:
-            if not rung["sustained"]:
-                broke = rung
-                break
-            sustained = rung
+        # A rung whose runs are all invalid tells nothing; the next one may.
+        known = [rung for rung in rungs if rung["sustained"] is not None]
+        broke = next((rung for rung in known if not rung["sustained"]), None)
+        sustained = max(
+            (rung for rung in known if rung["sustained"] and (not broke or rung["rate_per_s"] < broke["rate_per_s"])),
+            key=lambda rung: rung["rate_per_s"],
+            default=None,
+        )
         found.append(
             {
                 "regime": regime,
@@ -65,12 +69,14 @@ def _rung(campaign: Campaign, load: str, runs: list[Run]) -> dict[str, Any]:
     failed: list[tuple[int, str]] = []
     kills: list[tuple[int, str]] = []
     queues = []
+    offered = []
     for run in runs:
         requests, stages = of_run(campaign.requests, run), of_run(campaign.stages, run)
+        offered.append(len(requests))
         first_ns = run.started_at_ns
         failed += [
             (at_ns - first_ns, error or status)
-            for at_ns, status, error in requests.filter(pl.col("status") != "ok")
+            for at_ns, status, error in requests.filter(~pl.col("status").is_in(["ok", "unsent"]))
             .select("scheduled_at_ns", "status", "error")
             .iter_rows()
         ]
@@ -94,13 +100,13 @@ def _rung(campaign: Campaign, load: str, runs: list[Run]) -> dict[str, Any]:
         reasons.append((2**62, f"the queue grows: waits of {waits}"))
     return {
         "load": load,
-        "rate_per_s": traffic["requests"] / Duration.parse(traffic["duration"]),
+        "rate_per_s": (traffic["requests"] or _mean(offered) or 0.0) / Duration.parse(traffic["duration"]),
         "runs": len(runs),
         "failures": len(failed),
         "out_of_memory_kills": len(kills),
         "queue_first_s": _mean([queue["first_s"] for queue in queues]),
         "queue_last_s": _mean([queue["last_s"] for queue in queues]),
-        "sustained": bool(runs) and not reasons,
+        "sustained": not reasons if runs else None,
         "reasons": [text for _, text in sorted(reasons)] or ([] if runs else ["no valid run"]),
     }
 
@@ -119,7 +125,7 @@ def _queue(stages: pl.DataFrame) -> dict[str, Any]:
     return {"first_s": first_s, "last_s": last_s, "grows": trend > _TREND and last_s - first_s > service_s}
 
 
-def _mean(values: list[float]) -> float | None:
+def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
@@ -133,7 +139,7 @@ def rows(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             str(rung["failures"]),
             str(rung["out_of_memory_kills"]),
             "-" if rung["queue_first_s"] is None else f"{rung['queue_first_s']:.2f} / {rung['queue_last_s']:.2f}",
-            "yes" if rung["sustained"] else "no: " + "; ".join(rung["reasons"]),
+            _SAID[rung["sustained"]] + "; ".join(rung["reasons"]),
         )
         for each in found
         for rung in each["rungs"]

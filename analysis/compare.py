@@ -42,7 +42,7 @@ def paired(a: Sequence[float], b: Sequence[float], *, margin: float, pilot: int 
     """
     differences = np.asarray(a, float) - np.asarray(b, float)
     p_sign_flip = sign_flip_p(differences)
-    if np.ptp(differences[: pilot or None]) < 1e-12:
+    if np.ptp(differences) < 1e-12:
         return Paired(
             mean=float(differences.mean()),
             ci95=None,
@@ -51,7 +51,8 @@ def paired(a: Sequence[float], b: Sequence[float], *, margin: float, pilot: int 
             p_equivalence=None,
             blocks=len(differences),
         )
-    if pilot:
+    spread = np.ptp(differences[:pilot]) >= 1e-12 if pilot else False
+    if spread:
         return _two_stage(differences, pilot, margin, p_sign_flip)
     test = stats.ttest_rel(a, b)
     interval = test.confidence_interval(0.95)
@@ -62,6 +63,8 @@ def paired(a: Sequence[float], b: Sequence[float], *, margin: float, pilot: int 
         p_sign_flip=p_sign_flip,
         p_equivalence=tost_p(differences, margin),
         blocks=len(differences),
+        # This contrast's own pilot asked for nothing; another one's did.
+        method="paired t (the pilot had no spread)" if pilot else "paired t",
     )
 
 

@@ -51,12 +51,14 @@ class Campaign(NamedTuple):
 
     experiment: with defaults for what campaigns of earlier versions did not have.
     stopping: by load, what the stopping rule decided; empty without one.
+    cut_short: cells that were begun and not finished.
     """
 
     name: str
     info: dict[str, Any]
     stopping: dict[str, dict[str, int]]
     runs: list[Run]
+    cut_short: list[str]
     requests: pl.DataFrame
     stages: pl.DataFrame
     replicas: pl.DataFrame
@@ -87,6 +89,7 @@ def load(folder: Path) -> Campaign:
         info=info,
         stopping=read_json(folder / "stopping.json") if (folder / "stopping.json").exists() else {},
         runs=runs,
+        cut_short=sorted(path.name for path in (folder / "cells").glob("*_*") if not CellDir(path).finished),
         requests=_joined(tables["requests"], RequestRow),
         stages=_joined(tables["stages"], StageRow),
         replicas=_joined(tables["replicas"], ReplicaRow),

@@ -24,8 +24,11 @@ class Provisioned(NamedTuple):
 
 
 class Quantile(NamedTuple):
+    """among_failures: it is longer than every request that was answered."""
+
     value: float | None
     reason: str = ""
+    among_failures: bool = False
 
 
 def cold_counts(stages: pl.DataFrame, requests: pl.DataFrame, outcome: str) -> tuple[int, int]:
@@ -56,7 +59,7 @@ def latency_quantile(requests: pl.DataFrame, q: float) -> Quantile:
     with np.errstate(invalid="ignore"):
         value = float(np.quantile(values, q))
     if not np.isfinite(value):
-        return Quantile(None, f"p{q * 100:g} falls among failed requests")
+        return Quantile(None, f"p{q * 100:g} falls among failed requests", among_failures=True)
     return Quantile(value)
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
-from scipy import stats
+from scipy import integrate, stats
 
-# Beyond this noncentrality power is 1 for every n here, and scipy's nct.cdf returns nan.
-_CERTAIN = 12.0
 _PRECISION = 1e-6
 
 
 def paired_power(difference: float, sd: float, blocks: int, *, alpha: float = 0.05) -> float:
-    """Power of the two-sided paired t test: P(|T| > t_crit), T noncentral t with blocks - 1 degrees of freedom.
+    """Power of the two-sided paired t test.
 
     sd: of the differences between the arms, block by block.
     """
@@ -22,31 +21,35 @@ def paired_power(difference: float, sd: float, blocks: int, *, alpha: float = 0.
         return 0.0
     if sd <= 0:
         return 1.0 if difference else 0.0
-    return _power(abs(difference) / sd * math.sqrt(blocks), blocks - 1, alpha)
+    return power_of_t(abs(difference) / sd * math.sqrt(blocks), blocks - 1, alpha=alpha)
 
 
-def two_sample_power(difference: float, sd: float, runs_per_arm: int, *, alpha: float = 0.05) -> float:
-    """Power of the two-sided two-sample t test with equal arms and the same sd within each."""
-    if runs_per_arm < 2 or sd <= 0:
-        return 0.0 if runs_per_arm < 2 or not difference else 1.0
-    return _power(abs(difference) / sd * math.sqrt(runs_per_arm / 2), 2 * runs_per_arm - 2, alpha)
+def power_of_t(noncentrality: float, df: int, *, alpha: float = 0.05) -> float:
+    """P(|T| > t_crit), T noncentral t: the normal's tails beyond t_crit times the spread s, averaged over s.
 
+    Not by scipy's nct.cdf, which returns nan for large noncentralities. With two or three blocks t_crit itself is
+    large, so that power there is not simply 1.
+    """
+    critical = float(stats.t.ppf(1 - alpha / 2, df))
 
-def _power(noncentrality: float, df: int, alpha: float) -> float:
-    if noncentrality > _CERTAIN:
-        return 1.0
-    critical = stats.t.ppf(1 - alpha / 2, df)
-    # The far tail may come out as nan where it is 0.
-    below = float(np.nan_to_num(stats.nct.cdf(-critical, df, noncentrality)))
-    return float(1 - stats.nct.cdf(critical, df, noncentrality)) + below
+    def beyond(spread: float) -> float:
+        tails = stats.norm.sf(critical * spread - noncentrality) + stats.norm.cdf(-critical * spread - noncentrality)
+        return float(tails * stats.chi.pdf(spread * math.sqrt(df), df) * math.sqrt(df))
+
+    # Where the tail changes most is a spread of noncentrality / t_crit.
+    edges = [0.0, noncentrality / critical, noncentrality / critical + 2 / critical, 1.0, 10.0]
+    parts = pairwise(sorted(set(min(edge, 10.0) for edge in edges)))
+    return min(1.0, math.fsum(integrate.quad(beyond, low, high, limit=200)[0] for low, high in parts))
 
 
 def smallest_detectable(sd: float, blocks: int, *, power: float = 0.8, alpha: float = 0.05) -> float | None:
     """The smallest difference that a plan of so many blocks shows with this power; None for less than two blocks."""
     if blocks < 2:
         return None
-    low, high = 0.0, _CERTAIN * max(sd, _PRECISION)
-    while high - low > _PRECISION * max(sd, _PRECISION):
+    low, high = 0.0, sd
+    while paired_power(high, sd, blocks, alpha=alpha) < power:
+        low, high = high, 2 * high
+    while high - low > _PRECISION * sd:
         middle = (low + high) / 2
         low, high = (middle, high) if paired_power(middle, sd, blocks, alpha=alpha) < power else (low, middle)
     return high
@@ -56,7 +59,15 @@ def blocks_needed(
     difference: float, sd: float, *, power: float = 0.8, alpha: float = 0.05, most: int = 1000
 ) -> int | None:
     """The fewest blocks that show `difference` with this power; None when `most` do not."""
-    return next((n for n in range(2, most + 1) if paired_power(difference, sd, n, alpha=alpha) >= power), None)
+    low, high = 1, 2
+    while paired_power(difference, sd, high, alpha=alpha) < power:
+        if high >= most:
+            return None
+        low, high = high, min(most, 2 * high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if paired_power(difference, sd, middle, alpha=alpha) < power else (low, middle)
+    return high
 
 
 def stein_blocks(pilot_differences: Sequence[float], half_width: float, *, confidence: float = 0.95) -> int:

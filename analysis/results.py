@@ -131,9 +131,7 @@ def _by_time(mine: list[RunFigures], duration_s: float) -> dict[str, Any] | None
         return None
     return {
         name: {
-            "estimate": run_rate_interval(counts).estimate,
-            "low": run_rate_interval(counts).low,
-            "high": run_rate_interval(counts).high,
+            **{key: getattr(run_rate_interval(counts), key) for key in ("estimate", "low", "high")},
             "cold": sum(cold for cold, _ in counts),
             "of": sum(known for _, known in counts),
         }
@@ -154,6 +152,12 @@ def _latency(mine: list[RunFigures]) -> dict[str, Any]:
         reasons += sorted({q.reason for q in quantiles if q.reason})
         if whole and estimate.reason:
             reasons.append(f"{name} has no interval: {estimate.reason}")
+    # Beyond every latency: not unknown, but longer than any threshold.
+    latency["among_failures"] = [
+        name
+        for name, quantiles in (("p50", [f.p50_s for f in mine]), ("p95", [f.p95_s for f in mine]))
+        if any(q.among_failures for q in quantiles)
+    ]
     latency["reason"] = "; ".join(reasons) or ("" if mine else "no valid run")
     return latency
 
@@ -163,7 +167,7 @@ def _contrasts(
 ) -> list[dict[str, Any]]:
     """Planned contrasts per compared load; p adjusted by Holm over all of them."""
     rows = [
-        _contrast(experiment, load, a, b, figures, stopping.get(load, {}).get("pilot_blocks", 0))
+        _contrast(experiment, load, a, b, figures, _pilot(stopping, load))
         for load, each in experiment["loads"].items()
         if not each["descriptive"]
         for a, b in experiment["contrasts"]
@@ -177,6 +181,12 @@ def _contrasts(
         result = row.pop("result")
         row["verdict"] = compare.verdict(result, row["p_holm"]) if result else "inconclusive"
     return rows
+
+
+def _pilot(stopping: dict[str, dict[str, int]], load: str) -> int:
+    """Blocks from whose spread the number of all blocks followed; 0 where it was fixed beforehand."""
+    decision = stopping.get(load)
+    return decision["pilot_blocks"] if decision and decision["complete"] else 0
 
 
 def _contrast(
@@ -210,7 +220,7 @@ def _contrast(
         "margin": margin,
         "method": result.method if result else "none",
         "blocks": len(blocks),
-        "exploratory": len(blocks) < compare.CONFIRMATORY_BLOCKS,
+        "exploratory": (pilot or len(blocks)) < compare.CONFIRMATORY_BLOCKS,
         "reason": _reason(result, len(blocks)),
         "rates": {a: rates[a], b: rates[b]},
         "result": result,
@@ -238,6 +248,8 @@ def _validity(campaign: Campaign, experiment: dict[str, Any]) -> dict[str, Any]:
         for load, each in campaign.stopping.items()
     )
     notes = ["generator and system share one machine"] if campaign.info["co_located"] else []
+    if campaign.cut_short:
+        notes.append(f"begun and cut short, repeated with their block: {', '.join(campaign.cut_short)}")
     notes += fidelity.disagreements(campaign)
     lags = [f.observed for run in campaign.runs for f in run.verdict.findings if f.gate == "schedule_lag_p99_s"]
     return {

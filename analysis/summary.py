@@ -110,10 +110,10 @@ def _sentence(row: dict[str, Any]) -> str:
     mark = " (exploratory)" if row["exploratory"] else ""
     margin = f"±{row['margin'] * 100:g} points"
     said = {
-        "different": f"the cold share differs by {difference}, Holm p = {p_value(row['p_holm'])}",
+        "different": f"the cold share differs by {difference}, Holm p {_relation(row['p_holm'])}",
         "equivalent": f"equivalent within {margin} ({difference})",
         "different-within-margin": f"differs by {difference}, but stays within {margin}",
-        "inconclusive": f"no verdict: {difference}, Holm p = {p_value(row['p_holm'])}; "
+        "inconclusive": f"no verdict: {difference}, Holm p {_relation(row['p_holm'])}; "
         "neither difference nor equivalence is shown",
         "degenerate": _constant(row),
     }
@@ -124,7 +124,7 @@ def _constant(row: dict[str, Any]) -> str:
     if row["risk_difference"] == 0:
         return "no difference in any block; with no variance there is nothing to test"
     difference = points(row["risk_difference"])
-    return f"the same difference in every block ({difference}), sign-flip p = {p_value(row['p_sign_flip'])}"
+    return f"the same difference in every block ({difference}), sign-flip p {_relation(row['p_sign_flip'])}"
 
 
 def _difference(row: dict[str, Any]) -> str:
@@ -160,6 +160,12 @@ def points(value: float) -> str:
 
 def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _relation(p: float | None) -> str:
+    """`= .012` or `< .001`, to follow a p in a sentence."""
+    said = p_value(p)
+    return said if said.startswith("<") else f"= {said}"
 
 
 def p_value(value: float | None) -> str:

@@ -9,7 +9,7 @@ import math
 import operator
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -28,19 +28,27 @@ _FORM = re.compile(
     r"(?P<figure>[a-z0-9_]+)(?:\.(?P<bound>low|estimate|high))?"
     r"\s*(?P<operator><=|>=|==|<|>)\s*(?P<value>-?\d+(?:\.\d+)?)\s*(?P<unit>s|ms|%|GB-s)?"
 )
-_SCALE = {"ms": 0.001, "%": 0.01}
-# Where the figures stand in a cell of results.json: (part, estimate, low, high); counts have no interval.
-_INTERVALS = {
-    "cold_rate": ("cold_rate", "estimate", "low", "high"),
-    "p50": ("latency_s", "p50", "p50_low", "p50_high"),
-    "p95": ("latency_s", "p95", "p95_low", "p95_high"),
-}
-_COUNTS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "failures": lambda cell: cell["failures"],
-    "requests": lambda cell: cell["requests"],
-    "runs": lambda cell: cell["runs"],
-    "execution_gb_s": lambda cell: cell["cost_gb_s"]["execution"],
-    "provisioned_gb_s": lambda cell: cell["cost_gb_s"]["provisioned"],
+
+
+class _Figure(NamedTuple):
+    """Where a figure stands in a cell of results.json, and the units it may be compared in (with their factors)."""
+
+    part: str
+    keys: tuple[str, ...]
+    units: dict[str, float]
+
+
+_SHARE, _TIME, _COST = {"%": 0.01}, {"s": 1.0, "ms": 0.001}, {"GB-s": 1.0}
+# Three keys: estimate and the ends of its interval. One: a count, which has none.
+_FIGURES = {
+    "cold_rate": _Figure("cold_rate", ("estimate", "low", "high"), _SHARE),
+    "p50": _Figure("latency_s", ("p50", "p50_low", "p50_high"), _TIME),
+    "p95": _Figure("latency_s", ("p95", "p95_low", "p95_high"), _TIME),
+    "failures": _Figure("", ("failures",), {}),
+    "requests": _Figure("", ("requests",), {}),
+    "runs": _Figure("", ("runs",), {}),
+    "execution_gb_s": _Figure("cost_gb_s", ("execution",), _COST),
+    "provisioned_gb_s": _Figure("cost_gb_s", ("provisioned",), _COST),
 }
 
 
@@ -70,49 +78,69 @@ def parse(text: str) -> Threshold:
     found = _FORM.fullmatch(text.strip())
     if not found:
         raise ValueError(f"{text!r} is no condition; write for example 'steady/warm: cold_rate.high < 0.05'")
-    figure, bound = found["figure"], found["bound"]
-    if figure not in _INTERVALS and figure not in _COUNTS:
-        raise ValueError(f"{text!r}: unknown figure {figure!r} (known: {', '.join((*_INTERVALS, *_COUNTS))})")
-    if figure in _INTERVALS and not bound:
-        raise ValueError(f"{text!r}: which bound? {figure}.low, {figure}.estimate or {figure}.high")
-    if figure in _COUNTS and bound:
-        raise ValueError(f"{text!r}: {figure} has no interval; leave out .{bound}")
+    name, bound, unit = found["figure"], found["bound"], found["unit"] or ""
+    figure = _FIGURES.get(name)
+    if figure is None:
+        raise ValueError(f"{text!r}: unknown figure {name!r} (known: {', '.join(_FIGURES)})")
+    if len(figure.keys) > 1 and not bound:
+        raise ValueError(f"{text!r}: which bound? {name}.low, {name}.estimate or {name}.high")
+    if len(figure.keys) == 1 and bound:
+        raise ValueError(f"{text!r}: {name} has no interval; leave out .{bound}")
+    if unit and unit not in figure.units:
+        known = ", ".join(figure.units) or "none"
+        raise ValueError(f"{text!r}: {name} is not measured in {unit} (units: {known})")
     return Threshold(
         text=text.strip(),
         load=found["load"] or ANY,
         regime=found["regime"] or ANY,
-        figure=figure,
+        figure=name,
         bound=bound or "estimate",
         operator=found["operator"],
-        value=float(found["value"]) * _SCALE.get(found["unit"] or "", 1.0),
+        value=float(found["value"]) * figure.units.get(unit, 1.0),
     )
 
 
+def applies(threshold: Threshold, load: str, regime: str) -> bool:
+    return threshold.load in (ANY, load) and threshold.regime in (ANY, regime)
+
+
 def evaluate(texts: list[str], cells: list[dict[str, Any]]) -> list[Outcome]:
-    """Every threshold in every cell it is about. cells: those of results.json."""
-    return [
-        _in_cell(threshold, cell)
-        for threshold in map(parse, texts)
-        for cell in cells
-        if threshold.load in (ANY, cell["load"]) and threshold.regime in (ANY, cell["regime"])
-    ]
+    """Every threshold in every cell it is about; one that is about none is not met by that. cells: of results.json."""
+    found: list[Outcome] = []
+    for threshold in map(parse, texts):
+        mine = [cell for cell in cells if applies(threshold, cell["load"], cell["regime"])]
+        found += [_in_cell(threshold, cell) for cell in mine] or [
+            Outcome(
+                threshold=threshold.text,
+                load=threshold.load,
+                regime=threshold.regime,
+                state="inconclusive",
+                observed=None,
+                reason="no cell that it is about",
+            )
+        ]
+    return found
 
 
 def _in_cell(threshold: Threshold, cell: dict[str, Any]) -> Outcome:
     holds = _OPERATORS[threshold.operator]
-    if threshold.figure in _COUNTS:
-        estimate = low = high = _COUNTS[threshold.figure](cell)
-    else:
-        part, *keys = _INTERVALS[threshold.figure]
-        estimate, low, high = (cell[part][key] for key in keys)
+    part, keys, _ = _FIGURES[threshold.figure]
+    where = cell[part] if part else cell
+    values = [where[key] for key in keys]
+    if threshold.figure in where.get("among_failures", ()) if part else False:
+        # Failed requests count as longer than everything.
+        values = [math.inf] * 3
+    estimate, low, high = values if len(values) == 3 else values * 3
     observed = {"low": low, "estimate": estimate, "high": high}[threshold.bound]
-    about = {"threshold": threshold.text, "load": cell["load"], "regime": cell["regime"], "observed": observed}
-    if observed is None or not math.isfinite(observed) or not cell["runs"]:
-        reason = cell["latency_s"]["reason"] or cell["cold_rate"]["reason"] or "no valid run"
-        return Outcome(**about, state="inconclusive", reason=reason)
+    about = {"threshold": threshold.text, "load": cell["load"], "regime": cell["regime"]}
+    if observed is None or not cell["runs"]:
+        reason = (where.get("reason", "") if part else "") or "no valid run"
+        return Outcome(**about, observed=None, state="inconclusive", reason=reason)
+    shown = observed if math.isfinite(observed) else None
     if holds(observed, threshold.value):
-        return Outcome(**about, state="met")
+        return Outcome(**about, observed=shown, state="met")
     # Where the other end of the interval would do, the data do not say that the condition is missed.
     if any(bound is not None and holds(bound, threshold.value) for bound in (low, estimate, high)):
-        return Outcome(**about, state="inconclusive", reason="the interval lies on both sides of it")
-    return Outcome(**about, state="missed")
+        return Outcome(**about, observed=shown, state="inconclusive", reason="the interval lies on both sides of it")
+    reason = "" if shown is not None else f"{threshold.figure} falls among failed requests"
+    return Outcome(**about, observed=shown, state="missed", reason=reason)

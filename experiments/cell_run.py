@@ -78,7 +78,8 @@ class Summary(NamedTuple):
 def touch_caches(bench: Bench, loads: list[str]) -> list[str]:
     """Start one replica of each function once, so that page and compile caches are not part of the first cell."""
     functions = tuple(sorted({name for load in loads for name in bench.experiment.loads[load].functions}))
-    openfaas.apply(bench.gateway, bench.prometheus, "warm", resolve("warm", functions), lambda _: None)
+    settings, rule = resolve("warm", functions), bench.experiment.settle
+    openfaas.apply(bench.gateway, bench.prometheus, "warm", settings, lambda _: None, settle=rule)
     return list(functions)
 
 

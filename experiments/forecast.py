@@ -20,7 +20,10 @@ _USUAL_SD = (0.02, 0.05, 0.10, 0.20)
 
 
 class Pilot(NamedTuple):
-    """Where spreads come from: sd of the block-wise differences by (load, a, b); `every` where one is given for all."""
+    """Where spreads come from: sd of the block-wise differences by (load, a, b); `every` where one is given for all.
+
+    Without a spread where all differences were the same: that a few blocks agreed does not say that more would.
+    """
 
     source: str
     sds: dict[tuple[str, str, str], float]
@@ -48,17 +51,21 @@ def from_run(folder: Path) -> Pilot:
     if not path.exists():
         raise ConfigError(f"{folder.name}: has no results.json", hint=f"make report RUN={folder.name}")
     sds = {}
-    for row in read_json(path)["contrasts"]:
+    for row in read_json(path).get("contrasts", ()):
         a, b = row["rates"][row["a"]], row["rates"][row["b"]]
-        if len(a) == len(b) >= 2:
-            sds[row["load"], row["a"], row["b"]] = statistics.stdev(x - y for x, y in zip(a, b, strict=True))
+        sd = statistics.stdev(x - y for x, y in zip(a, b, strict=True)) if len(a) == len(b) >= 2 else 0.0
+        if sd > 0:
+            sds[row["load"], row["a"], row["b"]] = sd
     return Pilot(folder.name, sds)
 
 
 def earlier(name: str, runs: Path) -> Pilot | None:
     """Of the latest campaign of the same name that has results."""
-    found = sorted(runs.glob(f"[0-9]*-{name}/results.json"))
-    return from_run(found[-1].parent) if found else None
+    for path in sorted(runs.glob("[0-9]*/results.json"), reverse=True):
+        # yyyymmdd-hhmmss-NAME
+        if path.parent.name.split("-", 2)[2:] == [name]:
+            return from_run(path.parent)
+    return None
 
 
 def summary(experiment: Experiment, groups: Sequence[Group], pilot: Pilot | None) -> list[str]:
@@ -95,8 +102,6 @@ def held_gb_s(experiment: Experiment, groups: Sequence[Group]) -> tuple[float, f
 
 def detectable(experiment: Experiment, pilot: Pilot | None) -> list[str]:
     """The smallest difference of cold shares that each planned contrast shows with 80 % power."""
-    from analysis.power import smallest_detectable  # scipy: half a second that only whoever asks should wait
-
     planned = [(name, load, a, b) for name, load in experiment.loads.items() for a, b in experiment.contrasts_of(name)]
     family = len(planned)
     if not family:
@@ -104,25 +109,32 @@ def detectable(experiment: Experiment, pilot: Pilot | None) -> list[str]:
     alpha = _ALPHA / family
     strictest = f"alpha {_ALPHA:g} / {family}: Holm's strictest step"
     head = f"smallest difference shown with {_POWER:.0%} power, in points ({strictest})"
-    known = [
-        (f"{name}: {a} - {b}", sd, load.blocks)
-        for name, load, a, b in planned
-        if pilot and (sd := pilot.sd(name, a, b)) is not None
-    ]
-    if pilot and known:
-        lines = [f"{head}, spread from {pilot.source}:"]
-        for what, sd, blocks in known:
-            least = smallest_detectable(sd, blocks, power=_POWER, alpha=alpha)
-            lines.append(f"  {what:36} sd {sd * 100:5.1f}, {blocks} blocks: {_points(least)}")
+    if pilot is None:
+        lines = [f"{head}; no pilot is known (--pilot RUN or --sd), so for some spreads:"]
+        for blocks in sorted({load.blocks for _, load, _, _ in planned}):
+            lines.append(f"  {blocks} blocks: " + ", ".join(_usual(sd, blocks, alpha) for sd in _USUAL_SD))
         return lines
-    lines = [f"{head}; no pilot is known (--pilot RUN or --sd), so for some spreads:"]
-    for blocks in sorted({load.blocks for _, load, _, _ in planned}):
-        found = [
-            f"sd {sd * 100:g}: {_points(smallest_detectable(sd, blocks, power=_POWER, alpha=alpha))}"
-            for sd in _USUAL_SD
-        ]
-        lines.append(f"  {blocks} blocks: {', '.join(found)}")
+    margin = experiment.equivalence_margin
+    lines = [f"{head}, spread from {pilot.source}; in brackets the blocks that would show {margin * 100:g} points:"]
+    for name, load, a, b in planned:
+        sd = pilot.sd(name, a, b)
+        said = "no spread is known" if sd is None else _known(sd, load.blocks, alpha, margin)
+        lines.append(f"  {f'{name}: {a} - {b}':36} {said}")
     return lines
+
+
+def _usual(sd: float, blocks: int, alpha: float) -> str:
+    from analysis.power import smallest_detectable
+
+    return f"sd {sd * 100:g}: {_points(smallest_detectable(sd, blocks, power=_POWER, alpha=alpha))}"
+
+
+def _known(sd: float, blocks: int, alpha: float, margin: float) -> str:
+    from analysis.power import blocks_needed, smallest_detectable
+
+    least = _points(smallest_detectable(sd, blocks, power=_POWER, alpha=alpha))
+    needed = blocks_needed(margin, sd, power=_POWER, alpha=alpha)
+    return f"sd {sd * 100:5.1f}, {blocks} blocks: {least} ({needed or 'over 1000'})"
 
 
 def _points(difference: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from fave.clock import utc_ns
 from fave.errors import ConfigError
 from fave.rundir import JsonlWriter
+from fave.settings import ROOT
 
 
 class Journal:
@@ -37,9 +38,16 @@ class Journal:
         self._writer = JsonlWriter(path)
 
     def note(self, event: str, **facts: Any) -> None:
+        """Append one line. Where things lie on this machine stays out of it."""
+        if "error" in facts:
+            facts["error"] = _without_places(str(facts["error"]))
         self._writer.write({"at_ns": utc_ns(), "event": event, **facts})
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
         self._lock.close()
+
+
+def _without_places(text: str) -> str:
+    return text.replace(f"{ROOT}/", "").replace(str(Path.home()), "~")

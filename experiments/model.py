@@ -18,6 +18,7 @@ from fave.workload import PIPELINE, SAMPLE_INPUTS, STAGES, functions_of
 from regimes.model import Scaling, Settings, Settle, resolve
 
 FOLDER = Path(__file__).parent
+_QUERY = "find scenes with cars"
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +39,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     initial_replicas: dict[str, int] = {}
     sample: Literal["short", "long"] = "short"
     inputs: tuple[str, ...] = ()
-    query: str = "find scenes with cars"
+    query: str = _QUERY
     settings: dict[str, Any] = {}
     max_in_flight: int = 200
     request_timeout: Duration = Duration(120)
@@ -51,6 +52,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(f"target: {self.target!r} is neither {PIPELINE} nor one of {', '.join(STAGES)}")
         elif self.target not in (PIPELINE, *SAMPLE_INPUTS) and not self.inputs:
             problems.append(f"inputs: {self.target} needs some; samples are shipped for {', '.join(SAMPLE_INPUTS)}")
+        # What has no effect is a misunderstanding.
+        if self.target != PIPELINE and (self.query, self.sample) != (_QUERY, "short"):
+            problems.append(f"query, sample: only the pipeline has them; {self.target} is called with its inputs")
+        if self.target == PIPELINE and len(self.inputs) > 1:
+            problems.append(f"inputs: the pipeline takes one video, not {len(self.inputs)}")
         if self.blocks < 1:
             problems.append(f"blocks: {self.blocks} must be at least 1")
         problems += [
@@ -129,13 +135,13 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         problems += [
             f"loads.{load}.{key}: {name!r} is not among the regimes"
             for load, each in self.loads.items()
-            for key, names in (
-                ("regimes", each.regimes),
-                ("overrides", each.overrides),
-                ("initial_replicas", each.initial_replicas),
+            for key, names, known in (
+                ("regimes", each.regimes, self.regimes),
+                ("overrides", each.overrides, each.regimes or self.regimes),
+                ("initial_replicas", each.initial_replicas, each.regimes or self.regimes),
             )
             for name in names
-            if name not in self.regimes
+            if name not in known
         ]
         problems += [
             f"loads.{load}.regimes: a name stands twice"
@@ -145,9 +151,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         problems += [f"aliases: {name!r} is not among the regimes" for name in self.aliases if name not in self.regimes]
         problems += [f"capacity: {name!r} is not among the loads" for name in self.capacity if name not in self.loads]
         problems += self._wrong_controls() + self._wrong_thresholds()
-        compared = [load.blocks for load in self.loads.values() if not load.descriptive]
-        if self.stopping and self.stopping.max_blocks < max(compared, default=0):
-            problems.append(f"stopping.max_blocks: {self.stopping.max_blocks} is less than the blocks of a load")
+        problems += [
+            f"contrasts: no compared load has both {a!r} and {b!r}"
+            for a, b in self.contrasts
+            if {a, b} <= set(self.regimes) and not any((a, b) in self.contrasts_of(load) for load in self.loads)
+        ]
+        problems += self._wrong_stopping()
         if len(set(self.contrasts)) < len(self.contrasts) or any(a == b for a, b in self.contrasts):
             problems.append("contrasts: each pair of two different regimes once")
         if self.attempts < 1:
@@ -158,6 +167,19 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             problems.append("regimes, loads: at least one of each")
         if problems:
             raise ValueError("\n".join(problems))
+
+    def _wrong_stopping(self) -> list[str]:
+        if self.stopping is None:
+            return []
+        pilots = [load.blocks for name, load in self.loads.items() if self.contrasts_of(name)]
+        if not pilots:
+            return ["stopping: there is no planned contrast to decide by"]
+        problems = []
+        if min(pilots) < 2:
+            problems.append("stopping: a pilot of one block has no spread; give its load at least 2 blocks, better 8")
+        if self.stopping.max_blocks < max(pilots):
+            problems.append(f"stopping.max_blocks: {self.stopping.max_blocks} is less than the blocks of a load")
+        return problems
 
     def _wrong_controls(self) -> list[str]:
         problems = []
@@ -174,8 +196,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             ]
             if control.kind == "same" and (load.descriptive or control.regimes not in self.contrasts):
                 problems.append(f"{where}: {' - '.join(control.regimes)} is no planned contrast of a compared load")
-            if control.kind == "theory" and load.traffic.model != "poisson":
-                problems.append(f"{where}: the theory is about model 'poisson', not {load.traffic.model!r}")
+            if control.kind == "theory" and (load.traffic.model != "poisson" or load.traffic.modulation):
+                problems.append(
+                    f"{where}: the theory is about model 'poisson' at an even rate, not {load.traffic.model!r}"
+                )
+            if control.kind == "theory" and load.target == PIPELINE:
+                problems.append(f"{where}: the theory is about a single function, not the pipeline")
             needed = 2 if control.kind == "same" else 1
             if len(control.regimes) != needed:
                 problems.append(f"{where}.regimes: kind {control.kind!r} takes {needed}, not {len(control.regimes)}")
@@ -189,7 +215,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             except ValueError as error:
                 problems.append(f"thresholds[{index}]: {error}")
                 continue
-            problems += [
+            unknown = [
                 f"thresholds[{index}]: {name!r} is not among the {what}"
                 for what, name, known in (
                     ("loads", threshold.load, self.loads),
@@ -197,6 +223,10 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
                 )
                 if name != thresholds.ANY and name not in known
             ]
+            cells = [(load, regime) for load in self.loads for regime in self.regimes_of(load)]
+            if not unknown and not any(thresholds.applies(threshold, *cell) for cell in cells):
+                unknown.append(f"thresholds[{index}]: {text!r} is about no cell: the load does not run in that regime")
+            problems += unknown
         return problems
 
     def settings(self, load: str, regime: str) -> dict[str, Settings]:
@@ -240,35 +270,61 @@ def load(name: str) -> Experiment:
     if not path.exists():
         raise ConfigError(f"unknown experiment {name!r}", hint=f"there are: {', '.join(names())}; or give a .yml file")
     experiment = load_yaml(path, Experiment)
-    there = regimes.names()
-    unknown = [name for name in experiment.regimes if experiment.regime_of(name) not in there]
-    problems = [
-        f"{path.name}: regimes: unknown {experiment.regime_of(name)!r}{_suggestion(experiment.regime_of(name), there)}"
-        for name in unknown
-    ]
-    for label, each in experiment.loads.items():
-        for regime in sorted(set(experiment.regimes_of(label)) - set(unknown)):
-            try:
-                settings = experiment.settings(label, regime)
-            except ConfigError as error:
-                problems += [f"{path.name}: loads.{label}: {line}" for line in error.problems]
-                continue
-            if any((c.kind, c.load) == ("theory", label) and regime in c.regimes for c in experiment.controls):
-                problems += [
-                    f"{path.name}: loads.{label}: a theory control needs max_replicas 1, max_in_flight 1 ({function})"
-                    for function, own in settings.items()
-                    if (own.max_replicas, own.max_in_flight) != (1, 1)
-                ]
-            problems += [
-                f"{path.name}: loads.{label}.initial_replicas: {regime}: {count} is not within "
-                f"{own.min_replicas} to {own.max_replicas}, the bounds of {function}"
-                for function, own in settings.items()
-                if (count := each.initial_replicas.get(regime)) is not None
-                and not own.min_replicas <= count <= own.max_replicas
-            ]
+    problems = _wrong_regimes(experiment)
+    if not problems:
+        for label in experiment.loads:
+            problems += [f"loads.{label}{problem}" for problem in _wrong_settings(experiment, label)]
     if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
+        raise ConfigError([f"{path.name}: {problem}" for problem in dict.fromkeys(problems)])
     return experiment
+
+
+def _wrong_regimes(experiment: Experiment) -> list[str]:
+    there = regimes.names()
+    problems = [
+        f"regimes: unknown {name!r}{_suggestion(name, there)}"
+        for name in map(experiment.regime_of, experiment.regimes)
+        if name not in there
+    ]
+    # A file's name in a report must mean that file.
+    return problems + [
+        f"aliases: {alias!r} is the name of a regime; take another one"
+        for alias in experiment.aliases
+        if alias in there
+    ]
+
+
+def _wrong_settings(experiment: Experiment, label: str) -> list[str]:
+    """What cannot be, of one load's settings in each of its regimes; begins with the key below the load."""
+    load = experiment.loads[label]
+    theory = {c.regimes[0] for c in experiment.controls if (c.kind, c.load) == ("theory", label)}
+    problems = []
+    for regime in experiment.regimes_of(label):
+        try:
+            settings = experiment.settings(label, regime)
+        except ConfigError as error:
+            problems += [f": {line}" for line in error.problems]
+            continue
+        count = load.initial_replicas.get(regime)
+        for function, own in settings.items():
+            if count is not None and not own.min_replicas <= count <= own.max_replicas:
+                bounds = f"{own.min_replicas} to {own.max_replicas}"
+                problems.append(
+                    f".initial_replicas: {regime}: {count} is not within {bounds}, the bounds of {function}"
+                )
+            if regime in theory and (own.max_replicas, own.max_in_flight) != (1, 1):
+                problems.append(f": a theory control needs max_replicas 1 and max_in_flight 1 ({function})")
+    for control in experiment.controls:
+        if (control.kind, control.load) == ("same", label) and not _same(experiment, label, *control.regimes):
+            problems.append(
+                f": a control of kind 'same' needs the same settings, {' and '.join(control.regimes)} differ"
+            )
+    return problems
+
+
+def _same(experiment: Experiment, label: str, a: str, b: str) -> bool:
+    initial = experiment.loads[label].initial_replicas
+    return experiment.settings(label, a) == experiment.settings(label, b) and initial.get(a) == initial.get(b)
 
 
 def _suggestion(name: str, known: list[str]) -> str:

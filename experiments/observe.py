@@ -92,16 +92,20 @@ def age_quantile_s(gaps_s: list[float], q: float) -> float | None:
 def clock_offset_s(rows: list[StageRow]) -> float | None:
     """The least by which the clock of some replica must differ from its caller's for the stamps to be possible.
 
-    Nothing arrives before it was sent: received - sent is at least the offset, finished - returned at most. What lies
-    between is consistent; the two bounds crossing means that a clock was set during the run, by as much at least.
+    Nothing arrives before it was sent: received - sent is at least the offset, in every row. finished - returned is at
+    most the offset where the reply was heard; a caller that gave up returned before, so there only rows that are ok
+    count, and of these the median. The two bounds crossing means that a clock was set during the run.
     """
-    bounds: dict[str, tuple[int, int]] = {}
+    high: dict[str, int] = {}
+    lows: dict[str, list[int]] = {}
     for row in rows:
-        if row.replica_id and row.sent_at_ns and row.received_at_ns and row.finished_at_ns and row.returned_at_ns:
-            low, high = row.finished_at_ns - row.returned_at_ns, row.received_at_ns - row.sent_at_ns
-            before = bounds.get(row.replica_id, (low, high))
-            bounds[row.replica_id] = (max(low, before[0]), min(high, before[1]))
-    offsets_ns = [max(low, -high, low - high, 0) for low, high in bounds.values()]
+        if row.replica_id and row.sent_at_ns and row.received_at_ns:
+            ahead = row.received_at_ns - row.sent_at_ns
+            high[row.replica_id] = min(ahead, high.get(row.replica_id, ahead))
+            if row.status == "ok" and row.finished_at_ns and row.returned_at_ns:
+                lows.setdefault(row.replica_id, []).append(row.finished_at_ns - row.returned_at_ns)
+    low = {replica: statistics.median(values) for replica, values in lows.items()}
+    offsets_ns = [max(low.get(r, -top), -top, low.get(r, top) - top, 0) for r, top in high.items()]
     return max(offsets_ns) / 1e9 if offsets_ns else None
 
 

@@ -47,15 +47,15 @@ def plan(experiment: Experiment, more: Mapping[str, int] | None = None) -> list[
         For traffic whose draw for a block has no arrivals.
     """
     planned = max(load.blocks for load in experiment.loads.values())
-    wanted = more or {}
     groups: list[Group] = []
     index = 0
-    for block in range(max(planned, *wanted.values(), 0)):
+    extra = {name: blocks - experiment.loads[name].blocks for name, blocks in (more or {}).items()}
+    for block in range(planned + max([0, *extra.values()])):
         shuffle = random.Random(seed_for(experiment.seed, "order", block)).shuffle
         loads = [
             name
             for name, load in experiment.loads.items()
-            if (planned - load.blocks <= block < planned) or planned <= block < wanted.get(name, 0)
+            if planned - load.blocks <= block < planned + extra.get(name, 0)
         ]
         shuffle(loads)
         for load in loads:

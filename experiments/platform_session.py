@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from fave.endpoints import STATE, Endpoints, PublicEndpoints, find
+from fave.endpoints import STATE, Endpoints, PublicEndpoints, find, shown
 from fave.errors import ConfigError, FaveError, PlatformError
 from fave.gateway_client import GatewayClient
 from fave.processes import OwnedProcess
@@ -26,11 +26,11 @@ def platform(say: Callable[[str], None]) -> Iterator[Endpoints]:
     """Yield the endpoints of a running platform; one that was started here is stopped at the end."""
     there = running()
     if there is not None:
-        say(f"using the platform at {there.gateway_url}")
+        say(f"using the platform at {shown(there.gateway_url)}")
         yield there
         return
     if os.environ.get("GATEWAY_URL"):
-        raise PlatformError(f"GATEWAY_URL={os.environ['GATEWAY_URL']} does not answer")
+        raise PlatformError(f"GATEWAY_URL={shown(os.environ['GATEWAY_URL'])} does not answer")
     say("starting object store, gateway and Prometheus ...")
     log = STATE / "logs" / "supervisor.log"
     log.unlink(missing_ok=True)

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from experiments.plan import Group
+from experiments.model import Experiment
+from experiments.plan import Group, plan
+from experiments.stopping import decided
 from fave.rundir import CellDir, read_json
 from fave.validity import Verdict
 
@@ -18,6 +20,26 @@ class Standing(NamedTuple):
     attempts: int = 0
     invalid: int = 0
     done: bool = False
+
+
+def wanted(experiment: Experiment, folder: Path) -> list[Group]:
+    """All groups: those of the file, and those that the stopping rule has asked for."""
+    return plan(experiment, {load: decision.blocks for load, decision in (decided(folder) or {}).items()})
+
+
+def left(experiment: Experiment, folder: Path) -> list[Group]:
+    """Those that are not done and may be tried (again)."""
+    return [group for group in wanted(experiment, folder) if may_run(experiment, standing(group, folder))]
+
+
+def unfinished(experiment: Experiment, folder: Path) -> bool:
+    """Whether there is something to run, or to decide."""
+    undecided = experiment.stopping is not None and decided(folder) is None
+    return undecided or bool(left(experiment, folder))
+
+
+def may_run(experiment: Experiment, found: Standing) -> bool:
+    return not found.done and found.invalid < experiment.attempts
 
 
 def standing(group: Group, folder: Path) -> Standing:

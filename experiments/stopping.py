@@ -14,17 +14,21 @@ FILE = "stopping.json"
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one load. wanted_blocks: what the pilot's spread asks for; blocks: that, or max_blocks where it is less."""
+    """Of one load. wanted_blocks: what the pilot's spread asks for; blocks: that, or max_blocks where it is less.
 
+    complete: whether every block of the pilot could be used. Without it nothing follows from the pilot.
+    """
+
+    complete: bool
     pilot_blocks: int
     wanted_blocks: int
     blocks: int
 
 
-def decided(folder: Path) -> dict[str, Decision]:
-    """By load; empty before the decision, and where there is no stopping rule."""
+def decided(folder: Path) -> dict[str, Decision] | None:
+    """By load; None before the decision, and where there is no stopping rule."""
     path = folder / FILE
-    return msgspec.convert(read_json(path), dict[str, Decision]) if path.exists() else {}
+    return msgspec.convert(read_json(path), dict[str, Decision]) if path.exists() else None
 
 
 def decide(experiment: Experiment, contrasts: list[dict[str, Any]], folder: Path) -> dict[str, Decision]:
@@ -47,7 +51,10 @@ def decide(experiment: Experiment, contrasts: list[dict[str, Any]], folder: Path
         ]
         wanted = max(needs, default=load.blocks)
         found[name] = Decision(
-            pilot_blocks=load.blocks, wanted_blocks=wanted, blocks=max(load.blocks, min(wanted, rule.max_blocks))
+            complete=bool(needs),
+            pilot_blocks=load.blocks,
+            wanted_blocks=wanted,
+            blocks=max(load.blocks, min(wanted, rule.max_blocks)),
         )
     write_json(folder / FILE, found)
     return found

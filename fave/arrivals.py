@@ -98,7 +98,9 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         problems = []
-        if self.rate_per_s:
+        if not 0 <= self.rate_per_s * max(0.0, self.duration) < 2**53:
+            problems.append(f"rate_per_s: {self.rate_per_s:g} is no rate that could be sent")
+        elif self.rate_per_s:
             requests = round(self.rate_per_s * max(0.0, self.duration))
             if self.requests not in (0, requests):
                 problems.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,11 @@ from fave.settings import ROOT
 # The embedded platform's folder; tests and second platforms use one of their own.
 STATE = Path(os.environ.get("FAVE_STATE") or ROOT / ".fave").resolve()
 DEFAULT_BUCKET = "fave-artifacts"
+
+
+def shown(url: str) -> str:
+    """An address for people and files: it may carry a password, which is nobody's business."""
+    return re.sub(r"//[^/@]*@", "//", url)
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):

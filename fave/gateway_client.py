@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import threading
 import weakref
@@ -15,7 +14,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from fave.endpoints import Endpoints
+from fave.endpoints import Endpoints, shown
 from fave.errors import GatewayError
 
 _CONNECT_TIMEOUT_S = 3.05
@@ -136,8 +135,7 @@ class GatewayClient:
 
     def __init__(self, url: str, user: str = "", password: str = "", *, pool_size: int = 32) -> None:
         self.url = url.rstrip("/")
-        # For messages: an address may carry a password.
-        self._shown = re.sub(r"//[^/@]*@", "//", self.url)
+        self._shown = shown(self.url)
         self.session = requests.Session()
         adapter = _Adapter(pool_connections=2, pool_maxsize=pool_size)
         self.session.mount("http://", adapter)

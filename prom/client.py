@@ -8,6 +8,7 @@ import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
 from urllib3.util.retry import Retry
 
+from fave.endpoints import shown
 from fave.errors import PlatformError
 from prom import queries
 
@@ -68,7 +69,7 @@ class Prometheus:
             return list(self._api.custom_query(query, params=params))
         except (requests.RequestException, PrometheusApiClientException) as error:
             raise PlatformError(
-                f"Prometheus at {self.url} does not answer {query!r} ({type(error).__name__})",
+                f"Prometheus at {shown(self.url)} does not answer {query!r} ({type(error).__name__})",
                 hint="`make status` shows the embedded platform; PROMETHEUS_URL names another one",
             ) from error
 

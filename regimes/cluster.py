@@ -82,10 +82,7 @@ class Cluster:
             for node in nodes
             for condition in node.status.conditions or ()
         )
-        evicted = sum(
-            pod.status.reason == "Evicted" and _ns(pod.metadata.deletion_timestamp or _ended(pod)) > start_ns
-            for pod in self._pods()
-        )
+        evicted = sum(pod.status.reason == "Evicted" and _last_change_ns(pod) > start_ns for pod in self._pods())
         return Strain(float(pressed), evicted)
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -138,10 +135,13 @@ def _history(pod: Any) -> list[tuple[str, int, str]]:
     return found
 
 
-def _ended(pod: Any) -> Any:
+def _last_change_ns(pod: Any) -> int:
+    """Of a pod that ended: an evicted one may have no containers any more, but its conditions changed."""
     states = [status.state for status in pod.status.container_statuses or () if status.state is not None]
-    ends = [state.terminated.finished_at for state in states if state.terminated is not None]
-    return max(ends, default=pod.metadata.creation_timestamp)
+    moments = [condition.last_transition_time for condition in pod.status.conditions or ()]
+    moments += [state.terminated.finished_at for state in states if state.terminated is not None]
+    moments += [pod.metadata.deletion_timestamp, pod.metadata.creation_timestamp]
+    return max(_ns(moment) for moment in moments)
 
 
 def _ns(at: datetime | None) -> int:

@@ -21,7 +21,7 @@ from fave.processes import free_port
 from local.gateway import logs
 from local.gateway.async_queue import CALLBACK_URL, MAX_QUEUED, AsyncQueue, is_callback
 from local.gateway.events import EventLog
-from local.gateway.function import ROUTING, Function, Platform
+from local.gateway.function import ROUTING, Function, Platform, inherited_settings
 from local.gateway.metrics import GatewayMetrics
 from local.gateway.model import NAME, NAMESPACE, Deployment, command_of, policy_of
 from local.gateway.proxy import CALL_ID, Call, Proxy
@@ -221,7 +221,8 @@ class Gateway:
             "memory_check_interval_s": _MEMORY_CHECK_INTERVAL_S,
             "max_queued_async": MAX_QUEUED,
         }
-        return _json({"provider": provider, "version": version, "arch": host_platform.machine(), "limits": limits})
+        info = {"provider": provider, "version": version, "arch": host_platform.machine(), "limits": limits}
+        return _json(info | {"function_settings": inherited_settings()})
 
     async def _namespaces(self, _: web.Request) -> web.Response:
         return _json([NAMESPACE])

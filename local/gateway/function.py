@@ -37,6 +37,19 @@ _SINGLE_THREADED = dict.fromkeys(
 )
 _INHERITED = ("HOME", "LANG", "TZ", "XDG_CACHE_HOME", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", *FUNCTION_SETTINGS)
 _INHERITED_PREFIX = "CONFIG_"
+_PRIVATE = ("URL", "KEY", "SECRET", "PASSWORD", "TOKEN")
+
+
+def inherited_settings() -> dict[str, str]:
+    """What every replica gets that changes what it does; of files the name alone, and no address or credential."""
+    found = {
+        name: Path(value).name
+        for name, value in os.environ.items()
+        if value
+        and (name in FUNCTION_SETTINGS or name.startswith(_INHERITED_PREFIX))
+        and not any(word in name for word in _PRIVATE)
+    }
+    return dict(sorted((found | _SINGLE_THREADED).items()))
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a mistake

@@ -228,6 +228,7 @@ loads:
     target: stage-object-detector
     traffic: {model: poisson, requests: 8, duration: 3s}
     blocks: 2
+    processes: 2
     overrides: {cold: {idle_timeout: 200ms}}
 """
 
@@ -251,3 +252,4 @@ def test_a_stopping_rule_adds_blocks_and_a_missed_threshold_is_the_exit_code(tmp
     assert [each["state"] for each in results["thresholds"]] == ["met", "missed"]
     assert done.returncode == EXIT_THRESHOLD, done.stdout + done.stderr
     assert "wall time" in done.stdout
+    assert all(len(list(cell.glob("arrivals-?.jsonl"))) == 2 for cell in folder.glob("cells/*")), "two processes"

@@ -127,6 +127,11 @@ def test_pressure_and_evictions_since_the_start_are_told(cluster):
     cluster["nodes"] = [node(), node("True", since=1)]
     cluster["pods"] = [pod("a", created=1, ended=8, evicted=True), pod("b", created=1)]
     assert found.strain((T0 + 5) * S) == (1.0, 1)
+    bare = pod("c", created=1, ready=7, evicted=True)
+    del bare["status"]["containerStatuses"]
+    cluster["pods"] = [bare]
+    assert found.strain((T0 + 5) * S).evictions == 1, "it has no containers any more, but its conditions changed"
+    cluster["pods"] = []
     cluster["nodes"] = [node("False", since=7)]
     assert found.strain((T0 + 5) * S).memory_pressure_share == 1.0, "it was there during the run"
     assert found.strain((T0 + 10) * S) == (0.0, 0)

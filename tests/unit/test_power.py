@@ -4,9 +4,11 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from analysis import power
 from analysis.theory import single_replica
@@ -19,15 +21,29 @@ CLUSTERED = ORACLES["clustered_rates"]
 
 def test_two_sample_power_is_the_published_one():
     case = ORACLES["t_test_power"]
-    found = power.two_sample_power(case["delta"], case["sd"], case["n_per_arm"], alpha=case["alpha"])
+    n = case["n_per_arm"]
+    noncentrality = case["delta"] / case["sd"] * math.sqrt(n / 2)
+    found = power.power_of_t(noncentrality, 2 * n - 2, alpha=case["alpha"])
     assert found == pytest.approx(case["power"], abs=1e-6)
 
 
 def test_far_from_the_border_power_is_one_where_scipy_returns_nan():
-    assert power.paired_power(0.9, 0.01, 10) == 1.0
+    assert power.paired_power(0.9, 0.01, 10) == pytest.approx(1.0)
     assert power.paired_power(0.15, 0.04, 10) > 0.999
 
 
+@pytest.mark.parametrize(
+    ("noncentrality", "df", "alpha"), [(12, 2, 0.05 / 6), (12, 1, 0.05 / 6), (3, 9, 0.05), (0, 5, 0.1)]
+)
+def test_power_is_the_share_of_simulated_tests_that_reject(noncentrality, df, alpha):
+    """Also with two or three blocks, whose critical value is large itself."""
+    rng = np.random.default_rng(1)
+    t = (rng.standard_normal(400_000) + noncentrality) / np.sqrt(rng.chisquare(df, 400_000) / df)
+    share = float(np.mean(np.abs(t) > stats.t.ppf(1 - alpha / 2, df)))
+    assert power.power_of_t(noncentrality, df, alpha=alpha) == pytest.approx(share, abs=0.004)
+
+
+@settings(max_examples=20)
 @given(sd=st.floats(0.01, 0.3), blocks=st.integers(3, 30))
 def test_the_smallest_detectable_difference_is_shown_with_just_that_power(sd, blocks):
     least = power.smallest_detectable(sd, blocks)

@@ -1,13 +1,18 @@
+import re
+from collections import Counter
+
 import pytest
 
 from experiments import forecast, stopping
 from experiments import model as experiments
 from experiments.plan import forecast_s, plan
 from experiments.progress import duration
+from experiments.standing import unfinished
 from fave.arrivals import generate, seed_for
 from fave.errors import ConfigError
 from fave.gateway_client import FunctionStatus
-from fave.settings import Duration, decode, to_plain
+from fave.rundir import CellDir, write_json
+from fave.settings import ROOT, Duration, decode, to_plain
 from fave.workload import PIPELINE, functions_of
 from local.gateway.model import Deployment, policy_of
 from regimes import model as regimes
@@ -167,8 +172,9 @@ def problems_of(**change):
         ),
         (
             {"controls": [{"kind": "theory", "load": "bursty", "regimes": ["cold"]}]},
-            "controls[0]: the theory is about model 'poisson', not 'bursts'",
+            "controls[0]: the theory is about model 'poisson' at an even rate, not 'bursts'",
         ),
+        ({"contrasts": [], "stopping": {"target_half_width": 0.1}}, "stopping: there is no planned contrast"),
         ({"stopping": {"target_half_width": 2}}, "stopping: target_half_width: 2.0 must lie between 0 and 1"),
         ({"stopping": {"target_half_width": 0.1, "max_blocks": 2}}, "stopping.max_blocks: 2 is less than the blocks"),
         ({"settle": {"how": "pray"}}, "settle.how: 'pray' is none of scale, wait"),
@@ -177,6 +183,46 @@ def problems_of(**change):
 )
 def test_what_an_experiment_cannot_mean_is_refused_with_key_and_value(change, says):
     assert says in problems_of(**change)
+
+
+@pytest.mark.parametrize(
+    ("load", "change", "says"),
+    [
+        ("steady", {"query": "dogs"}, "query, sample: only the pipeline has them"),
+        ("pipeline", {"inputs": ["a", "b"]}, "inputs: the pipeline takes one video, not 2"),
+        ("steady", {"regimes": ["warm", "burst-ready"]}, "loads.steady.overrides: 'cold' is not among the regimes"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(load, change, says):
+    loads = to_plain(experiments.load("quick"))["loads"]
+    loads[load] |= change
+    assert says in problems_of(loads=loads)
+
+
+def test_a_contrast_that_no_load_can_form_is_refused():
+    loads = to_plain(experiments.load("quick"))["loads"]
+    for name in ("steady", "bursty"):
+        loads[name] |= {"regimes": ["cold", "warm"]}
+    assert "contrasts: no compared load has both 'warm' and 'burst-ready'" in problems_of(loads=loads)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"aliases": {"warm": "cold"}}, "aliases: 'warm' is the name of a regime"),
+        (
+            {"controls": [{"kind": "same", "load": "steady", "regimes": ["cold", "warm"]}]},
+            "loads.steady: a control of kind 'same' needs the same settings, cold and warm differ",
+        ),
+        (
+            {"controls": [{"kind": "theory", "load": "steady", "regimes": ["cold"]}]},
+            "loads.steady: a theory control needs max_replicas 1 and max_in_flight 1",
+        ),
+    ],
+)
+def test_what_a_control_or_an_alias_cannot_mean_is_refused(tmp_path, change, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        experiments.load(file_with(tmp_path, **change))
 
 
 def file_with(tmp_path, **change):
@@ -237,6 +283,15 @@ def test_blocks_that_a_stopping_rule_adds_come_after_the_planned_ones_and_leave_
     assert len({cell.index for group in more for cell in group.cells}) == sum(len(group.cells) for group in more)
 
 
+def test_a_load_with_a_shorter_pilot_gets_as_many_blocks_as_were_asked_for():
+    loads = to_plain(experiments.load("quick"))["loads"]
+    loads["bursty"]["blocks"] = 2
+    experiment = changed(loads=loads)
+    groups = plan(experiment, {"steady": 4, "bursty": 5})
+    counts = Counter(group.load for group in groups)
+    assert counts == {"steady": 4, "bursty": 5, "pipeline": 1}
+
+
 def test_a_draw_without_arrivals_is_refused_before_anything_runs():
     loads = to_plain(experiments.load("quick"))["loads"]
     loads["steady"]["traffic"] = {"model": "lognormal", "cv": 4, "requests": 1, "duration": "1s"}
@@ -260,7 +315,7 @@ def test_the_pilots_spread_says_how_many_blocks_and_the_largest_need_of_a_load_c
     ]
     found = stopping.decide(experiment, contrasts, tmp_path)
     # t(.975, 2) = 4.3027, s0 = 0.0764: (4.3027 * 0.0764 / 0.1)^2 = 10.8
-    assert found["steady"] == stopping.Decision(pilot_blocks=3, wanted_blocks=11, blocks=11)
+    assert found["steady"] == stopping.Decision(complete=True, pilot_blocks=3, wanted_blocks=11, blocks=11)
     assert found["bursty"].wanted_blocks > found["bursty"].blocks == 20
     assert "pipeline" not in found, "descriptive loads are not compared"
     assert stopping.decided(tmp_path) == found
@@ -270,15 +325,29 @@ def test_a_pilot_that_is_not_complete_decides_nothing(tmp_path):
     experiment = changed(stopping={"target_half_width": 0.1})
     found = stopping.decide(experiment, [contrast("steady", [0.1, 0.9], [0.0, 0.0])], tmp_path)
     assert found["steady"].blocks == found["bursty"].blocks == 3
+    assert not found["steady"].complete
 
 
 def test_the_forecast_says_what_a_plan_can_show_with_a_given_spread():
     experiment = experiments.load("standard")
     lines = forecast.detectable(experiment, forecast.given(0.05))
     assert "alpha 0.05 / 6" in lines[0]
-    assert lines[1].split() == ["steady:", "cold", "-", "warm", "sd", "5.0,", "10", "blocks:", "6.9"]
+    assert lines[1].split()[:9] == ["steady:", "cold", "-", "warm", "sd", "5.0,", "10", "blocks:", "6.9"]
     assert len(lines) == 7
     assert "no pilot is known" in forecast.detectable(experiment, None)[0]
+
+
+def test_a_pilot_whose_blocks_all_agreed_says_nothing_about_the_spread():
+    lines = forecast.detectable(experiments.load("quick"), forecast.from_run(ROOT / "runs" / "example"))
+    assert "spread from example" in lines[0]
+    assert [line.endswith("no spread is known") for line in lines[1:]] == [False, False, True, False, False, True]
+
+
+def test_the_pilot_is_the_latest_run_of_that_very_name(tmp_path):
+    for name in ("20260101-000000-quick", "20260102-000000-not-quick", "20260103-000000-quick"):
+        write_json(tmp_path / name / "results.json", {"contrasts": []})
+    assert forecast.earlier("quick", tmp_path).source == "20260103-000000-quick"
+    assert forecast.earlier("standard", tmp_path) is None
 
 
 def test_the_forecast_bounds_the_memory_that_is_held():
@@ -294,3 +363,22 @@ def test_the_forecast_bounds_the_memory_that_is_held():
 def test_a_spread_that_is_none_is_refused():
     with pytest.raises(ConfigError, match="--sd 3"):
         forecast.given(3)
+
+
+def test_a_driver_that_died_before_it_decided_decides_when_it_is_resumed(tmp_path):
+    """The pilot is whole, its decision is not there: nothing is left to run, but something to decide."""
+    experiment = changed(stopping={"target_half_width": 0.1})
+    for group in plan(experiment):
+        for cell in group.cells:
+            cell_dir = CellDir(tmp_path / "cells" / cell.folder(1))
+            write_json(cell_dir.verdict, {"verdict": {"valid": True, "findings": []}})
+            write_json(cell_dir.cell, {})
+    assert unfinished(experiment, tmp_path)
+    write_json(
+        tmp_path / "stopping.json", {"steady": {"complete": True, "pilot_blocks": 3, "wanted_blocks": 3, "blocks": 3}}
+    )
+    assert not unfinished(experiment, tmp_path)
+    write_json(
+        tmp_path / "stopping.json", {"steady": {"complete": True, "pilot_blocks": 3, "wanted_blocks": 4, "blocks": 4}}
+    )
+    assert unfinished(experiment, tmp_path)

@@ -1,12 +1,16 @@
 """What a driver goes on from: groups that are whole and valid stay, what was cut short is repeated."""
 
+from pathlib import Path
+
 import pytest
 
+from experiments import facts
 from experiments.journal import Journal
 from experiments.plan import Cell, Group
 from experiments.standing import Standing, standing
 from fave.errors import ConfigError
 from fave.rundir import CellDir, write_json
+from fave.settings import ROOT
 from fave.validity import Finding, Verdict
 
 pytestmark = pytest.mark.unit
@@ -62,6 +66,50 @@ def test_one_driver_at_a_time(tmp_path):
         Journal(tmp_path / "run" / "journal.jsonl")
     journal.close()
     Journal(tmp_path / "run" / "journal.jsonl").close()
+
+
+def test_where_things_lie_on_this_machine_stays_out_of_the_journal(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.note("failed", error=f"{ROOT}/.fave/logs/x.log: full; {Path.home()}/key: unreadable")
+    journal.close()
+    assert '"error":".fave/logs/x.log: full; ~/key: unreadable"' in (tmp_path / "journal.jsonl").read_text()
+
+
+THEN = {
+    "regimes": {"steady": {"cold": {"f": {"idle_timeout": "1s"}}}},
+    "assets": {"detector": "a"},
+    "host": {"cpu_model": "c", "cores": 2, "memory_kb": 1000, "kernel": "1"},
+    "versions": {"locust": "1"},
+    "source": {"commit": "x"},
+    "platform": {"provider": {"provider": "fave-local"}, "limits": {"probe_interval_s": 1}},
+    "embedded": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"regimes": {}}, "regimes is another than when it began"),
+        ({"assets": {"detector": "b"}}, "assets is another than when it began"),
+        ({"embedded": False}, "embedded is another than when it began"),
+        ({"host": THEN["host"] | {"cores": 4}}, "host: cores was 2, is 4"),
+        ({"host": THEN["host"] | {"memory_kb": 2000}}, "host: memory_kb was 1000, is 2000"),
+        ({"platform": THEN["platform"] | {"limits": {}}}, "platform: limits was {'probe_interval_s': 1}, is {}"),
+    ],
+)
+def test_runs_that_would_be_other_runs_are_no_part_of_the_campaign(change, says):
+    """A regime edited between a crash and its resume would pool two treatments under one name."""
+    assert facts.unlike(THEN, THEN | change) == [says]
+
+
+def test_versions_may_change_and_are_told():
+    now = THEN | {"versions": {"locust": "2"}, "host": THEN["host"] | {"kernel": "2", "memory_kb": 1001}}
+    assert facts.unlike(THEN, now) == []
+    assert facts.told(THEN, now) == ["versions.locust: was 1, is 2"]
+
+
+def test_what_an_earlier_version_did_not_record_is_not_held_against_it():
+    assert facts.unlike({"host": THEN["host"]}, THEN) == []
 
 
 def test_a_journal_whose_last_line_was_cut_short_goes_on_whole(tmp_path):

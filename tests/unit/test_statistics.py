@@ -266,3 +266,9 @@ def test_after_a_pilot_the_interval_rests_on_the_pilots_spread_alone():
     assert result.ci95 == pytest.approx((mean - half, mean + half), rel=1e-5)
     assert result.method == "Stein, n0 = 4"
     assert result.p_equivalence > 0.5
+
+
+def test_a_pilot_without_spread_gives_the_paired_t_over_all_blocks_and_says_so():
+    result = compare.paired([0.0, 0.0, 0.0, 0.1], [0.0] * 4, margin=0.05, pilot=3)
+    assert (result.method, result.degenerate) == ("paired t (the pilot had no spread)", False)
+    assert compare.paired([0.1] * 4, [0.0] * 4, margin=0.05, pilot=3).degenerate

@@ -60,12 +60,19 @@ def test_without_a_place_a_threshold_is_about_every_cell():
     assert states("failures == 0", *cells) == ["met", "missed", "met"]
     assert states("steady: failures == 0", *cells) == ["met", "missed"]
     assert states("*/cold: failures == 0", *cells) == ["missed"]
-    assert states("bursty/cold: failures == 0", *cells) == []
+    assert states("bursty/cold: failures == 0", *cells) == ["inconclusive"], "what is about nothing gates nothing"
 
 
 def test_a_figure_that_its_n_does_not_support_says_why_it_decides_nothing():
     (found,) = thresholds.evaluate(["p95.high < 8 s"], [cell()])
     assert (found.observed, found.reason) == (None, "p95 needs 100 requests a run, these have 20")
+
+
+def test_a_quantile_among_failed_requests_misses_every_limit():
+    """They count as longer than everything: a service that is down is not undecided."""
+    latency = cell()["latency_s"] | {"among_failures": ["p95"], "reason": "p95 falls among failed requests"}
+    (found,) = thresholds.evaluate(["p95.high < 8 s"], [cell(latency_s=latency)])
+    assert (found.state, found.observed) == ("missed", None)
 
 
 def test_a_cell_without_a_valid_run_decides_nothing():
@@ -80,6 +87,9 @@ def test_a_cell_without_a_valid_run_decides_nothing():
         ("cold.high < 1", "unknown figure 'cold'"),
         ("failures.high == 0", "has no interval"),
         ("cold_rate.high < 5 %%", "is no condition"),
+        ("cold_rate.high < 50 ms", "cold_rate is not measured in ms"),
+        ("p95.high < 8 %", "p95 is not measured in %"),
+        ("failures == 0 s", "failures is not measured in s"),
         ("", "is no condition"),
     ],
 )

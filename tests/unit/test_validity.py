@@ -1,9 +1,12 @@
+import math
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fave.validity import Fidelity, Gates, Observed, gap_distance, judge, judge_load, measure, quantile
+from fave.validity import Fidelity, Gates, Observed, Verdict, gap_distance, judge, judge_load, measure, quantile
 
 pytestmark = pytest.mark.unit
 
@@ -74,6 +77,22 @@ def test_each_gate_alone_invalidates_a_run_and_is_named(gate, change):
     assert not verdict.valid
     assert [finding.gate for finding in verdict.findings if not finding.ok] == [gate]
     assert verdict.reasons()[0].startswith(gate)
+
+
+def test_a_run_that_nobody_observed_is_invalid_also_after_it_went_through_a_file():
+    verdict = msgspec.json.decode(msgspec.json.encode(judge(observed(replica_gap_s=math.inf))), type=Verdict)
+    assert verdict.reasons() == ["replica_gap_s: no observation at all"]
+
+
+@pytest.mark.parametrize("limit", [math.inf, math.nan, -1.0])
+def test_a_limit_that_is_none_is_refused(limit):
+    with pytest.raises(ValueError, match="clock_offset_s"):
+        Gates(clock_offset_s=limit)
+
+
+def test_one_gap_of_few_is_no_other_distribution():
+    assert judge(observed(sent=9, scheduled=9, gap_ks=0.125)).valid
+    assert not judge(observed(sent=9, scheduled=9, gap_ks=0.25)).valid
 
 
 def test_lag_below_the_floor_is_accepted_however_fast_the_function_is():
