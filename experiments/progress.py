@@ -30,6 +30,8 @@ class Progress:
         self._forecast_s = forecast_s
         self._forecast_done_s = 0.0
         self._quiet = quiet
+        self._cells_since_s = 0.0
+        self._told = (forecast_s, self._began_s)
         self._cell = ""
         self._phase = ("", 0.0)
         self._load_s = 0.0
@@ -52,6 +54,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     def running(self, cell: Cell, load_s: float) -> None:
+        self._cells_since_s = self._cells_since_s or time.monotonic()
         self._cell = f"{cell.load} / {cell.regime}, block {cell.block + 1}"
         self._load_s = load_s
 
@@ -74,8 +77,8 @@ class Progress:
             f"{regime} {cold / known:.0%}" for regime, (cold, known) in sorted(self._cold.items()) if known
         )
         so_far = f"; cold so far: {cold}" if cold else ""
-        where = f"[{self._done + 1}/{self._cells}] {self._cell}"
-        return f"  {where}: {text} {duration(for_s)}{of}; {self._left()} left{so_far}"
+        where = f"[{self._done + 1}/{self._cells}] {self._cell}: " if self._cell else ""
+        return f"  {where}{text} {duration(for_s)}{of}; {self._left()} left{so_far}"
 
     def _clear(self) -> None:
         if sys.stdout.isatty() and not self._quiet:
@@ -83,8 +86,10 @@ class Progress:
 
     def finished(self, cell: Cell, summary: Summary, forecast_s: float) -> None:
         self.phase("")
+        self._cell = ""
         self._done += 1
         self._forecast_done_s += forecast_s
+        self._forecast_again()
         self._times.append(summary.times)
         before = self._cold.get(cell.regime, (0, 0))
         self._cold[cell.regime] = (before[0] + summary.cold_invocations, before[1] + summary.invocations)
@@ -99,6 +104,7 @@ class Progress:
         """Cells that were not foreseen: repeats, or blocks that the stopping rule asks for."""
         self._cells += cells
         self._forecast_s += forecast_s
+        self._forecast_again()
 
     def shares(self) -> str:
         """Where the wall time went since the start."""
@@ -115,10 +121,16 @@ class Progress:
         told = ", ".join(f"{name} {seconds / whole_s:.0%}" for name, seconds in parts.items())
         return f"wall time {duration(whole_s)}: {told}"
 
-    def _left(self) -> str:
-        gone_s = time.monotonic() - self._began_s
+    def _forecast_again(self) -> None:
+        """At the end of a cell, not during one: in between the clock runs down."""
+        now_s = time.monotonic()
+        gone_s = now_s - self._cells_since_s
         speed = gone_s / self._forecast_done_s if self._forecast_done_s else 1.0
-        return duration((self._forecast_s - self._forecast_done_s) * speed)
+        self._told = ((self._forecast_s - self._forecast_done_s) * speed, now_s)
+
+    def _left(self) -> str:
+        left_s, since_s = self._told
+        return duration(left_s - (time.monotonic() - since_s))
 
 
 def duration(seconds: float) -> str:
