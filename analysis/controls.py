@@ -173,7 +173,13 @@ def rows(checked: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             each["expected"],
             each["measured"],
             "-" if each["p"] is None else f"{each['p']:.3f}",
-            each["state"] + (f" ({each['reason']})" if each["reason"] else ""),
+            each["state"],
         )
         for each in checked
     ]
+
+
+def notes(checked: list[dict[str, Any]]) -> list[str]:
+    """What a result rests on, or why there is none."""
+    told = [f"{each['kind']}, {each['load']}: {each['reason']}" for each in checked if each["reason"]]
+    return list(dict.fromkeys(told))

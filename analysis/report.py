@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis import capacity, controls, fidelity, pages, plots, summary
 from analysis.load import Campaign, load, used_runs
@@ -15,7 +15,14 @@ from fave.clock import iso
 from fave.errors import InvalidRunError
 from fave.rundir import write_atomic, write_json
 
-Table = tuple[str, Sequence[str], list[tuple[str, ...]]]
+
+class Table(NamedTuple):
+    """One that only some experiments have."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[tuple[str, ...]]
+    notes: Sequence[str] = ()
 
 
 def write(folder: Path) -> dict[str, Any]:
@@ -110,18 +117,22 @@ def _reasons(found: dict[str, Any]) -> list[str]:
 
 
 def _tables(found: dict[str, Any]) -> list[Table]:
-    """Those that only some experiments have."""
     tables = (
-        ("Controls", controls.COLUMNS, controls.rows(found["controls"])),
-        ("Thresholds", summary.THRESHOLD_COLUMNS, summary.threshold_rows(found)),
-        ("Capacity", capacity.COLUMNS, capacity.rows(found["capacity"])),
+        Table("Controls", controls.COLUMNS, controls.rows(found["controls"]), controls.notes(found["controls"])),
+        Table("Thresholds", summary.THRESHOLD_COLUMNS, summary.threshold_rows(found)),
+        Table("Capacity", capacity.COLUMNS, capacity.rows(found["capacity"])),
     )
-    return [table for table in tables if table[2]]
+    return [table for table in tables if table.rows]
 
 
 def _by_time(found: dict[str, Any]) -> list[Table]:
     rows = summary.by_time_rows(found)
-    return [("The first 30 seconds apart", summary.BY_TIME_COLUMNS, rows)] if rows else []
+    return [Table("The first 30 seconds apart", summary.BY_TIME_COLUMNS, rows)] if rows else []
+
+
+def _in_text(table: Table) -> list[str]:
+    notes = [textwrap.fill(note, 118, initial_indent="  ", subsequent_indent="    ") for note in table.notes]
+    return ["", summary.text_table(table.columns, table.rows), *notes]
 
 
 def in_terminal(found: dict[str, Any], folder: Path) -> str:
@@ -139,7 +150,7 @@ def in_terminal(found: dict[str, Any], folder: Path) -> str:
             summary.text_table(summary.CONTRAST_COLUMNS, summary.contrast_rows(found)),
             "",
             *(f"- {sentence}" for sentence in summary.findings(found) + capacity.sentences(found["capacity"])),
-            *(line for _, columns, rows in _tables(found) for line in ("", summary.text_table(columns, rows))),
+            *(line for table in _tables(found) for line in _in_text(table)),
             *excluded,
             textwrap.fill(summary.LEGEND, 118, initial_indent="  ", subsequent_indent="  "),
             *(f"  ({reason})" for reason in _reasons(found)),
