@@ -130,6 +130,11 @@ def _by_time(found: dict[str, Any]) -> list[Table]:
     return [Table("The first 30 seconds apart", summary.BY_TIME_COLUMNS, rows)] if rows else []
 
 
+def _contrasts(found: dict[str, Any]) -> list[str]:
+    rows = summary.contrast_rows(found)
+    return [summary.text_table(summary.CONTRAST_COLUMNS, rows), ""] if rows else []
+
+
 def _in_text(table: Table) -> list[str]:
     notes = [textwrap.fill(note, 118, initial_indent="  ", subsequent_indent="    ") for note in table.notes]
     return ["", summary.text_table(table.columns, table.rows), *notes]
@@ -147,8 +152,7 @@ def in_terminal(found: dict[str, Any], folder: Path) -> str:
             "",
             summary.text_table(summary.CELL_COLUMNS, summary.cell_rows(found)),
             "",
-            summary.text_table(summary.CONTRAST_COLUMNS, summary.contrast_rows(found)),
-            "",
+            *_contrasts(found),
             *(f"- {sentence}" for sentence in summary.findings(found) + capacity.sentences(found["capacity"])),
             *(line for table in _tables(found) for line in _in_text(table)),
             *excluded,
