@@ -173,7 +173,9 @@ def _begin(campaign: Campaign, bench: Bench) -> None:
     """Touch the caches, after each new start of the platform; write the manifest, once."""
     folder, progress = campaign.folder, campaign.progress
     progress.phase("touching caches")
+    began_s = monotonic_s()
     functions = touch_caches(bench, list(campaign.experiment.loads))
+    progress.caches_touched(monotonic_s() - began_s)
     # Only now: images are those of functions that are deployed.
     found = facts.of_campaign(campaign.name, plan(campaign.experiment), bench)
     if (folder / "campaign.json").exists():

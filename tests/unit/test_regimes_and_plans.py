@@ -134,7 +134,7 @@ def test_request_ids_of_a_campaign_cannot_collide():
 
 def test_the_forecast_counts_load_and_overhead():
     experiment = experiments.load("quick")
-    assert 18 * 12 + 3 * 32 < forecast_s(experiment, plan(experiment)) < 600
+    assert 18 * 15 + 3 * 32 < forecast_s(experiment, plan(experiment)) < 600
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(-1, "0s"), (48.4, "48s"), (310, "5m10s"), (3720, "1h02m")])
@@ -357,7 +357,7 @@ def test_the_forecast_bounds_the_memory_that_is_held():
         contrasts=[],
         loads={"steady": to_plain(experiments.load("quick"))["loads"]["steady"] | {"overrides": {}}},
     )
-    assert forecast.held_gb_s(experiment, plan(experiment)) == (3 * 12 * 0.75, 3 * 12 * 1.5)
+    assert forecast.held_gb_s(experiment, plan(experiment)) == (3 * 15 * 0.75, 3 * 15 * 1.5)
 
 
 def test_a_spread_that_is_none_is_refused():
