@@ -98,7 +98,7 @@ def written_bytes(folder):
 
 def wait_for_some_progress(driver, folder, chance):
     """Up to a random amount of what a driver writes within some seconds; also while the platform starts."""
-    enough = written_bytes(folder) + chance.randrange(1, 120_000)
+    enough = written_bytes(folder) + chance.randrange(1, 60_000)
     wait_until(lambda: written_bytes(folder) > enough or not driver.running(), timeout_s=20)
 
 
