@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -65,64 +65,84 @@ def ladder(campaign: Campaign, runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _rung(campaign: Campaign, load: str, runs: list[Run]) -> dict[str, Any]:
+    """One offered load in one regime, over all its runs."""
     traffic = campaign.experiment["loads"][load]["traffic"]
-    failed: list[tuple[int, str]] = []
-    kills: list[tuple[int, str]] = []
-    queues = []
-    offered = []
-    for run in runs:
-        requests, stages = of_run(campaign.requests, run), of_run(campaign.stages, run)
-        offered.append(len(requests))
-        first_ns = run.started_at_ns
-        failed += [
-            (at_ns - first_ns, error or status)
-            for at_ns, status, error in requests.filter(~pl.col("status").is_in(["ok", "unsent"]))
-            .select("scheduled_at_ns", "status", "error")
-            .iter_rows()
-        ]
-        kills += [
-            (at_ns - first_ns, function)
-            for at_ns, function in of_run(campaign.replicas, run)
-            .filter(pl.col("event") == "oom_killed")
-            .select("at_ns", "function")
-            .iter_rows()
-        ]
-        queues.append(_queue(stages))
-    growing = [queue for queue in queues if queue["grows"]]
-    reasons = [
-        (min(found)[0], f"{len(found)} {what}, the first after {min(found)[0] / 1e9:.1f} s ({min(found)[1]})")
-        for what, found in (("out-of-memory kills", kills), ("failed requests", failed))
-        if found
-    ]
-    if growing:
-        worst = max(growing, key=lambda queue: queue["last_s"])
-        waits = f"{worst['first_s']:.2f} s in the first third, {worst['last_s']:.2f} s in the last"
-        reasons.append((2**62, f"the queue grows: waits of {waits}"))
+    seen = [_seen(campaign, run) for run in runs]
+    failed, kills = ([each for one in seen for each in getattr(one, name)] for name in ("failed", "kills"))
+    reasons = _reasons(failed, kills, [one.queue for one in seen])
+    offered = traffic["requests"] or _mean([one.requests for one in seen]) or 0.0
     return {
         "load": load,
-        "rate_per_s": (traffic["requests"] or _mean(offered) or 0.0) / Duration.parse(traffic["duration"]),
+        "rate_per_s": offered / Duration.parse(traffic["duration"]),
         "runs": len(runs),
         "failures": len(failed),
         "out_of_memory_kills": len(kills),
-        "queue_first_s": _mean([queue["first_s"] for queue in queues]),
-        "queue_last_s": _mean([queue["last_s"] for queue in queues]),
+        "queue_first_s": _mean([one.queue.first_s for one in seen]),
+        "queue_last_s": _mean([one.queue.last_s for one in seen]),
         "sustained": not reasons if runs else None,
-        "reasons": [text for _, text in sorted(reasons)] or ([] if runs else ["no valid run"]),
+        "reasons": reasons if runs else ["no valid run"],
     }
 
 
-def _queue(stages: pl.DataFrame) -> dict[str, Any]:
-    """Waits for a free replica, by time: means of the first and last third, and whether they grow."""
+class _Queue(NamedTuple):
+    """Waits for a free replica: means of the first and the last third of invocations, and whether they grow."""
+
+    first_s: float
+    last_s: float
+    grows: bool
+
+
+class _Seen(NamedTuple):
+    """Of one run. failed, kills: (seconds from its start, what)."""
+
+    requests: int
+    failed: list[tuple[float, str]]
+    kills: list[tuple[float, str]]
+    queue: _Queue
+
+
+def _seen(campaign: Campaign, run: Run) -> _Seen:
+    requests = of_run(campaign.requests, run)
+    # What the generator did not send is its failure, not the system's.
+    failed = requests.filter(~pl.col("status").is_in(["ok", "unsent"]))
+    what = pl.when(pl.col("error") != "").then(pl.col("error")).otherwise(pl.col("status"))
+    kills = of_run(campaign.replicas, run).filter(pl.col("event") == "oom_killed")
+    return _Seen(
+        requests=len(requests),
+        failed=_after(run, failed.select("scheduled_at_ns", what)),
+        kills=_after(run, kills.select("at_ns", "function")),
+        queue=_queue(of_run(campaign.stages, run)),
+    )
+
+
+def _after(run: Run, rows: pl.DataFrame) -> list[tuple[float, str]]:
+    return [((at_ns - run.started_at_ns) / 1e9, what) for at_ns, what in rows.iter_rows()]
+
+
+def _reasons(failed: list[tuple[float, str]], kills: list[tuple[float, str]], queues: list[_Queue]) -> list[str]:
+    """Why the load is not sustained, what came first before the rest; a queue has no first moment."""
+    timed = sorted(
+        (min(found)[0], f"{len(found)} {name}, the first after {min(found)[0]:.1f} s ({min(found)[1]})")
+        for name, found in (("out-of-memory kills", kills), ("failed requests", failed))
+        if found
+    )
+    growing = [queue for queue in queues if queue.grows]
+    worst = max(growing, key=lambda queue: queue.last_s, default=None)
+    waits = f"{worst.first_s:.2f} s in the first third, {worst.last_s:.2f} s in the last" if worst else ""
+    return [text for _, text in timed] + [f"the queue grows: waits of {waits}"] * bool(worst)
+
+
+def _queue(stages: pl.DataFrame) -> _Queue:
     waits = stages.filter(pl.col("queue_s").is_not_null() & (pl.col("sent_at_ns") > 0)).sort("sent_at_ns")
     seconds = waits["queue_s"].to_numpy()
     third = len(seconds) // 3
     if not third:
-        return {"first_s": 0.0, "last_s": 0.0, "grows": False}
+        return _Queue(0.0, 0.0, grows=False)
     first_s, last_s = float(seconds[:third].mean()), float(seconds[-third:].mean())
     ranks = np.argsort(np.argsort(seconds))
     trend = float(np.corrcoef(np.arange(len(seconds)), ranks)[0, 1]) if np.ptp(seconds) else 0.0
     service_s = float(waits["service_s"].mean() or 0.0)  # type: ignore[arg-type]
-    return {"first_s": first_s, "last_s": last_s, "grows": trend > _TREND and last_s - first_s > service_s}
+    return _Queue(first_s, last_s, grows=trend > _TREND and last_s - first_s > service_s)
 
 
 def _mean(values: Sequence[float]) -> float | None:

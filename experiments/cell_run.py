@@ -95,7 +95,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
     experiment, load = bench.experiment, bench.experiment.loads[cell.load]
     regime, settings = experiment.regime_of(cell.regime), experiment.settings(cell.load, cell.regime)
     phase("bringing the initial state about")
-    host, load_1min = HostStrain(), os.getloadavg()[0]
+    load_1min = os.getloadavg()[0]
     applied = openfaas.apply(
         bench.gateway,
         bench.prometheus,
@@ -106,7 +106,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
         settle=experiment.settle,
     )
     # Replica rows begin here, before the first arrival: integrals need the state at the start.
-    verified_at_ns = utc_ns()
+    verified_at_ns, host = utc_ns(), HostStrain()
     before = openfaas.configuration(bench.gateway, settings)
     snapshot = _snapshot(bench, cell, folder)
     arrivals.write_csv(folder.schedule, group.schedule)
@@ -194,7 +194,8 @@ def prefix_of(bench: Bench, cell: Cell, folder: CellDir) -> str:
 
 def _snapshot(bench: Bench, cell: Cell, folder: CellDir) -> dict[str, Any]:
     """What the gateway has counted, and what the store holds of this cell."""
-    sizes_bytes = bench.store.sizes_bytes(f"requests/{prefix_of(bench, cell, folder)}")
+    # With the dash: attempt 1 is no prefix of attempt 10.
+    sizes_bytes = bench.store.sizes_bytes(f"requests/{prefix_of(bench, cell, folder)}-")
     return {
         "at_ns": utc_ns(),
         "gateway": bench.prometheus.gateway(),

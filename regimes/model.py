@@ -66,7 +66,7 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
 
     scale: all replicas to 0, then to their initial count, so that every run begins with new ones.
     wait: where a platform cannot scale to 0 on demand, idle time-outs end what is too much.
-    timeout: until the state must stand. rest: quiet time between the verified state and the first arrival.
+    timeout: until the state must stand. rest: quiet time from then until Prometheus must see it, too.
     """
 
     how: Literal["scale", "wait"] = "scale"

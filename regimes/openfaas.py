@@ -174,7 +174,10 @@ def _own_functions(gateway: GatewayClient, wanted: Iterable[str]) -> set[str]:
 
 
 def capabilities(gateway: GatewayClient) -> dict[str, bool]:
-    """What this platform offers beyond deploying, scaling and calling; asked of it, not assumed."""
+    """What this platform offers beyond deploying, scaling and calling.
+
+    Events are asked for; the rest is what the embedded gateway is known to do and no other one is relied upon for.
+    """
     try:
         events = gateway.events(since=2**62) == []
     except GatewayError as error:
