@@ -127,14 +127,14 @@ def _in_cell(threshold: Threshold, cell: dict[str, Any]) -> Outcome:
     part, keys, _ = _FIGURES[threshold.figure]
     where = cell[part] if part else cell
     values = [where[key] for key in keys]
-    if threshold.figure in where.get("among_failures", ()) if part else False:
+    if threshold.figure in where.get("among_failures", ()):
         # Failed requests count as longer than everything.
         values = [math.inf] * 3
     estimate, low, high = values if len(values) == 3 else values * 3
     observed = {"low": low, "estimate": estimate, "high": high}[threshold.bound]
     about = {"threshold": threshold.text, "load": cell["load"], "regime": cell["regime"]}
     if observed is None or not cell["runs"]:
-        reason = (where.get("reason", "") if part else "") or "no valid run"
+        reason = where.get("reason") or "no valid run"
         return Outcome(**about, observed=None, state="inconclusive", reason=reason)
     shown = observed if math.isfinite(observed) else None
     if holds(observed, threshold.value):

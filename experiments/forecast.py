@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,12 +92,12 @@ def summary(experiment: Experiment, groups: Sequence[Group], pilot: Pilot | None
 def held_gb_s(experiment: Experiment, groups: Sequence[Group]) -> tuple[float, float]:
     """Bounds of the provisioned cost: every function at its minimum, or maximum, for as long as load is offered."""
     low = high = 0.0
-    for group in groups:
-        for cell in group.cells:
-            for each in experiment.settings(group.load, cell.regime).values():
-                gb_s = each.memory_limit_mb / 1024 * experiment.loads[group.load].traffic.duration
-                low += each.min_replicas * gb_s
-                high += each.max_replicas * gb_s
+    runs = Counter((group.load, cell.regime) for group in groups for cell in group.cells)
+    for (load, regime), count in runs.items():
+        for each in experiment.settings(load, regime).values():
+            gb_s = count * each.memory_limit_mb / 1024 * experiment.loads[load].traffic.duration
+            low += each.min_replicas * gb_s
+            high += each.max_replicas * gb_s
     return low, high
 
 
