@@ -139,7 +139,8 @@ def replica_timeline(campaign: Campaign, run: Run) -> str:
         axis.plot(arrivals, np.full(len(arrivals), limit * 1.12), "|", color="#374151", ms=7, label="arrival")
         axis.plot(cold, np.full(len(cold), -limit * 0.08), "|", color="#D55E00", ms=9, mew=1.8, label="cold invocation")
         axis.set_ylim(-limit * 0.16, limit * 1.2)
-        axis.yaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        # The cold marks stand below 0; there are no replicas there.
+        axis.set_yticks(range(0, limit + 1, max(1, -(-limit // 6))))
         axis.set_xlabel("seconds since the first scheduled arrival")
         axis.set_ylabel("replicas")
         axis.set_title(f"{run.load} / {run.regime}, block {run.block + 1}")
