@@ -19,12 +19,13 @@ DURATION = "X-Duration-Seconds"
 # From a replica that will take no more work: its exec time-out passed, and Python code cannot be stopped.
 ENDING = "X-Fave-Ending"
 
-# What the function host reports of the replica and of the invocation, by field of the stage row.
+# What gateway and function host report of the replica and of the invocation, by field of the stage row.
 REPLY_FIELDS = {
     REPLICA_ID: "replica_id",
     "X-Fave-Process-Started-At": "process_started_at_ns",
     "X-Fave-Ready-At": "ready_at_ns",
     "X-Fave-Invocations-Before": "invocations_before",
+    "X-Start-Time": "forwarded_at_ns",
     "X-Fave-Received-At": "received_at_ns",
     "X-Fave-Started-At": "started_at_ns",
     "X-Fave-Finished-At": "finished_at_ns",

@@ -77,6 +77,8 @@ class StageRow(msgspec.Struct, kw_only=True):
     """One attempt of one invocation (`stages.jsonl`, metadata objects, replies).
 
     sent_at_ns and returned_at_ns are the caller's; the rest is the replica's. 0 means: not known.
+    forwarded_at_ns: the gateway had a replica and sent the call on (X-Start-Time, as OpenFaaS stamps it).
+    worked_at_ns: a stage's outputs were written; what follows until finished is writing this row and the reply.
     queue_s = started - max(sent, ready); service_s = finished - started;
     cost_gb_s = service_s * memory_limit_mb / 1024.
     peak_rss_mb is this invocation's: the high-water mark is reset when it starts; largest child process added.
@@ -91,8 +93,10 @@ class StageRow(msgspec.Struct, kw_only=True):
     clip: str = ""
     replica_id: str = ""
     sent_at_ns: int = 0
+    forwarded_at_ns: int = 0
     received_at_ns: int = 0
     started_at_ns: int = 0
+    worked_at_ns: int = 0
     finished_at_ns: int = 0
     returned_at_ns: int = 0
     process_started_at_ns: int = 0

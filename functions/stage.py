@@ -71,7 +71,7 @@ class Job:
         self.folder = Path()  # while the work is done, a folder of its own
         self.outputs: list[str] = []
         self.etags: dict[str, str] = {}
-        self.read_s = self.write_s = self.init_s = 0.0
+        self.read_s = self.write_s = self.init_s = self.compute_s = 0.0
         self.input_bytes = self.output_bytes = 0
         self._store = store
         self._work = work
@@ -182,7 +182,11 @@ def _attempt(stage: str, job: Job, context: Context, work: Callable[[Job], None]
     try:
         with tempfile.TemporaryDirectory(prefix=f"{stage}-") as folder:
             job.folder = Path(folder)
-            work(job)
+            began_s = time.monotonic()
+            try:
+                work(job)
+            finally:
+                job.compute_s = max(0.0, time.monotonic() - began_s - job.read_s - job.write_s - job.init_s)
     except Exception as error:  # noqa: BLE001 - the boundary: whatever a stage raises has a row and a reason
         failure = _failure_of(error, stage)
         defect = failure.slug == "internal"
@@ -207,8 +211,7 @@ def _failure_of(error: Exception, stage: str) -> Failure:
 
 
 def _row(stage: str, job: Job, context: Context, failure: Failure | None) -> StageRow:
-    finished_at_ns = utc_ns()
-    service_s = (finished_at_ns - context.started_at_ns) / 1e9
+    worked_at_ns = utc_ns()
     call = context.invocation
     return derive(
         StageRow(
@@ -222,13 +225,14 @@ def _row(stage: str, job: Job, context: Context, failure: Failure | None) -> Sta
             sent_at_ns=call.sent_at_ns,
             received_at_ns=context.received_at_ns,
             started_at_ns=context.started_at_ns,
-            finished_at_ns=finished_at_ns,
+            worked_at_ns=worked_at_ns,
+            finished_at_ns=worked_at_ns,
             process_started_at_ns=context.replica.process_started_at_ns,
             ready_at_ns=context.ready_at_ns,
             invocations_before=context.invocations_before,
             storage_read_s=job.read_s,
             storage_write_s=job.write_s,
-            compute_s=max(0.0, service_s - job.read_s - job.write_s - job.init_s),
+            compute_s=job.compute_s,
             init_s=job.init_s,
             input_bytes=job.input_bytes,
             output_bytes=job.output_bytes,

@@ -22,8 +22,14 @@ pytestmark = pytest.mark.unit
 
 
 def test_the_shipped_regimes_are_what_they_promise():
-    assert regimes.names() == ["burst-ready", "cold", "warm"]
-    cold, warm, burst = (regimes.resolve(name, functions_of(PIPELINE)) for name in ("cold", "warm", "burst-ready"))
+    assert regimes.names() == ["burst-ready", "cold", "long-idle", "warm", "warm-librosa"]
+    cold, long_idle, warm_librosa, warm, burst = (
+        regimes.resolve(name, functions_of(PIPELINE))
+        for name in ("cold", "long-idle", "warm-librosa", "warm", "burst-ready")
+    )
+    assert {f for f in cold if warm_librosa[f] != cold[f]} == {"stage-librosa"}
+    assert {each.min_replicas for each in long_idle.values()} == {0}
+    assert {f: each.idle_timeout for f, each in long_idle.items()} == {f: each.idle_timeout for f, each in warm.items()}
     assert {each.min_replicas for each in cold.values()} == {0}
     assert {each.min_replicas for each in warm.values()} == {1}
     assert {each.min_replicas for name, each in burst.items() if name != "orchestrator"} == {2}
@@ -48,7 +54,7 @@ def test_what_is_said_of_a_function_outweighs_the_defaults_and_an_override_both(
 
 
 def test_an_unknown_regime_is_refused_with_those_that_there_are():
-    with pytest.raises(ConfigError, match=r"(?s)unknown regime 'hot'.*burst-ready, cold, warm"):
+    with pytest.raises(ConfigError, match=r"(?s)unknown regime 'hot'.*burst-ready, cold, long-idle, warm"):
         regimes.load("hot")
 
 
@@ -331,9 +337,9 @@ def test_a_pilot_that_is_not_complete_decides_nothing(tmp_path):
 def test_the_forecast_says_what_a_plan_can_show_with_a_given_spread():
     experiment = experiments.load("standard")
     lines = forecast.detectable(experiment, forecast.given(0.05))
-    assert "alpha 0.05 / 6" in lines[0]
-    assert lines[1].split()[:9] == ["steady:", "cold", "-", "warm", "sd", "5.0,", "10", "blocks:", "6.9"]
-    assert len(lines) == 7
+    assert "alpha 0.05 / 10" in lines[0]
+    assert lines[1].split()[:9] == ["steady:", "cold", "-", "warm", "sd", "5.0,", "8", "blocks:", "9.0"]
+    assert len(lines) == 11
     assert "no pilot is known" in forecast.detectable(experiment, None)[0]
 
 
