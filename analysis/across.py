@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import msgspec
 
-from analysis import compare, measures
+from analysis import compare, digest, pages, plots
+from analysis.cells import in_cell, rates, run_quantile
+from analysis.digest import Digest
 from analysis.intervals import geometric_mean_interval
-from analysis.load import Campaign, Run, of_run, used_runs
-from analysis.summary import number, p_value, percent, points, text_table, with_interval
+from analysis.load import Campaign, used_runs
+from analysis.plots import Bars
+from analysis.words import Table, number, p_value, percent, points, text_table, with_interval
 from fave.errors import ConfigError
+from fave.rundir import write_json
 
 # A difference in one of these makes two cold shares answers to different questions.
 _OF_LOADS = (
@@ -42,6 +48,7 @@ _COLUMNS = (
     "p Holm",
     "p permutation",
     "p50 s, A and B",
+    "p95 s, A and B",
     "verdict",
 )
 
@@ -58,6 +65,16 @@ class Difference(NamedTuple):
         return f"{self.what}: {_short(self.a)} in A, {_short(self.b)} in B"
 
 
+class Comparison(NamedTuple):
+    """left_out: what only one of the two has enough runs of, with the reason."""
+
+    a: Campaign
+    b: Campaign
+    differences: list[Difference]
+    rows: list[Compared]
+    left_out: list[str]
+
+
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """One load and regime that both have; differences are B - A."""
 
@@ -69,6 +86,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     p_holm: float | None
     verdict: str
     p50_s: tuple[float | None, float | None]
+    p95_s: tuple[float | None, float | None]
     exploratory: bool
 
 
@@ -135,7 +153,7 @@ def _of_load(load: str, a: Campaign, b: Campaign) -> list[Difference]:
     return found
 
 
-def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> list[Compared]:
+def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> Comparison:
     """Every load and regime of which both have two valid runs; Welch on run rates, Holm over all of them.
 
     Raises
@@ -143,34 +161,30 @@ def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> list[Compared
     ConfigError
         `Incomparable`, with every reason, unless `anyway`; when they have no load and regime in common.
     """
-    refusals = [each for each in differences(a, b) if each.refuses]
+    found = differences(a, b)
+    refusals = [each for each in found if each.refuses]
     if refusals and not anyway:
         raise ConfigError(
             [f"Incomparable: {each}" for each in refusals],
             hint="--anyway compares them all the same and states this",
         )
-    sides = _cells(a), _cells(b)
+    sides = _cells(a, digest.of_all(a)), _cells(b, digest.of_all(b))
     common = [cell for cell, mine in sides[0].items() if min(len(mine.rates), len(_side(sides[1], cell).rates)) >= 2]
     if not common:
         raise ConfigError(f"{a.name} and {b.name}: no load and regime of which both have two valid runs")
     margin = a.experiment["equivalence_margin"]
     results = [compare.unpaired(sides[1][cell].rates, sides[0][cell].rates, margin=margin) for cell in common]
     adjusted = compare.holm([1.0 if result.p is None else result.p for result in results])
-    return [
+    rows = [
         _row(cell, sides[0][cell], sides[1][cell], result, None if result.p is None else p_holm)
         for cell, result, p_holm in zip(common, results, adjusted, strict=True)
     ]
-
-
-def left_out(a: Campaign, b: Campaign, rows: list[Compared]) -> list[str]:
-    """Loads and regimes of either that could not be compared, with the reason."""
-    done = {(row.load, row.regime) for row in rows}
-    sides = _cells(a), _cells(b)
-    return [
+    left_out = [
         f"{load}, {regime}: {len(_side(sides[0], (load, regime)).rates)} usable runs in A, "
         f"{len(_side(sides[1], (load, regime)).rates)} in B; both need 2"
-        for load, regime in sorted((sides[0].keys() | sides[1].keys()) - done)
+        for load, regime in sorted((sides[0].keys() | sides[1].keys()) - set(common))
     ]
+    return Comparison(a, b, found, rows, left_out)
 
 
 class _Side(NamedTuple):
@@ -178,18 +192,30 @@ class _Side(NamedTuple):
 
     rates: list[float]
     p50_s: float | None
+    p95_s: float | None
 
 
 def _side(cells: dict[tuple[str, str], _Side], cell: tuple[str, str]) -> _Side:
-    return cells.get(cell, _Side([], None))
+    return cells.get(cell, _Side([], None, None))
 
 
-def _cells(campaign: Campaign) -> dict[tuple[str, str], _Side]:
-    runs: dict[tuple[str, str], list[Run]] = {}
-    for run in used_runs(campaign.runs, campaign.experiment):
-        runs.setdefault((run.load, run.regime), []).append(run)
+def _cells(campaign: Campaign, digests: Sequence[Digest]) -> dict[tuple[str, str], _Side]:
+    used = {run.key for run in used_runs(campaign.runs, campaign.experiment, digest.unsound(digests))}
+    mine = [each for each in digests if each.run.key in used]
     outcome = campaign.experiment["primary_outcome"]
-    return {cell: _Side(_rates(campaign, mine, outcome), _p50(campaign, mine)) for cell, mine in runs.items()}
+    cells = dict.fromkeys((each.run.load, each.run.regime) for each in mine)
+    return {
+        cell: _Side(rates(found, outcome), *(_percentile(found, q) for q in (0.5, 0.95)))
+        for cell in cells
+        if (found := in_cell(mine, *cell))
+    }
+
+
+def _percentile(mine: Sequence[Digest], q: float) -> float | None:
+    """Geometric mean of the runs', where all of them support it."""
+    values = [run_quantile(each, q).value for each in mine]
+    known = [value for value in values if value is not None]
+    return geometric_mean_interval(known).estimate if len(known) == len(values) else None
 
 
 def _row(cell: tuple[str, str], a: _Side, b: _Side, result: compare.Unpaired, p_holm: float | None) -> Compared:
@@ -202,13 +228,19 @@ def _row(cell: tuple[str, str], a: _Side, b: _Side, result: compare.Unpaired, p_
         p_holm=p_holm,
         verdict=compare.verdict(result, p_holm),
         p50_s=(a.p50_s, b.p50_s),
+        p95_s=(a.p95_s, b.p95_s),
         exploratory=min(len(a.rates), len(b.rates)) < compare.CONFIRMATORY_BLOCKS,
     )
 
 
-def in_terminal(a: Campaign, b: Campaign, rows: list[Compared]) -> str:
-    found = differences(a, b)
-    table = [
+_LEGEND = (
+    "cold share: mean over runs (their number); Welch's t on run rates. Campaigns are no blocks: what else changed "
+    "between them (time, load of the host, versions) is in the difference, too."
+)
+
+
+def _table(found: Comparison) -> Table:
+    rows = [
         (
             row.load,
             row.regime,
@@ -219,24 +251,56 @@ def in_terminal(a: Campaign, b: Campaign, rows: list[Compared]) -> str:
             p_value(row.p_holm),
             p_value(row.result.p_permutation),
             f"{number(row.p50_s[0])}, {number(row.p50_s[1])}",
+            f"{number(row.p95_s[0])}, {number(row.p95_s[1])}",
             row.verdict + (", exploratory" if row.exploratory else ""),
         )
-        for row in rows
+        for row in found.rows
     ]
+    return Table("", _COLUMNS, rows, [_LEGEND])
+
+
+def in_terminal(found: Comparison) -> str:
+    table = _table(found)
     return "\n".join(
         [
-            f"A {a.name}",
-            f"B {b.name}",
+            f"A {found.a.name}",
+            f"B {found.b.name}",
             "",
-            text_table(_COLUMNS, table),
+            text_table(table.columns, table.rows),
             "",
-            "  cold share: mean over runs (their number); Welch's t on run rates. Campaigns are no blocks: what else",
-            "  changed between them (time, load of the host, the versions below) is in the difference, too.",
-            *(f"  left out {each}" for each in left_out(a, b, rows)),
-            *(f"  UNLIKE  {each}" for each in found if each.refuses),
-            *(f"  differs {each}" for each in found if not each.refuses),
+            textwrap.fill(_LEGEND, 118, initial_indent="  ", subsequent_indent="  "),
+            *(f"  left out {each}" for each in found.left_out),
+            *(f"  UNLIKE  {each}" for each in found.differences if each.refuses),
+            *(f"  differs {each}" for each in found.differences if not each.refuses),
         ]
     )
+
+
+def write(found: Comparison, folder: Path) -> Path:
+    """A page and the numbers behind it into `folder`, named after both; the same campaigns give the same bytes."""
+    name = f"{found.a.name}--{found.b.name}"
+    bars = [(_bar(row), None) for row in found.rows]
+    facts = {
+        "a": found.a.name,
+        "b": found.b.name,
+        "table": _table(found),
+        "forest": plots.forest(bars, 100 * found.a.experiment["equivalence_margin"]),
+        "unlike": [str(each) for each in found.differences if each.refuses],
+        "differs": [str(each) for each in found.differences if not each.refuses],
+        "left_out": found.left_out,
+    }
+    pages.write(folder, "compare", facts, name=name, forms="html")
+    write_json(folder / f"{name}.json", {"a": found.a.name, "b": found.b.name, "rows": found.rows, **_told(facts)})
+    return folder / f"{name}.html"
+
+
+def _told(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: facts[name] for name in ("unlike", "differs", "left_out")}
+
+
+def _bar(row: Compared) -> Bars:
+    low, high = (100 * end for end in row.result.ci95) if row.result.ci95 else (None, None)
+    return Bars(f"{row.load}, {row.regime}: B - A", 100 * row.result.mean, low, high)
 
 
 def _interval(result: compare.Unpaired) -> str:
@@ -247,19 +311,6 @@ def _interval(result: compare.Unpaired) -> str:
 def _settings(campaign: Campaign, load: str) -> dict[str, dict[str, Any]]:
     """As applied, by regime."""
     return {run.regime: run.settings for run in campaign.runs if run.load == load}
-
-
-def _rates(campaign: Campaign, runs: list[Run], outcome: str) -> list[float]:
-    counts = [
-        measures.cold_counts(of_run(campaign.stages, run), of_run(campaign.requests, run), outcome) for run in runs
-    ]
-    return [cold / known for cold, known in counts if known]
-
-
-def _p50(campaign: Campaign, runs: list[Run]) -> float | None:
-    values = [measures.latency_quantile(of_run(campaign.requests, run), 0.5).value for run in runs]
-    known = [value for value in values if value is not None]
-    return geometric_mean_interval(known).estimate if len(known) == len(values) else None
 
 
 def _short(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from analysis.load import Campaign, Run, of_run, regimes_of
+from analysis.load import Campaign, Run, regimes_of
 from fave.settings import Duration
 
 _SAID = {True: "yes", False: "no: ", None: "not known: "}
@@ -102,16 +102,16 @@ class _Seen(NamedTuple):
 
 
 def _seen(campaign: Campaign, run: Run) -> _Seen:
-    requests = of_run(campaign.requests, run)
+    rows = campaign.rows(run)
     # What the generator did not send is its failure, not the system's.
-    failed = requests.filter(~pl.col("status").is_in(["ok", "unsent"]))
+    failed = rows.requests.filter(~pl.col("status").is_in(["ok", "unsent"]))
     what = pl.when(pl.col("error") != "").then(pl.col("error")).otherwise(pl.col("status"))
-    kills = of_run(campaign.replicas, run).filter(pl.col("event") == "oom_killed")
+    kills = rows.replicas.filter(pl.col("event") == "oom_killed")
     return _Seen(
-        requests=len(requests),
+        requests=len(rows.requests),
         failed=_after(run, failed.select("scheduled_at_ns", what)),
         kills=_after(run, kills.select("at_ns", "function")),
-        queue=_queue(of_run(campaign.stages, run)),
+        queue=_queue(rows.stages),
     )
 
 

@@ -18,7 +18,8 @@ _ALPHA = 0.05
 class Paired(msgspec.Struct, frozen=True, kw_only=True):
     """Differences a - b per block. p, interval and TOST are null when all differences are the same (degenerate).
 
-    method: `paired t`, or `Stein, n0 = ...` when the number of blocks followed from a pilot.
+    method: `paired t`, or `Stein, n0 = ...` when the number of blocks followed from a pilot. error, df: the standard
+    error of the mean and its degrees of freedom.
     """
 
     mean: float
@@ -28,10 +29,87 @@ class Paired(msgspec.Struct, frozen=True, kw_only=True):
     p_equivalence: float | None
     blocks: int
     method: str = "paired t"
+    error: float | None = None
+    df: int | None = None
 
     @property
     def degenerate(self) -> bool:
         return self.p is None
+
+
+class Ratio(msgspec.Struct, frozen=True, kw_only=True):
+    """a over b, of positive figures of the same blocks: exp of the mean log ratio, paired t on the logs.
+
+    low, high: null where all ratios are the same, with less than two blocks, and where a figure is 0.
+    """
+
+    estimate: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    n: int
+    confidence: float = 0.95
+    method: str = "paired t over log ratios"
+    reason: str = ""
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """How large a difference is, in other words than the risk difference (methodology §2.4).
+
+    hodges_lehmann: median of the averages of all pairs of block differences. cliffs_delta: P(a > b) - P(a < b) over
+    all pairs of runs.
+    """
+
+    hodges_lehmann: float
+    cliffs_delta: float
+    rate_ratio: Ratio
+
+
+def sizes(a: Sequence[float], b: Sequence[float]) -> Sizes:
+    """a, b: rates of the same blocks in the same order."""
+    differences = np.asarray(a, float) - np.asarray(b, float)
+    i, j = np.triu_indices(len(differences))
+    return Sizes(
+        hodges_lehmann=float(np.median((differences[i] + differences[j]) / 2)),
+        cliffs_delta=cliffs_delta(a, b),
+        rate_ratio=paired_ratio(a, b),
+    )
+
+
+def cliffs_delta(a: Sequence[float], b: Sequence[float]) -> float:
+    return float(np.sign(np.subtract.outer(np.asarray(a, float), np.asarray(b, float))).mean())
+
+
+def hodges_lehmann(a: Sequence[float], b: Sequence[float]) -> float:
+    """Of two samples that share no blocks: median of all differences."""
+    return float(np.median(np.subtract.outer(np.asarray(a, float), np.asarray(b, float))))
+
+
+def paired_ratio(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Ratio:
+    """a, b: figures of the same blocks in the same order."""
+    if any(value <= 0 for value in (*a, *b)):
+        return Ratio(estimate=None, n=len(a), reason="a run with 0: there is no ratio")
+    logs = np.log(a) - np.log(b)
+    if not len(logs):
+        return Ratio(estimate=None, n=0, reason="no block")
+    centre = float(np.exp(logs.mean()))
+    if len(logs) < 2 or np.ptp(logs) < 1e-12:
+        return Ratio(estimate=centre, n=len(logs), reason="one block" if len(logs) < 2 else "no variance")
+    test = stats.ttest_1samp(logs, 0.0)
+    interval = test.confidence_interval(confidence)
+    low, high = float(np.exp(interval.low)), float(np.exp(interval.high))
+    return Ratio(estimate=centre, low=low, high=high, p=float(test.pvalue), n=len(logs), confidence=confidence)
+
+
+def simultaneous_interval(result: Paired, contrasts: int) -> tuple[float, float] | None:
+    """Of a contrast among so many, by Bonferroni: all of them hold together with 95 %. None where there is no 95 % one.
+
+    From the stored interval, whose half width is t times the error: also right for Stein's.
+    """
+    if result.ci95 is None or result.error is None or result.df is None:
+        return None
+    half = float(stats.t.ppf(1 - _ALPHA / (2 * contrasts), result.df)) * result.error
+    return max(-1.0, result.mean - half), min(1.0, result.mean + half)
 
 
 def paired(a: Sequence[float], b: Sequence[float], *, margin: float, pilot: int = 0) -> Paired:
@@ -63,6 +141,8 @@ def paired(a: Sequence[float], b: Sequence[float], *, margin: float, pilot: int 
         p_sign_flip=p_sign_flip,
         p_equivalence=tost_p(differences, margin),
         blocks=len(differences),
+        error=float(np.std(differences, ddof=1)) / math.sqrt(len(differences)),
+        df=len(differences) - 1,
         # This contrast's own pilot asked for nothing; another one's did.
         method="paired t (the pilot had no spread)" if pilot else "paired t",
     )
@@ -85,6 +165,8 @@ def _two_stage(
         p_sign_flip=p_sign_flip,
         p_equivalence=float(max(stats.t.sf((mean + margin) / error, df), stats.t.sf((margin - mean) / error, df))),
         blocks=len(differences),
+        error=error,
+        df=df,
         method=f"Stein, n0 = {pilot}",
     )
 
@@ -133,6 +215,13 @@ def unpaired(a: Sequence[float], b: Sequence[float], *, margin: float) -> Unpair
         p_equivalence=float(max(over, under)),
         runs=runs,
     )
+
+
+def welch_p(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Of Welch's t test; None where neither arm varies."""
+    if np.ptp(a) < 1e-12 and np.ptp(b) < 1e-12:
+        return None
+    return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
 
 
 def sign_flip_p(differences: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:

@@ -9,7 +9,8 @@ import msgspec
 import polars as pl
 from scipy import stats
 
-from analysis.load import Campaign, Run, of_run
+from analysis.load import Campaign, Run
+from analysis.simulate import NO_QUEUE_S
 from analysis.theory import single_replica
 from fave.settings import Duration
 
@@ -18,8 +19,6 @@ _ALPHA = 0.05
 # Below it a deviation of 0.05 is seen with less than 90 % power.
 _ENOUGH_ARRIVALS = 1000
 _SETTLING = 3.0
-# What counts as served at once: a warm replica that was free.
-_NO_QUEUE_S = 0.005
 
 COLUMNS = ("control", "load", "regimes", "expected", "measured", "p", "result")
 
@@ -77,7 +76,7 @@ def _same(control: dict[str, Any], contrasts: list[dict[str, Any]]) -> Checked:
 
 def _exactly(campaign: Campaign, control: dict[str, Any], runs: list[Run]) -> Checked:
     always = control["kind"] == "always-cold"
-    labels = [of_run(campaign.stages, run)["cold"] for run in runs]
+    labels = [campaign.rows(run).stages["cold"] for run in runs]
     total, cold = sum(len(each) for each in labels), sum(int(each.sum()) for each in labels)
     unknown = sum(each.null_count() for each in labels)
     right = cold == (total if always else 0) and not unknown
@@ -104,7 +103,7 @@ def _theory(campaign: Campaign, control: dict[str, Any], runs: list[Run], alpha:
         return [Checked(**about, expected="-", measured="-", state="undecided", reason="no valid run")]
     rows = pl.concat([_single_replica_run(campaign, run) for run in runs])
     starts = rows.filter(pl.col("cold")).group_by("replica_id").agg(pl.len(), pl.col("cold_wait_s").max())
-    warm = rows.filter(~pl.col("cold") & (pl.col("queue_s") < _NO_QUEUE_S))
+    warm = rows.filter(~pl.col("cold") & (pl.col("queue_s") < NO_QUEUE_S))
     if starts.height < 2 or not warm.height:
         reason = "too few cold starts, or no warm answer, to take the times from"
         return [Checked(**about, expected="-", measured="-", state="undecided", reason=reason)]
@@ -148,19 +147,16 @@ def _against(
 
 def _single_replica_run(campaign: Campaign, run: Run) -> pl.DataFrame:
     """The arrivals after 3 keep-alive times, when the beginning is forgotten: triggered, cold, how long they took."""
-    events = of_run(campaign.replicas, run).filter((pl.col("event") == "start") & (pl.col("request_id") != ""))
+    rows = campaign.rows(run)
+    events = rows.replicas.filter((pl.col("event") == "start") & (pl.col("request_id") != ""))
     from_ns = run.started_at_ns + int(_SETTLING * Duration.parse(run.settings[run.target]["idle_timeout"]) * 1e9)
-    return (
-        of_run(campaign.stages, run)
-        .filter((pl.col("sent_at_ns") >= from_ns) & pl.col("cold").is_not_null())
-        .select(
-            pl.col("request_id").is_in(events["request_id"].to_list()).alias("triggered"),
-            "replica_id",
-            "cold",
-            "cold_wait_s",
-            "queue_s",
-            ((pl.col("returned_at_ns") - pl.col("sent_at_ns")) / 1e9).alias("held_s"),
-        )
+    return rows.stages.filter((pl.col("sent_at_ns") >= from_ns) & pl.col("cold").is_not_null()).select(
+        pl.col("request_id").is_in(events["request_id"].to_list()).alias("triggered"),
+        "replica_id",
+        "cold",
+        "cold_wait_s",
+        "queue_s",
+        ((pl.col("returned_at_ns") - pl.col("sent_at_ns")) / 1e9).alias("held_s"),
     )
 
 

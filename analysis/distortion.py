@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from analysis import pages, plots, summary
+from analysis import pages, plots, words
 from fave.arrivals import read_csv
 from fave.errors import InvalidRunError
 from fave.records import ArrivalRow
@@ -132,7 +132,7 @@ def in_terminal(found: dict[str, Any], folder: Path) -> str:
     lines = []
     for scenario in found["scenarios"]:
         rows = list(map(text_row, scenario["rows"]))
-        lines += ["", scenario["title"], "", summary.text_table(COLUMNS, rows)]
+        lines += ["", scenario["title"], "", words.text_table(COLUMNS, rows)]
         lines += ["", f"- {scenario['finding']}"]
         lines += [f"- INVALID: {reason}" for reason in scenario["invalid"]]
     return "\n".join([*lines, "", f"report: {folder / 'report.html'}"])

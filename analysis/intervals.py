@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from msgspec import structs
 from scipy import stats
 
 # Assumed where too few runs hold an event to estimate it; design effects of 2 to 124 were seen.
 MIN_DESIGN_EFFECT = 10.0
+# With an event in fewer runs than this neither a variance nor a design effect can be had from them.
+_FEW_RUNS = 3
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,43 +31,55 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 def run_rate_interval(counts: Sequence[tuple[int, int]], confidence: float = 0.95) -> Estimate:
     """Mean of run rates with a t interval over runs, clipped to [0, 1]. counts: (events, trials) per run.
 
-    When all runs agree on 0 or on 1 there is no variance to work with: a one-sided Clopper-Pearson bound on the
-    effective counts stands in its place (methodology §2.6).
+    Where fewer than three runs hold an event (or fewer than three hold anything else) there is no variance to work
+    with, or next to none: the interval reaches from that end at least to a one-sided Clopper-Pearson bound on the
+    effective counts (methodology §2.6).
     """
-    rates = [events / trials for events, trials in counts if trials]
+    known = [run for run in counts if run[1]]
+    rates = [events / trials for events, trials in known]
     if not rates:
         return Estimate(estimate=None, low=None, high=None, n_runs=0, method="none", reason="no run with a known rate")
-    mean = float(np.mean(rates))
+    found = mean_interval(rates, confidence)
     if len(rates) < 2:
-        reason = "one run: requests within a run are no replicates"
-        return Estimate(estimate=mean, low=None, high=None, n_runs=1, method="mean", reason=reason)
-    if np.ptp(rates) < 1e-12:
-        if mean in (0.0, 1.0):
-            return _all_agree(mean, [run for run in counts if run[1]], confidence)
-        reason = "all runs have the same rate: no variance to compute an interval from"
-        return Estimate(estimate=mean, low=None, high=None, n_runs=len(rates), method="mean", reason=reason)
-    half = stats.t.ppf((1 + confidence) / 2, len(rates) - 1) * np.std(rates, ddof=1) / math.sqrt(len(rates))
+        return structs.replace(found, reason="one run: requests within a run are no replicates")
+    for end in (0.0, 1.0):
+        odd = sum(rate != end for rate in rates)
+        if odd == 0 or odd < _FEW_RUNS <= len(rates):
+            return _from_an_end(end, found, known, confidence)
+    if found.low is None or found.high is None:
+        return structs.replace(found, reason="all runs have the same rate: no variance to compute an interval from")
+    return structs.replace(found, low=max(0.0, found.low), high=min(1.0, found.high), method="t over run rates")
+
+
+def _from_an_end(end: float, found: Estimate, counts: Sequence[tuple[int, int]], confidence: float) -> Estimate:
+    trials = sum(n for _, n in counts)
+    odd = sum(x if end == 0.0 else n - x for x, n in counts)
+    assumed = max(design_effect(counts) or 0.0, MIN_DESIGN_EFFECT)
+    bound = effective_upper(odd, trials, assumed, confidence)
+    low, high = (0.0, bound) if end == 0.0 else (1.0 - bound, 1.0)
+    method = f"one-sided Clopper-Pearson, design effect {assumed:.3g}"
+    if found.low is not None and found.high is not None:
+        low, high, method = (
+            max(0.0, min(low, found.low)),
+            min(1.0, max(high, found.high)),
+            f"{method}, or t over run rates",
+        )
     return Estimate(
-        estimate=mean,
-        low=max(0.0, float(mean - half)),
-        high=min(1.0, float(mean + half)),
-        n_runs=len(rates),
-        method="t over run rates",
-        confidence=confidence,
+        estimate=found.estimate, low=low, high=high, n_runs=found.n_runs, method=method, confidence=confidence
     )
 
 
-def _all_agree(rate: float, counts: Sequence[tuple[int, int]], confidence: float) -> Estimate:
-    bound = degenerate_upper(sum(trials for _, trials in counts), MIN_DESIGN_EFFECT, confidence)
-    low, high = (0.0, bound) if rate == 0.0 else (1.0 - bound, 1.0)
-    return Estimate(
-        estimate=rate,
-        low=low,
-        high=high,
-        n_runs=len(counts),
-        method=f"one-sided Clopper-Pearson, design effect {MIN_DESIGN_EFFECT:g}",
-        confidence=confidence,
-    )
+def effective_upper(events: float, trials: float, design_effect: float, confidence: float = 0.95) -> float:
+    """One-sided Clopper-Pearson upper bound on counts that are worth events / D of trials / D."""
+    if events >= trials:
+        return 1.0
+    x, n = events / design_effect, trials / design_effect
+    return float(stats.beta.ppf(confidence, x + 1, n - x))
+
+
+def runs_upper(runs: int, confidence: float = 0.95) -> float:
+    """Upper bound for the share of runs with an event when none of so many had one."""
+    return degenerate_upper(runs, 1.0, confidence)
 
 
 def degenerate_upper(trials: float, design_effect: float, confidence: float = 0.95) -> float:
@@ -97,3 +112,32 @@ def geometric_mean_interval(values: Sequence[float], confidence: float = 0.95) -
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * np.std(logs, ddof=1) / math.sqrt(len(values))
     low, high = float(np.exp(np.mean(logs) - half)), float(np.exp(np.mean(logs) + half))
     return Estimate(estimate=centre, low=low, high=high, n_runs=len(values), method=method, confidence=confidence)
+
+
+def intraclass_correlation(counts: Sequence[tuple[int, int]]) -> float | None:
+    """Of events within runs, by analysis of variance (Fleiss); None where undefined. Negative: spread evenly.
+
+    (MSB - MSW) / (MSB + (n0 - 1) MSW), n0 = (N - sum n^2 / N) / (R - 1).
+    """
+    runs, events, trials = len(counts), sum(x for x, _ in counts), sum(n for _, n in counts)
+    if runs < 2 or trials <= runs or events in (0, trials):
+        return None
+    pooled = events / trials
+    between = sum(n * (x / n - pooled) ** 2 for x, n in counts if n) / (runs - 1)
+    within = sum(x * (n - x) / n for x, n in counts if n) / (trials - runs)
+    n0 = (trials - sum(n * n for _, n in counts) / trials) / (runs - 1)
+    return (between - within) / (between + (n0 - 1) * within)
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Mean of run figures with a t interval over runs; null ends with fewer than two, or where all are the same."""
+    if not values:
+        return Estimate(estimate=None, low=None, high=None, n_runs=0, method="none", reason="no run")
+    mean, method = float(np.mean(values)), "t over runs"
+    if len(values) < 2 or np.ptp(values) < 1e-12:
+        reason = "one run" if len(values) < 2 else "all runs are the same"
+        return Estimate(estimate=mean, low=None, high=None, n_runs=len(values), method="mean", reason=reason)
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return Estimate(
+        estimate=mean, low=mean - half, high=mean + half, n_runs=len(values), method=method, confidence=confidence
+    )

@@ -1,25 +1,34 @@
-"""A run folder into tables: one row per run, per request, per invocation, per replica observation."""
+"""A run folder: what the campaign was, its runs, and each run's rows, read when they are asked for."""
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import polars as pl
 
-from fave.errors import ConfigError
+from fave.errors import InvalidRunError
 from fave.records import SCHEMA, ReplicaRow, RequestRow, StageRow
-from fave.rundir import CellDir, read_json, read_jsonl
+from fave.rundir import CellDir, read_json
 from fave.validity import Verdict
 
-_KEYS = ("block", "load", "regime", "attempt")
+# What no figure of the report is made of stays in the files: rows are many.
+_NOT_NEEDED = frozenset(
+    ("invocation_id", "parent_id", "process_started_at_ns", "input_bytes", "output_bytes", "bytes", "first_byte_at_ns")
+)
+_LAST_LINES = 3
 
 
 class Run(NamedTuple):
     """One finished cell: who it was, what it was judged to be, what its replicas could use.
 
-    settings: by function, as they were applied.
+    settings: by function, as they were applied. scheduled: arrivals of its schedule, 0 where that is not recorded.
+    problems: why it does not belong to its campaign.
     """
 
     block: int
@@ -32,6 +41,8 @@ class Run(NamedTuple):
     initial_ready: dict[str, int]
     started_at_ns: int
     folder: str
+    scheduled: int = 0
+    problems: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[int, str, str, int]:
@@ -46,12 +57,26 @@ class Run(NamedTuple):
         return {name: each["max_replicas"] for name, each in self.settings.items()}
 
 
+class Rows(NamedTuple):
+    """One run's rows.
+
+    problems: what is wrong with its files; rows that cannot be read are not in the tables.
+    last_words: by replica, the last lines that it wrote, in runs where something went wrong.
+    """
+
+    requests: pl.DataFrame
+    stages: pl.DataFrame
+    replicas: pl.DataFrame
+    problems: tuple[str, ...] = ()
+    last_words: Mapping[str, Sequence[str]] = {}
+
+
 class Campaign(NamedTuple):
-    """`requests`, `stages`, `replicas` carry the columns block, load, regime, attempt beside their own.
+    """rows: reads a run's rows. One run fits into memory, all runs of a campaign may not.
 
     experiment: with defaults for what campaigns of earlier versions did not have.
     stopping: by load, what the stopping rule decided; empty without one.
-    cut_short: cells that were begun and not finished.
+    cut_short: cells that were begun and not finished. unreadable: finished ones whose facts cannot be read, and why.
     """
 
     name: str
@@ -59,44 +84,52 @@ class Campaign(NamedTuple):
     stopping: dict[str, dict[str, int]]
     runs: list[Run]
     cut_short: list[str]
-    requests: pl.DataFrame
-    stages: pl.DataFrame
-    replicas: pl.DataFrame
+    rows: Callable[[Run], Rows]
+    unreadable: tuple[str, ...] = ()
 
     @property
     def experiment(self) -> dict[str, Any]:
         return {"thresholds": [], "controls": [], "capacity": [], "stopping": None, **self.info["experiment"]}
 
+    @property
+    def regimes(self) -> list[str]:
+        return list(self.experiment["regimes"])
+
 
 def load(folder: Path) -> Campaign:
-    info = read_json(folder / "campaign.json")
-    if info.get("schema") != SCHEMA:
-        raise ConfigError(f"{folder.name}: schema {info.get('schema')} is not known here (this is schema {SCHEMA})")
-    runs: list[Run] = []
-    tables: dict[str, list[pl.DataFrame]] = {"requests": [], "stages": [], "replicas": []}
+    """The facts of a campaign.
+
+    Raises
+    ------
+    InvalidRunError
+        When `campaign.json` cannot be read, or is of a schema that is not known here.
+    """
+    try:
+        info = read_json(folder / "campaign.json")
+        schema, _ = info["schema"], info["experiment"]["loads"]
+    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
+        hint = "it is written whole when a campaign begins; restore it, or run the campaign again"
+        raise InvalidRunError(f"{folder.name}: campaign.json cannot be read ({error})", hint=hint) from error
+    if schema != SCHEMA:
+        raise InvalidRunError(f"{folder.name}: schema {schema} is not known here (this is schema {SCHEMA})")
+    runs, unreadable = [], []
     for path in sorted((folder / "cells").glob("*/cell.json")):
-        cell = CellDir(path.parent)
-        run = _run(cell)
-        runs.append(run)
-        for table, file, cls in (
-            ("requests", cell.requests, RequestRow),
-            ("stages", cell.stages, StageRow),
-            ("replicas", cell.replicas, ReplicaRow),
-        ):
-            tables[table].append(_tagged(_read(file, cls), run))
+        try:
+            runs.append(_run(CellDir(path.parent), info))
+        except (OSError, msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
+            unreadable.append(f"{path.parent.name}: cell.json or verdict.json cannot be read ({error})")
     return Campaign(
         name=info.get("campaign", folder.name),
         info=info,
         stopping=read_json(folder / "stopping.json") if (folder / "stopping.json").exists() else {},
         runs=runs,
         cut_short=sorted(path.name for path in (folder / "cells").glob("*_*") if not CellDir(path).finished),
-        requests=_joined(tables["requests"], RequestRow),
-        stages=_joined(tables["stages"], StageRow),
-        replicas=_joined(tables["replicas"], ReplicaRow),
+        rows=lambda run: read_rows(CellDir(folder / "cells" / run.folder)),
+        unreadable=tuple(unreadable),
     )
 
 
-def _run(cell: CellDir) -> Run:
+def _run(cell: CellDir, info: dict[str, Any]) -> Run:
     facts = read_json(cell.cell)
     verdict = msgspec.convert(read_json(cell.verdict)["verdict"], Verdict)
     return Run(
@@ -110,23 +143,102 @@ def _run(cell: CellDir) -> Run:
         initial_ready=facts["initial_ready"],
         started_at_ns=facts["started_at_ns"],
         folder=cell.path.name,
+        scheduled=facts.get("generator", {}).get("scheduled", 0),
+        problems=tuple(_foreign(facts, cell.path.name, info)),
     )
 
 
-def _read(path: Path, cls: type[msgspec.Struct]) -> pl.DataFrame:
-    """JSON lines by polars; by the tolerant reader where a crash cut the last line short."""
+def _foreign(facts: dict[str, Any], name: str, info: dict[str, Any]) -> list[str]:
+    """Why a cell is not one of this campaign: folders that were copied together are no experiment."""
+    experiment, load, regime = info["experiment"], facts["load"], facts["regime"]
+    if load not in experiment["loads"] or regime not in experiment["regimes"]:
+        return [f"mixed campaigns: {load}, {regime} is not of this experiment"]
+    problems = []
+    if not name.startswith(f"{facts['block']:02d}_{load}_{regime}_"):
+        problems.append("mixed campaigns: cell.json is of another cell than its folder")
+    planned = info.get("schedules_sha256", {}).get(f"{facts['block']:02d}_{load}")
+    used = facts.get("schedule_sha256")
+    if planned and used and planned != used:
+        problems.append(f"mixed campaigns: schedule {used[:12]}, this campaign's is {planned[:12]}")
+    settings = info.get("regimes", {}).get(load, {}).get(regime)
+    if settings and settings != facts["settings"]:
+        problems.append(f"mixed campaigns: its settings are not those of {regime} in campaign.json")
+    return problems
+
+
+def read_rows(cell: CellDir) -> Rows:
+    tables, problems = [], []
+    for path, cls in ((cell.requests, RequestRow), (cell.stages, StageRow), (cell.replicas, ReplicaRow)):
+        table, wrong = _table(path, cls)
+        tables.append(table)
+        problems += wrong
+    requests, stages, replicas = tables
+    return Rows(requests, stages, replicas, tuple(problems), _last_words(cell.function_logs))
+
+
+def _last_words(path: Path) -> dict[str, list[str]]:
+    """A line of it that cannot be read is no reason to distrust the run."""
+    found: dict[str, list[str]] = {}
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError):
+            message = msgspec.json.decode(line)
+            found.setdefault(message["instance"], []).append(message["text"])
+    return {replica: lines[-_LAST_LINES:] for replica, lines in found.items()}
+
+
+def _table(path: Path, cls: type[msgspec.Struct]) -> tuple[pl.DataFrame, list[str]]:
+    """The rows of a file, or of its compressed twin, and what is wrong with it."""
     schema = polars_schema(cls)
-    if not path.exists() or not path.stat().st_size:
+    packed = path.with_name(f"{path.name}.gz")
+    try:
+        data = gzip.decompress(packed.read_bytes()) if packed.exists() and not path.exists() else path.read_bytes()
+    except (OSError, EOFError) as error:
+        return pl.DataFrame(schema=schema), [f"{path.name} cannot be read ({error})"]
+    table = _parsed([data], schema)
+    if table is not None:
+        return table, _of_another_schema(table, path.name)
+    lines = data.splitlines(keepends=True)
+    broken = _broken(lines, 0, schema)
+    whole = _parsed([line for i, line in enumerate(lines) if i not in broken], schema)
+    assert whole is not None, "every line was read by itself"
+    half = len(lines) - 1 in broken and not lines[-1].endswith(b"\n")
+    problems = [f"{path.name}: its last line is half written"] * half
+    numbers = [str(i + 1) for i in sorted(broken) if not (half and i == len(lines) - 1)]
+    if numbers:
+        shown = ", ".join(numbers[:5]) + ", …" * (len(numbers) > 5)
+        problems.append(f"{path.name}: {len(numbers)} lines are no rows, or not finite (line {shown})")
+    return whole, problems + _of_another_schema(whole, path.name)
+
+
+def _parsed(parts: Sequence[bytes], schema: dict[str, Any]) -> pl.DataFrame | None:
+    """None where a line of it is no row."""
+    data = b"".join(parts)
+    if not data.strip():
         return pl.DataFrame(schema=schema)
     try:
-        return pl.read_ndjson(path, schema=schema)
-    except pl.exceptions.ComputeError:
-        return pl.DataFrame([msgspec.structs.asdict(row) for row in read_jsonl(path, cls)], schema=schema)
+        return pl.read_ndjson(io.BytesIO(data), schema=schema)
+    except pl.exceptions.PolarsError:
+        return None
+
+
+def _broken(lines: Sequence[bytes], first: int, schema: dict[str, Any]) -> set[int]:
+    """Numbers of the lines that are no rows, by halving: few lines are broken, if any."""
+    if _parsed(lines, schema) is not None:
+        return set()
+    if len(lines) == 1:
+        return {first}
+    half = len(lines) // 2
+    return _broken(lines[:half], first, schema) | _broken(lines[half:], first + half, schema)
+
+
+def _of_another_schema(table: pl.DataFrame, name: str) -> list[str]:
+    unknown = table.filter(pl.col("schema").is_not_null() & (pl.col("schema") != SCHEMA))["schema"].unique().sort()
+    return [f"{name}: schema {number} is not known here (this is schema {SCHEMA})" for number in unknown]
 
 
 def polars_schema(cls: type[msgspec.Struct]) -> dict[str, Any]:
-    """Column types from the fields of a row; a field that may be None keeps its other type."""
-    return {name: _polars_type(kind) for name, kind in get_type_hints(cls).items()}
+    """Column types from the fields of a row that are needed; one that may be None keeps its other type."""
+    return {name: _polars_type(kind) for name, kind in get_type_hints(cls).items() if name not in _NOT_NEEDED}
 
 
 def _polars_type(kind: Any) -> Any:
@@ -135,43 +247,24 @@ def _polars_type(kind: Any) -> Any:
     return plain.get(options[0], pl.String)
 
 
-def _tagged(table: pl.DataFrame, run: Run) -> pl.DataFrame:
-    own = [pl.lit(run.block).alias("block"), pl.lit(run.load).alias("load"), pl.lit(run.regime).alias("regime")]
-    return table.with_columns(*own, pl.lit(run.attempt).alias("attempt"))
-
-
-def _joined(parts: list[pl.DataFrame], cls: type[msgspec.Struct]) -> pl.DataFrame:
-    if parts:
-        return pl.concat(parts)
-    keys = {"block": pl.Int32, "load": pl.String, "regime": pl.String, "attempt": pl.Int32}
-    return pl.DataFrame(schema=polars_schema(cls) | keys)
-
-
-def of_run(table: pl.DataFrame, run: Run) -> pl.DataFrame:
-    return table.filter(
-        (pl.col("block") == run.block)
-        & (pl.col("load") == run.load)
-        & (pl.col("regime") == run.regime)
-        & (pl.col("attempt") == run.attempt)
-    )
-
-
 def regimes_of(experiment: dict[str, Any], load: str) -> list[str]:
     """The regimes that a load runs in; all of the experiment's unless it names some."""
     return list(experiment["loads"][load].get("regimes") or experiment["regimes"])
 
 
-def used_runs(runs: list[Run], experiment: dict[str, Any]) -> list[Run]:
+def used_runs(runs: Sequence[Run], experiment: dict[str, Any], unsound: frozenset[str] = frozenset()) -> list[Run]:
     """The runs of whole, valid blocks: of each block and load the last try, if every regime's run in it is valid.
 
     One invalid run takes its block with it: otherwise regimes would be compared over different schedules.
+    unsound: folders of runs whose rows cannot be believed.
     """
+    known = [run for run in runs if run.load in experiment["loads"]]
     tries: dict[tuple[int, str], int] = {}
-    for run in runs:
+    for run in known:
         tries[run.block, run.load] = max(run.attempt, tries.get((run.block, run.load), 0))
-    last = [run for run in runs if run.attempt == tries[run.block, run.load]]
+    last = [run for run in known if run.attempt == tries[run.block, run.load]]
     valid: dict[tuple[int, str], set[str]] = {}
     for run in last:
-        if run.verdict.valid:
+        if run.verdict.valid and not run.problems and run.folder not in unsound:
             valid.setdefault((run.block, run.load), set()).add(run.regime)
     return [run for run in last if valid.get((run.block, run.load), set()) >= set(regimes_of(experiment, run.load))]

@@ -1,34 +1,29 @@
-"""Figures of one run: cold counts, latency quantiles, replicas, cost. Tables in, numbers out."""
+"""Figures of one run: cold counts, latency quantiles, how long replicas were held. Tables in, numbers out."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from analysis.load import Run
-
 # Below these a run's quantile says nothing (methodology §3); the median is a point estimate from three on.
 MIN_REQUESTS = {0.5: 3, 0.95: 100, 0.99: 300}
-
-
 _ENDS = frozenset(("stop", "crashed", "oom_killed", "start_failed"))
-
-
-class Provisioned(NamedTuple):
-    """GB-s of a run, and what they were computed from."""
-
-    gb_s: float | None
-    method: str
+Array = np.ndarray[Any, Any]
+# Seconds since the window's start, from and until.
+Span = tuple[float, float]
 
 
 class Quantile(NamedTuple):
-    """among_failures: it is longer than every request that was answered."""
+    """at_least_s: where it falls among requests that failed or were given up, which would have taken longer."""
 
     value: float | None
     reason: str = ""
-    among_failures: bool = False
+    at_least_s: float | None = None
 
 
 def cold_counts(stages: pl.DataFrame, requests: pl.DataFrame, outcome: str) -> tuple[int, int]:
@@ -49,18 +44,31 @@ def first_and_rest(
     )
 
 
-def latency_quantile(requests: pl.DataFrame, q: float) -> Quantile:
-    """Seconds from the scheduled arrival (numpy's linear quantile). Failures stay in, as longer than everything."""
-    needed, n = MIN_REQUESTS[q], len(requests)
+def latency_quantile(answered_s: Array, waited_s: Array, n: int, q: float) -> Quantile:
+    """Seconds from the scheduled arrival (numpy's linear quantile) over all n requests of a run.
+
+    answered_s: of those that were answered. waited_s: of those that were given up, right-censored: so long at least.
+    The rest failed, which counts as longer than everything.
+    """
+    needed = MIN_REQUESTS[q]
     if n < needed:
         return Quantile(None, f"p{q * 100:g} needs {needed} requests a run, these have {n}")
-    done = (pl.col("status") == "ok") & pl.col("latency_s").is_not_null()
-    values = requests.select(pl.when(done).then(pl.col("latency_s")).otherwise(float("inf"))).to_series().to_numpy()
+    if n > len(answered_s):
+        failed = np.full(n - len(answered_s), np.inf)
+        if not np.isfinite(_quantile(np.concatenate((answered_s, failed)), q)):
+            failed[: len(waited_s)] = waited_s
+            bound = _quantile(np.concatenate((answered_s, failed)), q)
+            longest = float(answered_s[-1]) if len(answered_s) else None
+            at_least = bound if np.isfinite(bound) else longest
+            return Quantile(None, f"p{q * 100:g} falls among failed requests", at_least_s=at_least)
+        return Quantile(_quantile(np.concatenate((answered_s, failed)), q))
+    return Quantile(_quantile(answered_s, q))
+
+
+def _quantile(values: Array, q: float) -> float:
     with np.errstate(invalid="ignore"):
         value = float(np.quantile(values, q))
-    if not np.isfinite(value):
-        return Quantile(None, f"p{q * 100:g} falls among failed requests", among_failures=True)
-    return Quantile(value)
+    return math.inf if math.isnan(value) else value
 
 
 def window_ns(requests: pl.DataFrame) -> tuple[int, int]:
@@ -70,46 +78,37 @@ def window_ns(requests: pl.DataFrame) -> tuple[int, int]:
     return int(first or 0), max(int(last_done or 0), int(last_scheduled or 0))  # type: ignore[arg-type]
 
 
-def replica_seconds(replicas: pl.DataFrame, column: str, start_ns: int, end_ns: int) -> dict[str, float]:
-    """Integral of `ready` or `desired` over the window, per function: each Prometheus sample holds until the next."""
-    totals: dict[str, float] = {}
+def spans_from_samples(replicas: pl.DataFrame, start_ns: int, end_ns: int) -> dict[str, list[Span]]:
+    """Prometheus' samples of desired replicas, which miss draining ones: each holds until the next."""
+    return _sampled(replicas, "desired", start_ns, end_ns)
+
+
+def _sampled(replicas: pl.DataFrame, column: str, start_ns: int, end_ns: int) -> dict[str, list[Span]]:
+    found: dict[str, list[Span]] = {}
     samples = replicas.filter(pl.col("source") == "prometheus").sort("at_ns")
     for (function,), group in samples.group_by(["function"], maintain_order=True):
-        times = group["at_ns"].to_numpy()
-        values = group[column].to_numpy()
-        edges = np.append(np.clip(times, start_ns, end_ns), end_ns)
+        edges = np.append(np.clip(group["at_ns"].to_numpy(), start_ns, end_ns), end_ns)
         # Before the first sample nothing is known: the value of the first one holds.
         edges[0] = start_ns
-        totals[str(function)] = float(np.sum(values * np.diff(edges)) / 1e9)
-    return totals
+        seconds = ((edges - start_ns) / 1e9).tolist()
+        found[str(function)] = [
+            span for span, count in zip(pairwise(seconds), group[column].to_list(), strict=True) for _ in range(count)
+        ]
+    return found
 
 
 def mean_ready(replicas: pl.DataFrame, requests: pl.DataFrame) -> float | None:
     """Ready replicas of all functions together, averaged over the window; None without samples."""
     start_ns, end_ns = window_ns(requests)
-    by_function = replica_seconds(replicas, "ready", start_ns, end_ns)
-    return sum(by_function.values()) / ((end_ns - start_ns) / 1e9) if by_function and end_ns > start_ns else None
+    by_function = _sampled(replicas, "ready", start_ns, end_ns)
+    held_s = sum(until - since for spans in by_function.values() for since, until in spans)
+    return held_s / ((end_ns - start_ns) / 1e9) if by_function and end_ns > start_ns else None
 
 
-def provisioned(run: Run, replicas: pl.DataFrame, requests: pl.DataFrame, *, has_events: bool) -> Provisioned:
-    """Replica-seconds times memory limit: what is paid for when idle time is paid.
-
-    From the platform's events a replica counts from its start until its process is gone (starting and draining
-    included); on a platform without events, from Prometheus' samples of desired replicas, which miss draining ones.
-    has_events is the campaign's, not the run's: a run in which nothing started or stopped has none either.
-    """
-    start_ns, end_ns = window_ns(requests)
-    if has_events:
-        seconds, method = held_seconds(replicas, run.initial_ready, start_ns, end_ns), "platform events"
-    else:
-        seconds, method = replica_seconds(replicas, "desired", start_ns, end_ns), "Prometheus samples"
-    if not len(replicas):
-        return Provisioned(None, "no replica rows")
-    return Provisioned(sum(s * run.memory_limit_mb.get(name, 0) / 1024 for name, s in seconds.items()), method)
-
-
-def held_seconds(replicas: pl.DataFrame, initial: dict[str, int], start_ns: int, end_ns: int) -> dict[str, float]:
-    """Seconds in the window during which each function held replicas, from start and end events.
+def spans_from_events(
+    replicas: pl.DataFrame, initial: dict[str, int], start_ns: int, end_ns: int
+) -> dict[str, list[Span]]:
+    """A replica counts from its start until its process is gone, starting and draining included.
 
     initial: replicas that stood, verified, before the first row. One that ends in the window without having started in
     it is one of them; those that neither start nor end are there all the time.
@@ -117,10 +116,12 @@ def held_seconds(replicas: pl.DataFrame, initial: dict[str, int], start_ns: int,
     events = replicas.filter((pl.col("source") == "gateway") & (pl.col("replica_id") != "")).sort("at_ns")
     started: dict[str, tuple[str, int]] = {}
     left = dict(initial)
-    totals = dict.fromkeys(initial, 0.0)
+    found: dict[str, list[Span]] = {function: [] for function in initial}
 
     def add(function: str, from_ns: int, until_ns: int) -> None:
-        totals[function] = totals.get(function, 0.0) + max(0, min(until_ns, end_ns) - max(from_ns, start_ns)) / 1e9
+        since, until = max(from_ns, start_ns), min(until_ns, end_ns)
+        if until > since:
+            found.setdefault(function, []).append(((since - start_ns) / 1e9, (until - start_ns) / 1e9))
 
     for function, replica, event, at_ns in events.select("function", "replica_id", "event", "at_ns").iter_rows():
         if event == "start":
@@ -133,8 +134,18 @@ def held_seconds(replicas: pl.DataFrame, initial: dict[str, int], start_ns: int,
     for function, at_ns in started.values():
         add(function, at_ns, end_ns)
     for function, count in left.items():
-        totals[function] = totals.get(function, 0.0) + max(0, count) * (end_ns - start_ns) / 1e9
-    return totals
+        for _ in range(count):
+            add(function, start_ns, end_ns)
+    return found
+
+
+def union_s(spans: Sequence[Span]) -> float:
+    """Seconds that at least one of the spans covers."""
+    total, until = 0.0, -math.inf
+    for since, end in sorted(spans):
+        total += max(0.0, end - max(since, until))
+        until = max(until, end)
+    return total
 
 
 def mean_queue_s(stages: pl.DataFrame) -> float | None:

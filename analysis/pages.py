@@ -7,18 +7,30 @@ from typing import Any
 
 import jinja2
 
+from analysis.plots import GRID, INK
 from fave.rundir import write_atomic
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def write(folder: Path, template: str, facts: dict[str, Any]) -> None:
-    """`report.html` and `report.md` of `folder`, from `{template}.html.j2` and `{template}.md.j2`."""
+def write(folder: Path, template: str, facts: dict[str, Any], *, name: str = "report", forms: str = "html md") -> None:
+    """`{name}.html` and `{name}.md` of `folder`, from `{template}.html.j2` and `{template}.md.j2`."""
+    environment = _environment()
+    for form in forms.split():
+        write_atomic(folder / f"{name}.{form}", environment.get_template(f"{template}.{form}.j2").render(facts))
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=jinja2.select_autoescape(("html.j2",)),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for form in ("html", "md"):
-        write_atomic(folder / f"report.{form}", environment.get_template(f"{template}.{form}.j2").render(facts))
+    environment.filters["themed"] = themed
+    return environment
+
+
+def themed(svg: str) -> str:
+    """Text and lines in the page's colours, so that a figure can be read in the dark."""
+    return svg.replace(INK, "currentColor").replace(GRID, "var(--line)")

@@ -3,38 +3,97 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 
 mpl.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
-import polars as pl
 
-from analysis.load import Campaign, Run, of_run, used_runs
 from analysis.waterfall import Waterfall
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-_PARTS = (
-    ("cold wait", "#D55E00"),
-    ("queue", "#F0E442"),
-    ("storage", "#56B4E9"),
-    ("compute", "#0072B2"),
-    ("directing", "#9ca3af"),
-)
+# Text and lines; a page replaces them by its own, so that figures can be read in the dark.
+INK, GRID = "#1b1f24", "#e5e7eb"
+_SOFT = "#8b949e"
+_COLD = "#D55E00"
+PART_COLOURS = {
+    "cold_wait": _COLD,
+    "queue": "#E69F00",
+    "storage": "#56B4E9",
+    "compute": "#0072B2",
+    "orchestration": "#8b949e",
+    "network": "#CC79A7",
+    "unexplained": "#009E73",
+}
+# A curve of more steps looks the same and makes the page slow.
+_MOST_STEPS = 400
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "fave",
     "svg.fonttype": "path",
     "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "#e5e7eb",
+    "grid.color": GRID,
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
+Array = np.ndarray[Any, Any]
+
+
+class Bars(NamedTuple):
+    """A point with an interval, which may be missing."""
+
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+    note: str = ""
+
+
+class Timeline(NamedTuple):
+    """Replicas of all functions of one run; times in seconds since the first scheduled arrival.
+
+    phases: (from, name), where the run has several.
+    """
+
+    title: str
+    times_s: Array
+    ready: Array
+    desired: Array
+    limit: int
+    arrivals_s: Array
+    cold_s: Array
+    phases: Sequence[tuple[float, str]] = ()
+
+
+class Spread(NamedTuple):
+    """Latencies of one regime: of each run, and of all runs together; sorted, answered requests. n: all requests."""
+
+    regime: str
+    runs: Sequence[tuple[Array, int]]
+    pooled: Array
+    n: int
+
+
+class Price(NamedTuple):
+    """One regime's point of latency against cost: GB-s a run, and a run figure of latency; (value, low, high) each."""
+
+    regime: str
+    executed: float
+    held: Bars
+    latency: Bars
 
 
 def _svg(draw: Callable[[], Any]) -> str:
@@ -47,30 +106,31 @@ def _svg(draw: Callable[[], Any]) -> str:
     return text[text.index("<svg") :]
 
 
-def colours(regimes: list[str]) -> dict[str, str]:
+def colours(regimes: Sequence[str]) -> dict[str, str]:
     return {regime: COLOURS[i % len(COLOURS)] for i, regime in enumerate(regimes)}
 
 
-def run_dots(results: dict[str, Any], regimes: list[str]) -> str:
+def _log_axis(axis: Any) -> None:
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(mpl.ticker.NullFormatter())
+
+
+def run_dots(rates: Mapping[tuple[str, str], Sequence[float]], loads: Sequence[str], regimes: Sequence[str]) -> str:
     """F1: one dot per run, joined by block: pairs differ only in regime."""
-    loads = list(dict.fromkeys(row["load"] for row in results["contrasts"]))
-    rates = {(row["load"], name): values for row in results["contrasts"] for name, values in row["rates"].items()}
 
     def draw() -> Any:
-        figure, axes = plt.subplots(
-            1, max(1, len(loads)), figsize=(4.2 * max(1, len(loads)), 3.6), sharey=True, squeeze=False
-        )
+        figure, axes = plt.subplots(1, len(loads), figsize=(1.2 + 3.6 * len(loads), 3.6), sharey=True, squeeze=False)
         shade = colours(regimes)
-        for axis, load in zip(axes[0], loads, strict=False):
+        for axis, load in zip(axes[0], loads, strict=True):
             present = [regime for regime in regimes if rates.get((load, regime))]
             blocks = min((len(rates[load, regime]) for regime in present), default=0)
             for block in range(blocks):
-                axis.plot(
-                    range(len(present)), [rates[load, r][block] for r in present], color="#9ca3af", lw=1, zorder=1
-                )
+                values = [rates[load, regime][block] for regime in present]
+                axis.plot(range(len(present)), values, color=_SOFT, lw=0.8, zorder=1)
             for x, regime in enumerate(present):
-                axis.scatter([x] * len(rates[load, regime]), rates[load, regime], color=shade[regime], s=46, zorder=2)
-            axis.set_xticks(range(len(present)), present)
+                axis.scatter([x] * len(rates[load, regime]), rates[load, regime], color=shade[regime], s=40, zorder=2)
+            axis.set_xticks(range(len(present)), present, rotation=15 if len(present) > 3 else 0)
             axis.set_xlim(-0.4, len(present) - 0.6)
             axis.set_ylim(-0.03, 1.03)
             axis.set_title(f"{load} ({blocks} blocks)")
@@ -80,99 +140,305 @@ def run_dots(results: dict[str, Any], regimes: list[str]) -> str:
     return _svg(draw)
 
 
-def latency_ecdf(campaign: Campaign, load: str, regimes: list[str]) -> str:
+def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: float) -> str:
+    """F2: differences of cold shares with 95 % and simultaneous intervals, the equivalence margin as a band.
+
+    rows: in percentage points, with the simultaneous interval. A row without an interval is degenerate: a diamond.
+    """
+
+    def draw() -> Any:
+        figure, axis = plt.subplots(figsize=(8.4, 0.9 + 0.36 * len(rows)))
+        axis.axvspan(-margin, margin, color="#009E73", alpha=0.15, lw=0, label=f"margin ±{margin:g} points")
+        axis.axvline(0, color=INK, lw=0.8)
+        for y, (bar, simultaneous) in enumerate(rows):
+            if simultaneous:
+                axis.plot(simultaneous, (y, y), color=COLOURS[0], lw=1.2)
+            if bar.low is None or bar.high is None:
+                axis.plot(bar.value, y, "D", color=_COLD, ms=6, mfc="none")
+            else:
+                axis.plot((bar.low, bar.high), (y, y), color=COLOURS[0], lw=4, solid_capstyle="butt")
+                axis.plot(bar.value, y, "o", color=INK, ms=5)
+        axis.set_yticks(range(len(rows)), [bar.label for bar, _ in rows])
+        axis.invert_yaxis()
+        axis.set_xlabel(
+            "difference of cold shares, percentage points (thick 95 %, thin all together 95 %, diamond: degenerate)"
+        )
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1))
+        return figure
+
+    return _svg(draw)
+
+
+def latency_ecdf(title: str, spreads: Sequence[Spread], regimes: Sequence[str]) -> str:
     """F3: share of requests answered within x seconds of their scheduled arrival; failures keep the curve below 1."""
 
     def draw() -> Any:
-        figure, axis = plt.subplots(figsize=(6.4, 3.8))
+        figure, axis = plt.subplots(figsize=(6.8, 3.8))
         shade = colours(regimes)
-        runs = [run for run in used_runs(campaign.runs, campaign.experiment) if run.load == load]
-        for regime in regimes:
-            mine = [of_run(campaign.requests, run) for run in runs if run.regime == regime]
-            for table in mine:
-                _step(axis, table, color=shade[regime], alpha=0.3, lw=0.9)
-            if mine:
-                pooled = pl.concat(mine)
-                failed = len(pooled.filter(pl.col("status") != "ok"))
-                label = f"{regime} (n = {len(pooled)}" + (f", {failed} failed)" if failed else ")")
-                _step(axis, pooled, color=shade[regime], lw=2.2, label=label)
+        for each in spreads:
+            for answered, n in each.runs:
+                _step(axis, answered, n, color=shade[each.regime], alpha=0.3, lw=0.9)
+            failed = each.n - len(each.pooled)
+            label = f"{each.regime} (n = {each.n}" + (f", {failed} failed)" if failed else ")")
+            _step(axis, each.pooled, each.n, color=shade[each.regime], lw=2.2, label=label)
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+        _log_axis(axis.xaxis)
         axis.set_ylim(0, 1.02)
         axis.set_xlabel("latency from the scheduled arrival (s, log)")
         axis.set_ylabel("share of requests")
-        axis.set_title(f"{load}: thin lines are runs, thick ones all runs of a regime")
+        axis.set_title(f"{title}: thin lines are runs, thick ones all runs of a regime")
         axis.legend(loc="lower right")
         return figure
 
     return _svg(draw)
 
 
-def _step(axis: Any, table: pl.DataFrame, **style: Any) -> None:
-    done = table.filter(pl.col("status") == "ok")["latency_s"].drop_nulls().sort().to_numpy()
-    if len(done):
-        axis.step(done, np.arange(1, len(done) + 1) / len(table), where="post", **style)
+def _step(axis: Any, answered: Array, n: int, **style: Any) -> None:
+    if len(answered):
+        at = np.unique(np.linspace(0, len(answered) - 1, min(len(answered), _MOST_STEPS)).round().astype(int))
+        axis.step(answered[at], (at + 1) / n, where="post", **style)
 
 
-def replica_timeline(campaign: Campaign, run: Run) -> str:
-    """F5: replicas of all functions of one run, ready and all, with each cold start below and each arrival on top."""
-    requests, stages, replicas = (of_run(t, run) for t in (campaign.requests, campaign.stages, campaign.replicas))
-    zero_ns = int(requests["scheduled_at_ns"].min() or 0)  # type: ignore[arg-type]
-    samples = (
-        replicas.filter(pl.col("source") == "prometheus")
-        .group_by("at_ns")
-        .agg(pl.col("ready").sum(), pl.col("desired").sum())
-        .sort("at_ns")
-    )
+def percentiles(
+    figures: Mapping[str, Mapping[str, tuple[Sequence[float], Bars]]], regimes: Sequence[str], title: str
+) -> str:
+    """F4: each run's percentiles, their geometric mean and its interval. figures: by percentile and regime."""
+
+    def draw() -> Any:
+        size = (1.2 + 3.2 * len(figures), 3.6)
+        figure, axes = plt.subplots(1, len(figures), figsize=size, squeeze=False)
+        shade = colours(regimes)
+        for axis, (name, by_regime) in zip(axes[0], figures.items(), strict=True):
+            present = [regime for regime in regimes if regime in by_regime]
+            for x, regime in enumerate(present):
+                values, mean = by_regime[regime]
+                axis.scatter([x - 0.12] * len(values), values, color=shade[regime], s=18, alpha=0.6)
+                if mean.low is not None:
+                    axis.plot((x + 0.14, x + 0.14), (mean.low, mean.high), color=shade[regime], lw=3)
+                axis.plot(x + 0.14, mean.value, "_", color=INK, ms=12, mew=2)
+            axis.set_yscale("log")
+            _log_axis(axis.yaxis)
+            labels = [f"{regime}\nn = {len(by_regime[regime][0])}" for regime in present]
+            axis.set_xticks(range(len(present)), labels, fontsize=8)
+            axis.set_xlim(-0.5, len(present) - 0.5)
+            axis.set_title(f"{title}, {name}")
+        axes[0][0].set_ylabel("s from the scheduled arrival (log)")
+        figure.tight_layout()
+        return figure
+
+    return _svg(draw)
+
+
+def replica_timeline(line: Timeline) -> str:
+    """F5: ready and all replicas, with each cold start below and each arrival on top."""
 
     def draw() -> Any:
         figure, axis = plt.subplots(figsize=(8.4, 3.4))
-        times = (samples["at_ns"].to_numpy() - zero_ns) / 1e9
-        limit = sum(run.max_replicas.values())
-        axis.step(times, samples["desired"], where="post", color=COLOURS[1], lw=1.6, label="all (starting and ready)")
-        axis.fill_between(times, samples["ready"], step="post", color=COLOURS[0], alpha=0.35, label="ready")
-        axis.axhline(limit, color="#6b7280", ls=":", lw=1, label=f"max ({limit})")
-        arrivals = (requests["scheduled_at_ns"].to_numpy() - zero_ns) / 1e9
-        cold = (stages.filter(pl.col("cold"))["sent_at_ns"].to_numpy() - zero_ns) / 1e9
-        axis.plot(arrivals, np.full(len(arrivals), limit * 1.12), "|", color="#374151", ms=7, label="arrival")
-        axis.plot(cold, np.full(len(cold), -limit * 0.08), "|", color="#D55E00", ms=9, mew=1.8, label="cold invocation")
+        limit = line.limit
+        label = "all (starting and ready)"
+        axis.step(line.times_s, line.desired, where="post", color=COLOURS[1], lw=1.6, label=label)
+        axis.fill_between(line.times_s, line.ready, step="post", color=COLOURS[0], alpha=0.35, label="ready")
+        axis.axhline(limit, color=_SOFT, ls=":", lw=1, label=f"max ({limit})")
+        arrivals, cold = line.arrivals_s[:_MOST_STEPS], line.cold_s[:_MOST_STEPS]
+        axis.plot(arrivals, np.full(len(arrivals), limit * 1.12), "|", color=INK, ms=7, label="arrival")
+        axis.plot(cold, np.full(len(cold), -limit * 0.08), "|", color=_COLD, ms=9, mew=1.8, label="cold invocation")
+        for from_s, name in line.phases:
+            axis.axvline(from_s, color=_SOFT, lw=1)
+            axis.text(from_s, limit * 1.18, f" {name}", fontsize=8, va="top")
         axis.set_ylim(-limit * 0.16, limit * 1.2)
         # The cold marks stand below 0; there are no replicas there.
         axis.set_yticks(range(0, limit + 1, max(1, -(-limit // 6))))
         axis.set_xlabel("seconds since the first scheduled arrival")
         axis.set_ylabel("replicas")
-        axis.set_title(f"{run.load} / {run.regime}, block {run.block + 1}")
+        axis.set_title(line.title)
         axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
         return figure
 
     return _svg(draw)
 
 
-def waterfalls(pair: list[Waterfall]) -> str:
-    """F7: a cold and a warm request, invocation by invocation, on the same scale."""
+def latency_and_cost(
+    spreads: Sequence[Spread], prices: Sequence[Price], regimes: Sequence[str], title: str, figure_name: str
+) -> str:
+    """F6: latency boxplots beside cost bars, and one against the other with intervals; idle cost included."""
 
     def draw() -> Any:
-        heights = [max(1, len(each.bars)) for each in pair]
-        size = (8.4, 0.9 + 0.24 * sum(heights) + 0.5 * len(pair))
-        figure, axes = plt.subplots(
-            len(pair), 1, figsize=size, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
+        figure, (boxes, bars, pareto) = plt.subplots(1, 3, figsize=(12, 3.8), gridspec_kw={"wspace": 0.32})
+        shade = colours(regimes)
+        _boxes(boxes, spreads, shade)
+        boxes.set_title(f"{title}: latency")
+        for x, each in enumerate(prices):
+            bars.bar(x, each.held.value - each.executed, bottom=each.executed, color=shade[each.regime], alpha=0.35)
+            bars.bar(x, each.executed, color=shade[each.regime])
+            pareto.plot(each.held.value, each.latency.value, "o", color=shade[each.regime], ms=7, label=each.regime)
+            _cross(pareto, each, shade[each.regime])
+        bars.set_xticks(range(len(prices)), [each.regime for each in prices], fontsize=8, rotation=15)
+        bars.set_ylabel("GB-s a run")
+        bars.set_title("cost: executing (full), idle (light)")
+        pareto.set_xlabel("held GB-s a run (idle included)")
+        pareto.set_ylabel(f"{figure_name}, s")
+        pareto.set_xlim(left=0)
+        pareto.set_ylim(bottom=0)
+        pareto.set_title("better: lower left")
+        pareto.legend(fontsize=8)
+        return figure
+
+    return _svg(draw)
+
+
+def _boxes(axis: Any, spreads: Sequence[Spread], shade: Mapping[str, str]) -> None:
+    """Pooled, descriptive: quartiles, whiskers to the 5th and 95th percentile."""
+    shown = [each for each in spreads if len(each.pooled)]
+    stats = []
+    for each in shown:
+        low, q1, median, q3, high = np.quantile(each.pooled, (0.05, 0.25, 0.5, 0.75, 0.95))
+        stats.append({"label": each.regime, "whislo": low, "q1": q1, "med": median, "q3": q3, "whishi": high})
+    if stats:
+        ink = {"color": INK}
+        drawn = axis.bxp(
+            stats,
+            showfliers=False,
+            patch_artist=True,
+            medianprops=ink,
+            whiskerprops=ink,
+            capprops=ink,
+            boxprops={"ec": INK},
         )
-        for axis, each in zip(axes[:, 0], pair, strict=True):
+        for box, each in zip(drawn["boxes"], shown, strict=True):
+            box.set_facecolor(shade[each.regime])
+            box.set_alpha(0.7)
+    axis.set_yscale("log")
+    _log_axis(axis.yaxis)
+    axis.tick_params(axis="x", labelsize=8, labelrotation=15)
+    axis.set_ylabel("s from the schedule (log); 5, 25, 50, 75, 95 %")
+
+
+def _cross(axis: Any, each: Price, colour: str) -> None:
+    held, latency = each.held, each.latency
+    if held.low is not None and held.high is not None:
+        axis.plot((held.low, held.high), (latency.value, latency.value), color=colour, lw=1.5)
+    if latency.low is not None and latency.high is not None:
+        axis.plot((held.value, held.value), (latency.low, latency.high), color=colour, lw=1.5)
+
+
+def by_stage(shares: Mapping[str, Mapping[str, Bars]], regimes: Sequence[str], title: str) -> str:
+    """F7: cold share of each function, by regime."""
+
+    def draw() -> Any:
+        stages = list(dict.fromkeys(stage for each in shares.values() for stage in each))
+        present = [regime for regime in regimes if regime in shares]
+        figure, axis = plt.subplots(figsize=(8.4, 0.8 + 0.34 * len(stages)))
+        height = 0.8 / max(1, len(present))
+        shade = colours(regimes)
+        for i, regime in enumerate(present):
+            for y, stage in enumerate(stages):
+                bar = shares[regime].get(stage)
+                if bar is None:
+                    continue
+                at = y - 0.4 + height * (i + 0.5)
+                axis.barh(at, bar.value, height=height * 0.9, color=shade[regime], label=regime if y == 0 else None)
+                # Bounds of shares that are 0 would hide the others; the table has them.
+                if bar.low is not None and bar.high is not None and bar.value:
+                    axis.plot((bar.low, bar.high), (at, at), color=INK, lw=1)
+        axis.set_yticks(range(len(stages)), stages)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.02)
+        axis.set_xlabel("share of invocations that were cold (95 % over runs)")
+        axis.set_title(title)
+        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+        return figure
+
+    return _svg(draw)
+
+
+def path_parts(parts: Mapping[str, Mapping[str, float]], title: str) -> str:
+    """F7: what the critical path's time goes to, by regime."""
+
+    def draw() -> Any:
+        figure, axis = plt.subplots(figsize=(8.4, 1.2 + 0.42 * len(parts)))
+        for y, split in enumerate(parts.values()):
+            left = 0.0
+            for name, seconds in split.items():
+                axis.barh(y, seconds, left=left, color=PART_COLOURS[name], height=0.7)
+                left += seconds
+        axis.set_yticks(range(len(parts)), list(parts))
+        axis.invert_yaxis()
+        axis.set_xlabel("seconds of the mean request, send to reply")
+        axis.set_title(title)
+        _part_legend(axis, (0.4, -0.75 / (0.5 + 0.42 * len(parts))))
+        return figure
+
+    return _svg(draw)
+
+
+def waterfalls(shown: Sequence[Waterfall]) -> str:
+    """F7: requests invocation by invocation, on the same scale; what is not on the critical path is pale."""
+
+    def draw() -> Any:
+        heights = [max(1, len(each.bars)) for each in shown]
+        size = (8.4, 0.9 + 0.24 * sum(heights) + 0.5 * len(shown))
+        figure, axes = plt.subplots(
+            len(shown), 1, figsize=size, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
+        )
+        for axis, each in zip(axes[:, 0], shown, strict=True):
             for y, bar in enumerate(each.bars):
                 left = bar.at_s
-                for (_, colour), width in zip(_PARTS, bar[2:], strict=True):
-                    axis.barh(y, width, left=left, color=colour, height=0.72)
+                for name, width in bar.parts_s.items():
+                    alpha = 1.0 if bar.on_path else 0.3
+                    axis.barh(y, width, left=left, color=PART_COLOURS[name], height=0.72, alpha=alpha)
                     left += width
             axis.set_yticks(range(len(each.bars)), [bar.label for bar in each.bars], fontsize=8)
             axis.invert_yaxis()
-            axis.set_title(f"{each.title} ({each.regime}): {each.latency_s:.2f} s", loc="left")
+            axis.set_title(f"{each.title} ({each.regime}): {each.response_s:.2f} s", loc="left")
         axes[-1, 0].set_xlabel("seconds since the request was sent")
-        handles = [mpl.patches.Rectangle((0, 0), 1, 1, color=colour) for _, colour in _PARTS]
-        names = [name for name, _ in _PARTS]
-        axes[-1, 0].legend(handles, names, loc="upper center", bbox_to_anchor=(0.4, -0.16), ncols=len(names))
+        _part_legend(axes[-1, 0], (0.4, -0.16))
         figure.tight_layout()
+        return figure
+
+    return _svg(draw)
+
+
+def _part_legend(axis: Any, anchor: tuple[float, float]) -> None:
+    handles = [mpl.patches.Rectangle((0, 0), 1, 1, color=colour) for colour in PART_COLOURS.values()]
+    names = [name.replace("_", " ") for name in PART_COLOURS]
+    axis.legend(handles, names, loc="upper center", bbox_to_anchor=anchor, ncols=4, fontsize=8)
+
+
+def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[str, tuple[Array, Array, Array]]) -> str:
+    """F8: cold shares as measured against those predicted; and cold share and held memory over the idle time-out.
+
+    points: (load, predicted, measured). curves: by load, idle time-outs (s), cold shares, held GB-s.
+    """
+
+    def draw() -> Any:
+        figure, (square, lines) = plt.subplots(1, 2, figsize=(10.5, 4), gridspec_kw={"wspace": 0.3})
+        square.plot((0, 1), (0, 1), color=_SOFT, lw=1)
+        loads = list(dict.fromkeys(load for load, _, _ in points))
+        shade = colours(loads)
+        for load, predicted, bar in points:
+            square.plot(predicted, bar.value, "o", color=shade[load], ms=6)
+            if bar.low is not None:
+                square.plot((predicted, predicted), (bar.low, bar.high), color=shade[load], lw=1.5)
+        handles = [mpl.lines.Line2D([], [], marker="o", ls="", color=shade[load]) for load in loads]
+        square.legend(handles, loads, loc="upper left")
+        square.set_xlabel("cold share, predicted")
+        square.set_ylabel("cold share, measured (95 %)")
+        square.set_title("each load in each regime")
+        held = lines.twinx()
+        held.grid(visible=False)
+        for load, (seconds, cold, gb_s) in curves.items():
+            colour = shade.get(load, COLOURS[5])
+            lines.plot(seconds, cold, "-", color=colour, marker="o", ms=4, label=f"{load}: cold share")
+            held.plot(seconds, gb_s, ":", color=colour, lw=1.5)
+        lines.set_xscale("log")
+        _log_axis(lines.xaxis)
+        lines.set_ylim(0, 1.02)
+        lines.set_xlabel("idle time-out (s, log), simulated")
+        lines.set_ylabel("cold share (solid)")
+        held.set_ylabel("held GB-s a run (dotted)")
+        held.set_ylim(bottom=0)
+        if curves:
+            lines.legend(fontsize=8)
         return figure
 
     return _svg(draw)

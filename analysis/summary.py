@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
+
+from analysis.words import number, p_value, percent, points, relation, with_interval
 
 CELL_COLUMNS = (
     "load",
@@ -57,7 +58,7 @@ def contrast_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
         (
             row["load"],
             f"{row['a']} - {row['b']}",
-            _difference(row),
+            difference(row),
             p_value(row["p"]),
             p_value(row["p_holm"]),
             p_value(row["p_sign_flip"]),
@@ -106,14 +107,14 @@ def _sentence(row: dict[str, Any]) -> str:
     head = f"{row['load']}: {row['a']} against {row['b']}"
     if row["risk_difference"] is None:
         return f"{head}: not compared ({row['reason']})."
-    difference = _difference(row)
+    shown = difference(row)
     mark = " (exploratory)" if row["exploratory"] else ""
     margin = f"±{row['margin'] * 100:g} points"
     said = {
-        "different": f"the cold share differs by {difference}, Holm p {_relation(row['p_holm'])}",
-        "equivalent": f"equivalent within {margin} ({difference})",
-        "different-within-margin": f"differs by {difference}, but stays within {margin}",
-        "inconclusive": f"no verdict: {difference}, Holm p {_relation(row['p_holm'])}; "
+        "different": f"the cold share differs by {shown}, Holm p {relation(row['p_holm'])}",
+        "equivalent": f"equivalent within {margin} ({shown})",
+        "different-within-margin": f"differs by {shown}, but stays within {margin}",
+        "inconclusive": f"no verdict: {shown}, Holm p {relation(row['p_holm'])}; "
         "neither difference nor equivalence is shown",
         "degenerate": _constant(row),
     }
@@ -124,51 +125,10 @@ def _constant(row: dict[str, Any]) -> str:
     if row["risk_difference"] == 0:
         return "no difference in any block; with no variance there is nothing to test"
     difference = points(row["risk_difference"])
-    return f"the same difference in every block ({difference}), sign-flip p {_relation(row['p_sign_flip'])}"
+    return f"the same difference in every block ({difference}), sign-flip p {relation(row['p_sign_flip'])}"
 
 
-def _difference(row: dict[str, Any]) -> str:
-    low, high = row["ci95"] or (None, None)
+def difference(row: dict[str, Any], interval: str = "ci95") -> str:
+    """Of a contrast, in percentage points."""
+    low, high = row[interval] or (None, None)
     return with_interval(row["risk_difference"], low, high, points)
-
-
-def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need to be, numbers to the right."""
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [row[i].ljust(widths[i]) if i < 2 else row[i].rjust(widths[i]) for i in range(len(columns))]
-        return "  ".join(cells).rstrip()
-
-    return "\n".join([line(columns), line(["-" * width for width in widths]), *(line(row) for row in rows)])
-
-
-def with_interval(value: float | None, low: float | None, high: float | None, style: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{style(value)} [{style(low)}, {style(high)}]" if low is not None and high is not None else style(value)
-
-
-def percent(value: float) -> str:
-    return f"{value * 100:.1f} %"
-
-
-def points(value: float) -> str:
-    """A difference of rates, in percentage points."""
-    return f"{value * 100:+.1f}"
-
-
-def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def _relation(p: float | None) -> str:
-    """`= .012` or `< .001`, to follow a p in a sentence."""
-    said = p_value(p)
-    return said if said.startswith("<") else f"= {said}"
-
-
-def p_value(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0") if value < 1 else "1"

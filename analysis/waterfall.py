@@ -1,75 +1,82 @@
-"""One request as a waterfall: what each invocation waited for and did, in order of time."""
+"""Single requests as waterfalls: what each invocation waited for and did, in order of time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
-from analysis.load import Campaign, Run, of_run, used_runs
+from analysis.digest import Digest
+from analysis.load import Campaign, Run
+from analysis.path import PARTS, row_parts_s
+from fave.critical_path import critical_path
+from fave.records import StageRow
 from fave.workload import ORCHESTRATOR, PIPELINE
 
 
 class Bar(NamedTuple):
-    """An invocation; times in seconds since the request was sent. compute_s takes what storage does not.
-
-    directing_s: the orchestrator's time, which is spent waiting for the others.
-    """
+    """An invocation; at_s: seconds since the request was sent. parts_s: in the order in which they are drawn."""
 
     label: str
     at_s: float
-    cold_wait_s: float
-    queue_s: float
-    storage_s: float
-    compute_s: float
-    directing_s: float
+    parts_s: dict[str, float]
+    on_path: bool
 
 
 class Waterfall(NamedTuple):
     title: str
     regime: str
     request_id: str
-    latency_s: float
+    response_s: float
     bars: list[Bar]
 
 
-def cold_and_warm(campaign: Campaign) -> list[Waterfall]:
-    """Of the requests with a cold invocation and of those without, the one with the median latency."""
-    runs = [run for run in used_runs(campaign.runs, campaign.experiment) if run.target == PIPELINE]
-    picked = []
-    for wanted, title in ((True, "a cold request"), (False, "a warm request")):
-        candidates = [
-            (latency, request_id, run) for run in runs for request_id, latency in _requests(campaign, run, cold=wanted)
-        ]
-        if candidates:
-            candidates.sort(key=lambda c: c[:2])
-            latency, request_id, run = candidates[len(candidates) // 2]
-            picked.append(Waterfall(title, run.regime, request_id, latency, _bars(campaign, run, request_id)))
-    return picked
+def waterfalls(campaign: Campaign, digests: Sequence[Digest]) -> list[Waterfall]:
+    """The median and the p95 request of the first regime that ran the pipeline, the median one of the second."""
+    mine = [each for each in digests if each.run.target == PIPELINE and len(each.paths.response_s)]
+    regimes = [regime for regime in campaign.regimes if any(each.run.regime == regime for each in mine)]
+    wanted = [(regimes[0], 0.5, "the median request"), (regimes[0], 0.95, "the p95 request")] if regimes else []
+    wanted += [(regime, 0.5, "the median request") for regime in regimes[-1:] if regime != regimes[0]]
+    return [_waterfall(campaign, [d for d in mine if d.run.regime == regime], q, title) for regime, q, title in wanted]
 
 
-def _requests(campaign: Campaign, run: Run, *, cold: bool) -> list[tuple[str, float]]:
-    table = of_run(campaign.requests, run).filter((pl.col("status") == "ok") & (pl.col("cold") == cold))
-    return list(table.select("request_id", "latency_s").iter_rows())
+def _waterfall(campaign: Campaign, mine: Sequence[Digest], q: float, title: str) -> Waterfall:
+    """Of the request whose response time is the nearest below the quantile of all."""
+    times = [
+        (float(seconds), each.run, request_id)
+        for each in mine
+        for seconds, request_id in zip(each.paths.response_s, each.paths.request_ids, strict=True)
+    ]
+    times.sort(key=lambda each: (each[0], each[2]))
+    seconds, run, request_id = times[int(np.floor(q * (len(times) - 1)))]
+    return Waterfall(title, run.regime, request_id, seconds, _bars(campaign, run, request_id))
 
 
 def _bars(campaign: Campaign, run: Run, request_id: str) -> list[Bar]:
-    rows = of_run(campaign.stages, run).filter(pl.col("request_id") == request_id).sort("sent_at_ns")
-    start_ns = rows["sent_at_ns"][0]
+    rows = campaign.rows(run).stages.filter(pl.col("request_id") == request_id).sort("sent_at_ns", "returned_at_ns")
+    parts = row_parts_s(rows)
+    start_ns = rows["sent_at_ns"].min() or 0
+    below = rows.filter(pl.col("stage") != ORCHESTRATOR)
+    on_path = {(row.stage, row.clip, row.attempt) for row in critical_path(_stage_rows(below))}
     bars = []
-    for row in rows.iter_rows(named=True):
+    for row, split in zip(rows.iter_rows(named=True), parts, strict=True):
+        seconds = dict(zip(PARTS, split.tolist(), strict=True))
         directs = row["stage"] == ORCHESTRATOR
-        # The orchestrator saves while the stages work: that time is part of its directing, not before it.
-        storage_s = 0.0 if directs else row["storage_read_s"] + row["storage_write_s"]
-        bars.append(
-            Bar(
-                label=f"{row['stage']} {row['clip']}".strip(),
-                at_s=(row["sent_at_ns"] - start_ns) / 1e9,
-                cold_wait_s=row["cold_wait_s"] or 0.0,
-                queue_s=max(0.0, row["queue_s"] or 0.0),
-                storage_s=storage_s,
-                compute_s=0.0 if directs else max(0.0, (row["service_s"] or 0.0) - storage_s),
-                directing_s=(row["service_s"] or 0.0) if directs else 0.0,
-            )
-        )
+        if directs:
+            # It waits for the stages, and saves while they work: all of that is directing.
+            work = ("storage", "compute", "unexplained")
+            seconds["orchestration"] = sum(seconds[name] for name in work)
+            seconds |= dict.fromkeys(work, 0.0)
+        known = directs or (row["stage"], row["clip"], row["attempt"]) in on_path
+        label = f"{row['stage']} {row['clip']}".strip()
+        bars.append(Bar(label, (row["sent_at_ns"] - start_ns) / 1e9, seconds, known))
     return bars
+
+
+def _stage_rows(rows: pl.DataFrame) -> list[StageRow]:
+    names = ("request_id", "stage", "clip", "attempt", "sent_at_ns", "returned_at_ns")
+    return [
+        StageRow(invocation_id="", **dict(zip(names, values, strict=True))) for values in rows.select(names).iter_rows()
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -16,12 +17,12 @@ from experiments.model import Experiment
 from experiments.observe import Conditions, observe
 from experiments.plan import Cell, Group
 from fave import arrivals
-from fave.clock import monotonic_s, utc_ns
+from fave.clock import iso, monotonic_s, utc_ns
 from fave.endpoints import Endpoints
 from fave.errors import GatewayError
 from fave.gateway_client import GatewayClient
 from fave.processes import wait_until
-from fave.records import ArrivalRow
+from fave.records import ArrivalRow, ReplicaRow
 from fave.rundir import CellDir, read_json, read_jsonl, write_json, write_jsonl, write_jsonl_gz
 from fave.settings import to_plain
 from fave.storage import Store
@@ -34,6 +35,9 @@ from regimes.cluster import Cluster
 from regimes.model import resolve
 
 _DRAIN_TIMEOUT_S = 60.0
+_ENDED_BADLY = frozenset(("crashed", "oom_killed", "start_failed"))
+# Of each function: enough to see what it did last.
+_LOG_LINES = 200
 # What a cell is doing now, for whoever watches.
 Phase = Callable[[str], None]
 
@@ -132,6 +136,8 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
     write_jsonl(folder.stages, rows.stages)
     write_jsonl(folder.replicas, replicas)
     write_jsonl_gz(folder.finals, rows.finals)
+    if _trouble(rows, replicas):
+        _keep_logs(bench.gateway, load.functions, folder, verified_at_ns)
     observed = observe(
         rows,
         replicas,
@@ -170,6 +176,20 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
         },
     )
     return _summary(rows, verdict, times)
+
+
+def _trouble(rows: Rows, replicas: list[ReplicaRow]) -> bool:
+    failed = any(row.status not in ("ok", "dropped", "unsent") for row in rows.requests)
+    return failed or any(row.event in _ENDED_BADLY for row in replicas)
+
+
+def _keep_logs(gateway: GatewayClient, functions: tuple[str, ...], folder: CellDir, since_ns: int) -> None:
+    """What the functions wrote during the run, so that the report can quote it: replicas and their logs go."""
+    found: list[dict[str, Any]] = []
+    for function in functions:
+        with contextlib.suppress(GatewayError):
+            found += gateway.logs(function, iso(since_ns), _LOG_LINES)
+    write_jsonl(folder.function_logs, found)
 
 
 def _strain(bench: Bench, host: HostStrain, since_ns: int) -> Strain | None:

@@ -183,7 +183,7 @@ TABLE_COLUMNS: tuple[str, ...] = (
 
 def whole(name: str, experiment: Experiment, groups: Sequence[Group], pilot: Pilot | None) -> str:
     """All of `python -m experiments plan`."""
-    from analysis.summary import text_table
+    from analysis.words import text_table
 
     parts: list[Any] = [f"{name}: {experiment.description}", ""]
     parts += [text_table(TABLE_COLUMNS, table(experiment, groups)), ""]

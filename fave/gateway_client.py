@@ -7,6 +7,7 @@ import socket
 import threading
 import weakref
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import requests
@@ -177,6 +178,14 @@ class GatewayClient:
         """The embedded gateway's event log after sequence number `since` (404 → GatewayError elsewhere)."""
         text = self._system("GET", f"events?since={since}").content
         return [msgspec.json.decode(line) for line in text.splitlines() if line]
+
+    def logs(self, function: str, since: str, tail: int) -> list[dict[str, Any]]:
+        """The last `tail` lines of a function's replicas, written since (ISO 8601); `instance` is the replica's id."""
+        query = urlencode({"name": function, "since": since, "tail": tail, "follow": "false"})
+        reply = self._system("GET", f"logs?{query}", accept=(404,))
+        if reply.status_code == 404:
+            return []
+        return [msgspec.json.decode(line) for line in reply.content.splitlines() if line.strip()]
 
     def invoke(
         self,

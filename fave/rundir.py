@@ -149,6 +149,11 @@ class CellDir:
         return self.path / "logs"
 
     @property
+    def function_logs(self) -> Path:
+        """Only where a request failed or a replica ended badly."""
+        return self.logs / "functions.jsonl"
+
+    @property
     def finished(self) -> bool:
         """`cell.json` is written last: what lacks it was cut short, and is read by nobody."""
         return self.cell.exists()

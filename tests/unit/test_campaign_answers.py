@@ -2,11 +2,12 @@
 
 import random
 
+import msgspec
 import polars as pl
 import pytest
 
-from analysis import across, capacity, controls
-from analysis.load import Campaign, Run, polars_schema
+from analysis import across, capacity, controls, digest
+from analysis.load import Campaign, Rows, Run, polars_schema
 from analysis.results import results
 from fave.errors import ConfigError
 from fave.records import ReplicaRow, RequestRow, StageRow
@@ -51,17 +52,13 @@ def experiment(**change):
 
 def campaign(made, cells, **info):
     """cells: (block, load, regime) -> (stage rows, replica rows); a request row for each stage row."""
-    runs, tables = [], {"requests": [], "stages": [], "replicas": []}
+    runs, rows = [], {}
     for (block, name, regime), (stages, replicas) in cells.items():
-        valid = Verdict(valid=True, findings=())
-        runs.append(Run(block, name, regime, 1, "f", valid, SETTINGS, {"f": 0}, 0, f"{block:02d}_{name}_{regime}_1"))
-        key = {"block": block, "load": name, "regime": regime, "attempt": 1}
-        tables["stages"] += [as_dict(row) | key for row in stages]
-        tables["requests"] += [as_dict(request_of(row, name, regime)) | key for row in stages]
-        tables["replicas"] += [as_dict(row) | key for row in replicas]
-    schemas = {"requests": RequestRow, "stages": StageRow, "replicas": ReplicaRow}
-    keys = {"block": pl.Int32, "load": pl.String, "regime": pl.String, "attempt": pl.Int32}
-    frames = {name: pl.DataFrame(rows, schema=polars_schema(schemas[name]) | keys) for name, rows in tables.items()}
+        valid, folder = Verdict(valid=True, findings=()), f"{block:02d}_{name}_{regime}_1"
+        runs.append(Run(block, name, regime, 1, "f", valid, SETTINGS, {"f": 0}, 0, folder))
+        requests = [request_of(k, row, name, regime) for k, row in enumerate(stages)]
+        kinds = ((requests, RequestRow), (stages, StageRow), (replicas, ReplicaRow))
+        rows[folder] = Rows(*(as_table(made_of, cls) for made_of, cls in kinds))
     facts = {
         "experiment": made,
         "name": "made",
@@ -73,16 +70,21 @@ def campaign(made, cells, **info):
         "source": {"commit": "x", "dirty": False},
         "platform": {"provider": {"provider": "fave-local"}},
     }
-    return Campaign(name="made", info=facts | info, stopping={}, runs=runs, cut_short=[], **frames)
+    return Campaign("made", facts | info, {}, runs, [], lambda run: rows[run.folder])
 
 
-def as_dict(row):
-    return {name: getattr(row, name) for name in row.__struct_fields__}
+def as_table(rows, cls):
+    schema = polars_schema(cls)
+    return pl.DataFrame([{name: getattr(row, name) for name in schema} for row in rows], schema=schema)
 
 
-def request_of(row, name, regime):
+def answers(whole):
+    return msgspec.to_builtins(results(whole, digest.of_all(whole)))
+
+
+def request_of(k, row, name, regime):
     return RequestRow(
-        k=0,
+        k=k,
         request_id=row.request_id,
         regime=regime,
         load=name,
@@ -139,7 +141,7 @@ def with_cold(shares):
 
 def checked(made, cells):
     whole = campaign(made, cells)
-    return results(whole)["controls"]
+    return answers(whole)["controls"]
 
 
 SAME = {"kind": "same", "load": "l", "regimes": ["a", "b"]}
@@ -288,11 +290,11 @@ def test_the_first_30_seconds_stand_apart_where_runs_are_long_enough():
     long = {"model": "poisson", "requests": 100, "duration": "60s"}
     rows = [invocation(i, i, cold=i < 15) for i in range(60)]
     cells = {(block, "l", regime): (rows, []) for block in range(2) for regime in "ab"}
-    found = results(campaign(experiment(loads={"l": load(traffic=long)}), cells))
+    found = answers(campaign(experiment(loads={"l": load(traffic=long)}), cells))
     by_time = found["cells"][0]["cold_rate_by_time"]
     assert (by_time["first_30_s"]["cold"], by_time["first_30_s"]["of"]) == (30, 60)
     assert by_time["after_30_s"]["estimate"] == 0.0
-    short = results(campaign(experiment(), cells))
+    short = answers(campaign(experiment(), cells))
     assert short["cells"][0]["cold_rate_by_time"] is None
 
 
@@ -302,7 +304,7 @@ def pair(**change):
 
 
 def test_campaigns_that_are_alike_are_compared_by_run_rates():
-    rows = across.compared(*pair())
+    rows = across.compared(*pair()).rows
     assert [(row.load, row.regime, row.runs, row.result.mean) for row in rows] == [
         ("l", "a", (3, 3), 0.0),
         ("l", "b", (3, 3), 0.0),
@@ -328,26 +330,24 @@ def test_unlike_campaigns_are_refused_with_every_reason_or_compared_with_it_stat
     a, b = pair(**change)
     with pytest.raises(ConfigError, match=says):
         across.compared(a, b)
-    rows = across.compared(a, b, anyway=True)
-    assert f"UNLIKE  {says.removeprefix('Incomparable: ')}" in across.in_terminal(a, b, rows)
+    found = across.compared(a, b, anyway=True)
+    assert f"UNLIKE  {says.removeprefix('Incomparable: ')}" in across.in_terminal(found)
 
 
 def test_what_does_not_change_the_question_is_only_stated():
     a, b = pair(versions={"locust": "2"})
-    assert "differs versions.locust: 1 in A, 2 in B" in across.in_terminal(a, b, across.compared(a, b))
+    assert "differs versions.locust: 1 in A, 2 in B" in across.in_terminal(across.compared(a, b))
 
 
 def test_what_an_earlier_version_did_not_record_refuses_nothing_and_is_told():
     a, b = pair(assets={"detector": "x"})
-    assert "differs assets: nothing in A" in across.in_terminal(a, b, across.compared(a, b))
+    assert "differs assets: nothing in A" in across.in_terminal(across.compared(a, b))
 
 
 def test_what_could_not_be_compared_is_named_with_the_reason():
     a, b = pair()
     fewer = b._replace(runs=[run for run in b.runs if run.regime == "a" or run.block == 0])
     made = experiment(loads={"l": load(regimes=["a"])})
-    rows = across.compared(a, fewer._replace(info=fewer.info | {"experiment": made}))
-    assert [row.regime for row in rows] == ["a"]
-    assert across.left_out(a, fewer._replace(info=fewer.info | {"experiment": made}), rows) == [
-        "l, b: 3 usable runs in A, 1 in B; both need 2"
-    ]
+    found = across.compared(a, fewer._replace(info=fewer.info | {"experiment": made}))
+    assert [row.regime for row in found.rows] == ["a"]
+    assert found.left_out == ["l, b: 3 usable runs in A, 1 in B; both need 2"]

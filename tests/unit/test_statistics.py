@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import compare, intervals, measures, summary
+from analysis import compare, intervals, measures, summary, words
 from analysis.load import Run, used_runs
-from analysis.results import RunFigures, _contrasts
 from fave.validity import Verdict
 
 pytestmark = pytest.mark.unit
@@ -101,10 +100,19 @@ def test_the_order_of_blocks_does_not_matter_and_swapping_arms_changes_the_sign(
 
 
 def test_a_cells_interval_comes_from_run_rates_and_is_clipped():
-    estimate = intervals.run_rate_interval([(1, 20), (0, 20), (2, 20)])
+    estimate = intervals.run_rate_interval([(1, 20), (0, 20), (2, 20), (1, 20)])
     assert estimate.estimate == pytest.approx(0.05)
     assert estimate.low == 0.0
-    assert estimate.high == pytest.approx(0.05 + 4.302653 * 0.05 / math.sqrt(3), rel=1e-5)
+    assert estimate.high == pytest.approx(0.05 + 3.182446 * np.std([0.05, 0, 0.1, 0.05], ddof=1) / 2, rel=1e-5)
+
+
+def test_an_event_in_few_runs_is_no_reason_for_a_shorter_interval_than_none_at_all():
+    none = intervals.run_rate_interval([(0, 120)] * 8)
+    one = intervals.run_rate_interval([(1, 120)] + [(0, 120)] * 7)
+    assert one.low == 0.0
+    assert one.high > none.high
+    full = intervals.run_rate_interval([(119, 120)] + [(120, 120)] * 7)
+    assert (full.low, full.high) == (pytest.approx(1 - one.high), 1.0)
 
 
 def test_runs_that_all_agree_on_zero_get_a_bound_and_not_a_false_certainty():
@@ -144,29 +152,6 @@ def test_an_invalid_run_takes_its_whole_block_with_it_and_the_last_try_counts():
     assert [(run.block, run.regime, run.attempt) for run in used_runs(runs, EXPERIMENT)] == [(1, "a", 2), (1, "b", 2)]
 
 
-def experiment_with(contrasts):
-    load = {"target": "t", "descriptive": False}
-    return {
-        "loads": {"l": load},
-        "contrasts": contrasts,
-        "regimes": ["a", "b", "c"],
-        "primary_outcome": "invocation_cold_rate",
-        "equivalence_margin": 0.05,
-    }
-
-
-def test_holm_counts_planned_contrasts_that_could_not_be_tested():
-    """Otherwise two regimes that happen to agree would make the correction of the others milder."""
-    figures = [
-        RunFigures(a_run(block, regime), 20, 0, (cold, 20), (0, 0), (0, 0), None, None, 0, None, None, 0.0, None)
-        for block in range(3)
-        for regime, cold in (("a", 8 + 2 * block), ("b", 0), ("c", 0))
-    ]
-    rows = _contrasts(experiment_with([("a", "b"), ("a", "c"), ("b", "c")]), figures, {})
-    assert rows[0]["p_holm"] == pytest.approx(3 * rows[0]["p"])
-    assert (rows[2]["verdict"], rows[2]["p_holm"]) == ("degenerate", None)
-
-
 def test_held_seconds_count_starting_and_draining_replicas_and_those_that_were_there():
     """One stood at the start and ended at 2 s, one stood throughout, one lived from 3 to 4 s and one from 9 s on."""
     s = 1_000_000_000
@@ -177,7 +162,9 @@ def test_held_seconds_count_starting_and_draining_replicas_and_those_that_were_t
             for replica, event, at_s in events
         ]
     )
-    assert measures.held_seconds(table, {"f": 2}, 0, 10 * s) == {"f": pytest.approx(2 + 10 + 1 + 1)}
+    spans = measures.spans_from_events(table, {"f": 2}, 0, 10 * s)["f"]
+    assert sum(until - since for since, until in spans) == pytest.approx(2 + 10 + 1 + 1)
+    assert measures.union_s(spans) == pytest.approx(10)
 
 
 def test_run_percentiles_are_averaged_geometrically():
@@ -186,28 +173,45 @@ def test_run_percentiles_are_averaged_geometrically():
     assert estimate.low < 2.0 < estimate.high
 
 
-def requests(latencies, status="ok"):
-    return pl.DataFrame({"latency_s": latencies, "status": [status] * len(latencies)})
+NOBODY = np.array([])
 
 
 def test_a_quantile_is_left_out_with_its_reason_when_n_does_not_support_it():
-    quantile = measures.latency_quantile(requests([1.0] * 99), 0.95)
+    quantile = measures.latency_quantile(np.ones(99), NOBODY, 99, 0.95)
     assert (quantile.value, quantile.reason) == (None, "p95 needs 100 requests a run, these have 99")
-    values = list(np.linspace(0.1, 2.0, 100))
-    assert measures.latency_quantile(requests(values), 0.95).value == pytest.approx(np.quantile(values, 0.95))
+    values = np.linspace(0.1, 2.0, 100)
+    assert measures.latency_quantile(values, NOBODY, 100, 0.95).value == pytest.approx(np.quantile(values, 0.95))
+
+
+@pytest.mark.parametrize(("q", "case"), [(0.95, "p95"), (0.99, "p99")])
+def test_the_least_number_of_requests_is_at_least_what_an_interval_of_the_quantile_needs(q, case):
+    """A run's largest value lies above the quantile with 95 % from this n on (the published 59 and 299)."""
+    needed = next(n for n in range(1, 1000) if 1 - q**n >= 0.95)
+    assert needed == ORACLES["minimum_n_for_quantile_ci"][case]["one_sided"]
+    two_sided = next(n for n in range(1, 1000) if 1 - q**n >= 0.975)
+    assert two_sided == ORACLES["minimum_n_for_quantile_ci"][case]["two_sided"]
+    assert measures.MIN_REQUESTS[q] >= needed
 
 
 def test_failures_stay_in_the_denominator_of_latency():
-    table = pl.concat([requests([1.0, 2.0]), requests([0.1, 0.1, 0.1], status="failed")])
-    assert measures.latency_quantile(table, 0.5).reason == "p50 falls among failed requests"
+    found = measures.latency_quantile(np.array([1.0, 2.0]), NOBODY, 5, 0.5)
+    assert found.reason == "p50 falls among failed requests"
+    assert found.at_least_s == 2.0, "longer than everything that was answered"
+
+
+def test_requests_that_were_given_up_bound_a_quantile_from_below():
+    found = measures.latency_quantile(np.array([1.0, 2.0]), np.array([30.0, 30.0, 30.0]), 5, 0.5)
+    assert (found.value, found.at_least_s) == (None, 30.0)
 
 
 def test_replica_seconds_are_the_integral_of_a_step_function():
+    s = 1_000_000_000
     table = pl.DataFrame(
-        {"source": ["prometheus"] * 4, "function": ["f"] * 4, "at_ns": [0, 2_000_000_000, 3_000_000_000, 9_000_000_000]}
+        {"source": ["prometheus"] * 4, "function": ["f"] * 4, "at_ns": [0, 2 * s, 3 * s, 9 * s]}
         | {"ready": [1, 3, 0, 9], "desired": [1, 3, 0, 9]}
     )
-    assert measures.replica_seconds(table, "ready", 1_000_000_000, 4_000_000_000) == {"f": 1 + 3 + 0}
+    spans = measures.spans_from_samples(table, s, 4 * s)["f"]
+    assert sum(until - since for since, until in spans) == 1 + 3 + 0
 
 
 def test_an_inconclusive_finding_claims_nothing_about_its_interval():
@@ -222,7 +226,7 @@ def test_an_inconclusive_finding_claims_nothing_about_its_interval():
     ("value", "text"), [(None, "-"), (0.0004, "< .001"), (0.0126, ".013"), (0.25, ".250"), (1.0, "1")]
 )
 def test_p_values_read_as_in_print(value, text):
-    assert summary.p_value(value) == text
+    assert words.p_value(value) == text
 
 
 def test_a_load_that_runs_in_some_regimes_needs_only_those():

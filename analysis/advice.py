@@ -1,0 +1,121 @@
+"""Recommendations that follow from the verdicts, each with its evidence and with where it stops holding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.answers import BreakEven, Cell, Contrast, IdleTimeout, IdleTimeouts, KeptStage, Recommendation
+from analysis.words import number, percent, points, relation, with_interval
+
+# What is called few cold starts when an idle time-out is advised.
+_FEW_COLD = 0.05
+# How far the simulator may be off, in cold share, to be believed about settings that were not run.
+_CREDIBLE = 0.10
+# The same difference in every block is one, though there is no variance to test it against.
+_SHOWN = ("different", "different-within-margin", "degenerate")
+
+
+def recommendations(
+    cells: Sequence[Cell],
+    contrasts: Sequence[Contrast],
+    even: Sequence[BreakEven],
+    curves: Sequence[IdleTimeouts],
+    kept: Sequence[KeptStage],
+) -> list[Recommendation]:
+    loads = list(dict.fromkeys(cell.load for cell in cells))
+    found = [r for load in loads if (r := _regime(load, cells, contrasts, even))]
+    found += [r for curve in curves if (r := _idle_timeout(curve, cells))]
+    return found + [r for cell in cells if (r := _stage(cell, kept))]
+
+
+def _regime(
+    load: str, cells: Sequence[Cell], contrasts: Sequence[Contrast], even: Sequence[BreakEven]
+) -> Recommendation | None:
+    """The cheapest regime that is shown to have fewer cold starts than the one with most."""
+    mine = [cell for cell in cells if cell.load == load and cell.runs and cell.cold_rate.estimate is not None]
+    held = {cell.regime: cell.cost_gb_s.provisioned for cell in mine}
+    most = max(mine, key=lambda cell: cell.cold_rate.estimate or 0.0).regime if mine else ""
+    better: list[tuple[float, str, Contrast]] = []
+    for row in contrasts:
+        if row.load != load or row.verdict not in _SHOWN or row.risk_difference is None:
+            continue
+        if row.risk_difference == 0:
+            continue
+        fewer, more = (row.b, row.a) if row.risk_difference > 0 else (row.a, row.b)
+        if more == most and held.get(fewer) is not None:
+            better.append((held[fewer] or 0.0, fewer, row))
+    if not better:
+        return None
+    cost, regime, row = min(better, key=lambda each: each[:2])
+    worst = row.a if regime == row.b else row.b
+    before = held.get(worst)
+    times = cost / before if before else None
+    shares = {cell.regime: cell.cold_rate for cell in mine}
+    point = next((each for each in even if (each.load, each.a, each.b) == (load, worst, regime)), None)
+    return Recommendation(
+        text=f"Under {load} traffic prefer {regime} to {worst} where cold starts matter: "
+        f"{percent(shares[regime].estimate or 0.0)} instead of {percent(shares[worst].estimate or 0.0)} cold"
+        + (f", for {number(times)} times the memory held." if times else "."),
+        evidence=f"{row.a} - {row.b}: {_difference(row)} points, "
+        f"Holm p {relation(row.p_holm)}, {row.blocks} blocks{', exploratory' if row.exploratory else ''}",
+        holds=_until(point, worst, regime),
+    )
+
+
+def _difference(row: Contrast) -> str:
+    low, high = row.ci95 or (None, None)
+    return with_interval(row.risk_difference, low, high, points)
+
+
+def _until(point: BreakEven | None, zero: str, kept: str) -> str:
+    if point is None or point.rate_per_s is None:
+        return f"at the rate that was offered; what {zero} and {kept} hold was compared at no other"
+    bounds = with_interval(point.rate_per_s, point.low, point.high, number)
+    return (
+        f"as long as fewer cold starts are worth memory: {zero} holds less up to {bounds} requests a second or more "
+        f"(in proportion from the {number(point.offered_rate_per_s)}/s offered), the less the more share replicas"
+    )
+
+
+def _idle_timeout(curve: IdleTimeouts, cells: Sequence[Cell]) -> Recommendation | None:
+    """The shortest simulated time-out with few cold starts, if the simulator was right about what was measured."""
+    cell = next((c for c in cells if (c.load, c.regime) == (curve.load, curve.regime)), None)
+    if cell is None or cell.predicted is None or cell.cold_rate.estimate is None:
+        return None
+    off = abs(cell.predicted.cold_rate - cell.cold_rate.estimate)
+    best: IdleTimeout | None = next((each for each in curve.curve if (each.high or each.cold_rate) <= _FEW_COLD), None)
+    if off > _CREDIBLE or best is None:
+        return None
+    now = cell.cost_gb_s.provisioned
+    return Recommendation(
+        text=f"Under {curve.load} traffic an idle time-out of {number(best.idle_timeout_s)} s "
+        f"({number(best.per_mean_gap)} mean gaps) brings the cold share of a function that scales to zero below "
+        f"{percent(_FEW_COLD)}: {percent(best.cold_rate)}, holding {number(best.held_gb_s)} GB-s a run"
+        + (f" (now {number(now)})." if now is not None else "."),
+        evidence=f"simulated on the arrivals and times of {curve.runs} runs; the same simulator gives "
+        f"{percent(cell.predicted.cold_rate)} where {percent(cell.cold_rate.estimate)} were measured ({curve.regime})",
+        holds="as long as the gaps between arrivals keep their length: it is their ratio that counts, not the time-out",
+    )
+
+
+def _stage(cell: Cell, kept: Sequence[KeptStage]) -> Recommendation | None:
+    if cell.path is None or not cell.path.keep_warm:
+        return None
+    best = cell.path.keep_warm[0]
+    if best.saved_s_per_gb_s is None:
+        return None
+    check = next((k for k in kept if (k.load, k.a, k.function) == (cell.load, cell.regime, best.function)), None)
+    seconds = with_interval(best.saved_s, best.saved_low_s, best.saved_high_s, number)
+    measured = ""
+    if check:
+        measured = (
+            f"; measured with {check.b}: {with_interval(check.measured_s, check.low_s, check.high_s, number)} s, "
+            f"{number(check.measured_extra_gb_s)} GB-s ({check.blocks} blocks)"
+        )
+    return Recommendation(
+        text=f"If a single function of the pipeline is kept warm in {cell.regime} ({cell.load}), let it be "
+        f"{best.function}: {seconds} s less a request for {number(best.extra_gb_s)} GB-s more a run, "
+        f"{number(best.saved_s_per_gb_s)} s per GB-s, the most of all.",
+        evidence=f"critical paths of {cell.path.requests} requests, its cold wait taken away{measured}",
+        holds="while its cold start lies on the critical path: one on a branch that another outlasts saves nothing",
+    )

@@ -1,0 +1,360 @@
+"""The shape of `results.json`: named, frozen, every figure with its interval, n and method, or null with the reason.
+
+`python -m analysis schema` writes the JSON Schema of it. Format history: docs/results-format.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from analysis.compare import Ratio
+from analysis.controls import Checked
+from analysis.intervals import Estimate
+from analysis.thresholds import Outcome
+from fave.records import SCHEMA
+
+
+class ColdRate(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the primary outcome. runs_upper: where no run had a cold start, the 95 % upper bound for the share of runs."""
+
+    outcome: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+    n_runs: int
+    method: str
+    confidence: float
+    reason: str
+    cold: int
+    of: int
+    runs_without_cold: int
+    runs_upper: float | None
+    unknown: int
+    design_effect: float | None
+    intraclass_correlation: float | None
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean over runs with its interval; (cold, of): all runs together."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    cold: int
+    of: int
+
+
+class Levels(msgspec.Struct, frozen=True, kw_only=True):
+    """Cold starts at three levels, and what is known of them.
+
+    request: any invocation was cold. invocation: its replica was not ready when it was sent (affected). on_path: a cold
+    wait lies on the request's critical path. first_use: it was its replica's first invocation. triggered: a start began
+    for it. evidence: labels by grade.
+    """
+
+    request: Share
+    invocation: Share
+    on_path: Share
+    first_use: Share
+    triggered: Share
+    evidence: dict[str, int]
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """Geometric means of run percentiles with t intervals on the log, seconds from the scheduled arrival.
+
+    at_least_s: for percentiles among failures. near_jump: percentiles next to the share of cold requests, where latency
+    jumps from warm to cold. timeouts: requests given up, which are right-censored.
+    """
+
+    p50: float | None
+    p50_low: float | None
+    p50_high: float | None
+    p95: float | None
+    p95_low: float | None
+    p95_high: float | None
+    p99: float | None
+    p99_low: float | None
+    p99_high: float | None
+    mean: float | None
+    among_failures: list[str]
+    at_least_s: dict[str, float]
+    near_jump: list[str]
+    timeouts: int
+    reason: str
+
+
+class Money(msgspec.Struct, frozen=True, kw_only=True):
+    """By the campaign's price table. executed: paid per use. held: paid while replicas are there."""
+
+    currency: str
+    executed_per_1000_requests: float
+    held_per_1000_requests: float
+    held_per_hour: float
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """GB-s. execution: service time x memory limit; provisioned: replica time x memory limit; means over runs.
+
+    idle_share: of what is held, what executes nothing. per_request_gb_s, per_hour_gb_s: of what is held.
+    """
+
+    execution: float | None
+    provisioned: float | None
+    provisioned_low: float | None
+    provisioned_high: float | None
+    provisioned_from: list[str]
+    per: str
+    idle_share: float | None
+    per_request_gb_s: float | None
+    per_hour_gb_s: float | None
+    money: Money | None
+    reason: str
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What the simulator makes of the same arrivals, with the mean service and cold-start times that were measured."""
+
+    cold_rate: float
+    held_gb_s: float
+    runs: int
+
+
+class KeepWarm(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica of one function kept: what it saves, as predicted from runs in which it was not kept.
+
+    on_path_s: cold wait on the critical path, a request. saved_s: a request; less than on_path_s where another branch
+    then decides. extra_gb_s: a run, beyond what was held anyway.
+    """
+
+    function: str
+    on_path_s: float
+    saved_s: float
+    saved_low_s: float | None
+    saved_high_s: float | None
+    extra_gb_s: float
+    saved_s_per_gb_s: float | None
+
+
+class PathSplit(msgspec.Struct, frozen=True, kw_only=True):
+    """Of answered requests, send to reply. parts_s: means over all of them; they add up to response_s.
+
+    unexplained_share: median over requests of the part that no stamp explains.
+    """
+
+    requests: int
+    response_s: float
+    parts_s: dict[str, float]
+    unexplained_share: float
+    keep_warm: list[KeepWarm]
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    target: str
+    load: str
+    regime: str
+    runs: int
+    requests: int
+    failures: int
+    statuses: dict[str, int]
+    cold_rate: ColdRate
+    levels: Levels
+    cold_by_stage: dict[str, Share]
+    cold_rate_by_time: dict[str, Share] | None
+    latency_s: Latency
+    queue_s_mean: float | None
+    ready_replicas_mean: float | None
+    generator_cpu_share: float | None
+    cost_gb_s: Cost
+    predicted: Prediction | None
+    path: PathSplit | None
+
+
+class Contrast(msgspec.Struct, frozen=True, kw_only=True):
+    """a - b, paired by block. simultaneous95: holds for all planned contrasts together (Bonferroni)."""
+
+    target: str
+    load: str
+    outcome: str
+    a: str
+    b: str
+    risk_difference: float | None
+    ci95: tuple[float, float] | None
+    simultaneous95: tuple[float, float] | None
+    p: float | None
+    p_holm: float | None
+    p_sign_flip: float | None
+    p_equivalence: float | None
+    margin: float
+    method: str
+    blocks: int
+    hodges_lehmann: float | None
+    cliffs_delta: float | None
+    rate_ratio: Ratio | None
+    exploratory: bool
+    verdict: str
+    reason: str
+    rates: dict[str, list[float]]
+
+
+class LatencyContrast(msgspec.Struct, frozen=True, kw_only=True):
+    """a over b. Secondary: no correction, no verdict; exploratory with less than eight blocks."""
+
+    load: str
+    a: str
+    b: str
+    figure: str
+    ratio: Ratio
+    exploratory: bool
+
+
+class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
+    """Below `rate_per_s` scaling to zero (a) holds less memory than keeping replicas (b).
+
+    Extrapolated in proportion from the rate that was offered. a's cost per request falls when requests share replicas,
+    so above the offered rate it is a lower bound.
+    """
+
+    load: str
+    a: str
+    b: str
+    offered_rate_per_s: float
+    rate_per_s: float | None
+    low: float | None
+    high: float | None
+    held_ratio: Ratio
+    n: int
+    method: str
+    reason: str
+
+
+class IdleTimeout(msgspec.Struct, frozen=True, kw_only=True):
+    """Simulated on the measured arrivals and times of a load in one regime."""
+
+    idle_timeout_s: float
+    per_mean_gap: float
+    cold_rate: float
+    low: float | None
+    high: float | None
+    held_gb_s: float
+
+
+class IdleTimeouts(msgspec.Struct, frozen=True, kw_only=True):
+    load: str
+    regime: str
+    runs: int
+    curve: list[IdleTimeout]
+
+
+class KeptStage(msgspec.Struct, frozen=True, kw_only=True):
+    """A prediction of `KeepWarm` against runs of a regime that keeps just that function. a: without, b: with."""
+
+    load: str
+    a: str
+    b: str
+    function: str
+    predicted_s: float
+    measured_s: float
+    low_s: float | None
+    high_s: float | None
+    predicted_extra_gb_s: float
+    measured_extra_gb_s: float
+    blocks: int
+    agrees: bool | None
+
+
+class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
+    what: str
+    where: str
+    count: int
+    detail: list[str]
+
+
+class Principle(msgspec.Struct, frozen=True, kw_only=True):
+    """state: `earned`, `partly` or `missing`."""
+
+    number: int
+    title: str
+    state: str
+    evidence: str
+
+
+class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
+    text: str
+    evidence: str
+    holds: str
+
+
+class Excluded(msgspec.Struct, frozen=True, kw_only=True):
+    cell: str
+    reasons: list[str]
+
+
+class Validity(msgspec.Struct, frozen=True, kw_only=True):
+    """findings: what is wrong with the data. notes: what a reader must know."""
+
+    valid: bool
+    runs_planned: int
+    runs_used: int
+    excluded: list[Excluded]
+    findings: list[str]
+    worst_schedule_lag_p99_s: float | None
+    gates: dict[str, Any]
+    notes: list[str]
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    experiment: str
+    description: str
+    seed: int
+    started_at_ns: int
+    co_located: bool
+    equivalence_margin: float
+
+
+class Prices(msgspec.Struct, frozen=True, kw_only=True):
+    """A price table: `prices.yml` in the run folder. Per GB-s executed and held, per million requests."""
+
+    name: str
+    version: str
+    source: str
+    currency: str
+    per_gb_s_executed: float
+    per_gb_s_held: float
+    per_million_requests: float = 0.0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            n for n in ("per_gb_s_executed", "per_gb_s_held", "per_million_requests") if not 0 <= getattr(self, n) < 1e9
+        ]
+        if wrong:
+            raise ValueError("\n".join(f"{name}: {getattr(self, name)} is not a price" for name in wrong))
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    schema: int = SCHEMA
+    campaign: About
+    primary_outcome: str
+    cells: list[Cell]
+    contrasts: list[Contrast]
+    latency_contrasts: list[LatencyContrast]
+    break_even: list[BreakEven]
+    idle_timeouts: list[IdleTimeouts]
+    kept_stages: list[KeptStage]
+    thresholds: list[Outcome]
+    controls: list[Checked]
+    capacity: list[dict[str, Any]]
+    stopping: dict[str, dict[str, Any]]
+    load_as_sent: list[dict[str, Any]]
+    anomalies: list[Anomaly]
+    recommendations: list[Recommendation]
+    scorecard: list[Principle]
+    prices: Prices | None
+    validity: Validity
+
+
+def share(estimate: Estimate, cold: int, of: int) -> Share:
+    return Share(estimate=estimate.estimate, low=estimate.low, high=estimate.high, cold=cold, of=of)

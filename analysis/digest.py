@@ -1,0 +1,185 @@
+"""All that the report takes from one run's rows, in one pass: afterwards the rows can go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from analysis import fidelity, measures, simulate, soundness
+from analysis.load import Campaign, Rows, Run
+from analysis.path import Paths, paths
+from fave.validity import Fidelity
+from fave.workload import PIPELINE
+
+# What is reported apart, of runs at least twice as long.
+_FIRST_NS = 30_000_000_000
+_BAD_ENDS = ("crashed", "oom_killed", "start_failed")
+Array = np.ndarray[Any, Any]
+Counts = tuple[int, int]
+
+
+class Held(NamedTuple):
+    """By function: seconds of all its replicas together, and seconds in which there was at least one."""
+
+    replica_s: dict[str, float]
+    any_s: dict[str, float]
+
+
+class Cold(NamedTuple):
+    """(cold, known) at each level. A row without a label counts in neither.
+
+    requests: any invocation was cold. invocations: affected. on_path: requests with a cold wait on their critical path.
+    first_use, triggered: invocations that were their replica's first, that a start began for; of all invocations.
+    first, rest: of the primary outcome, sent in the first 30 seconds and later.
+    """
+
+    requests: Counts
+    invocations: Counts
+    on_path: Counts
+    first_use: Counts
+    triggered: Counts
+    by_stage: dict[str, Counts]
+    first: Counts
+    rest: Counts
+
+
+class BadEnd(NamedTuple):
+    """A replica that did not stop as it should. event: `crashed`, `oom_killed`, `start_failed`."""
+
+    event: str
+    function: str
+    after_s: float
+    reason: str
+    last_words: tuple[str, ...]
+
+
+class Digest(NamedTuple):
+    """One run. None where its rows do not support a figure.
+
+    problems: why its rows are not to be believed. latencies_s: sorted, of answered requests, from the schedule.
+    waited_s: sorted, of requests that were given up: so long at least they would have taken. statuses: requests by how
+    they ended. evidence: labels by grade. has_events: the platform tells of starts and ends, in any run.
+    predicted: by the simulator.
+    """
+
+    run: Run
+    problems: tuple[str, ...]
+    requests: int
+    statuses: dict[str, int]
+    latencies_s: Array
+    waited_s: Array
+    cold: Cold
+    unlabelled: int
+    evidence: dict[str, int]
+    queue_mean_s: float | None
+    ready_mean: float | None
+    window_s: float
+    execution_gb_s: float
+    has_events: bool
+    held_by_events: Held
+    held_by_samples: Held
+    ended_badly: tuple[BadEnd, ...]
+    errors: dict[str, int]
+    fidelity: Fidelity
+    fidelity_notes: tuple[str, ...]
+    paths: Paths
+    predicted: simulate.Predicted | None
+
+    @property
+    def failures(self) -> int:
+        return self.requests - self.statuses.get("ok", 0)
+
+    def primary(self, outcome: str) -> Counts:
+        return self.cold.invocations if outcome == "invocation_cold_rate" else self.cold.requests
+
+
+def of(campaign: Campaign, run: Run) -> Digest:
+    rows = campaign.rows(run)
+    requests, stages, replicas = rows.requests, rows.stages, rows.replicas
+    load, notes = fidelity.judged_again(campaign, run, requests)
+    start_ns, end_ns = measures.window_ns(requests)
+    known = paths(stages, run.target)
+    ok = (pl.col("status") == "ok") & pl.col("latency_s").is_not_null()
+    failed = requests.filter(pl.col("status") != "ok")
+    return Digest(
+        run=run,
+        problems=(*run.problems, *soundness.problems(run, rows)),
+        requests=len(requests),
+        statuses=_counts(requests["status"]),
+        latencies_s=requests.filter(ok)["latency_s"].sort().to_numpy(),
+        waited_s=requests.filter(pl.col("status") == "timeout")["latency_s"].drop_nulls().sort().to_numpy(),
+        cold=_cold(run, rows, known, campaign.experiment["primary_outcome"]),
+        unlabelled=int(stages["cold"].null_count()),
+        evidence=_counts(stages["evidence"]),
+        queue_mean_s=measures.mean_queue_s(stages),
+        ready_mean=measures.mean_ready(replicas, requests),
+        window_s=(end_ns - start_ns) / 1e9,
+        execution_gb_s=float(stages["cost_gb_s"].sum()),
+        has_events=bool((replicas["source"] == "gateway").any()),
+        held_by_events=_held(measures.spans_from_events(replicas, run.initial_ready, start_ns, end_ns)),
+        held_by_samples=_held(measures.spans_from_samples(replicas, start_ns, end_ns)),
+        ended_badly=_ended_badly(run, rows),
+        errors=_counts(failed.select(pl.when(pl.col("error") != "").then("error").otherwise("status")).to_series()),
+        fidelity=load,
+        fidelity_notes=tuple(notes),
+        paths=known if run.target == PIPELINE else known._replace(request_ids=[]),
+        predicted=simulate.predicted(run, requests, stages),
+    )
+
+
+def of_all(campaign: Campaign, tell: Callable[[int, int], None] = lambda *_: None) -> list[Digest]:
+    """tell: (done, of) before each run."""
+    found = []
+    for done, run in enumerate(campaign.runs):
+        tell(done, len(campaign.runs))
+        found.append(of(campaign, run))
+    has_events = any(each.has_events for each in found)
+    return [each._replace(has_events=has_events) for each in found]
+
+
+def unsound(digests: Sequence[Digest]) -> frozenset[str]:
+    return frozenset(each.run.folder for each in digests if each.problems)
+
+
+def _counts(values: pl.Series) -> dict[str, int]:
+    table = values.drop_nulls().value_counts().sort(values.name)
+    return {str(value): int(count) for value, count in table.iter_rows()}
+
+
+def _cold(run: Run, rows: Rows, known: Paths, outcome: str) -> Cold:
+    requests, stages, replicas = rows.requests, rows.stages, rows.replicas
+    first, rest = measures.first_and_rest(stages, requests, outcome, run.started_at_ns + _FIRST_NS)
+    on_path = sum(known.cold_by_stage_s.values(), start=np.zeros(len(known.response_s))) > 0
+    uses = stages.filter(pl.col("invocations_before") >= 0)
+    starts = replicas.filter((pl.col("event") == "start") & (pl.col("request_id") != ""))
+    by_stage = stages.filter(pl.col("cold").is_not_null()).group_by("stage").agg(pl.col("cold").sum(), pl.len())
+    return Cold(
+        requests=measures.cold_counts(stages, requests, "request_cold_rate"),
+        invocations=measures.cold_counts(stages, requests, "invocation_cold_rate"),
+        on_path=(int(on_path.sum()), len(on_path)),
+        first_use=(len(uses.filter(pl.col("invocations_before") == 0)), len(uses)),
+        triggered=(starts.height, len(stages)),
+        by_stage={name: (int(cold), int(n)) for name, cold, n in by_stage.sort("stage").iter_rows()},
+        first=first,
+        rest=rest,
+    )
+
+
+def _held(spans: dict[str, list[measures.Span]]) -> Held:
+    return Held(
+        {name: sum(until - since for since, until in each) for name, each in spans.items()},
+        {name: measures.union_s(each) for name, each in spans.items()},
+    )
+
+
+def _ended_badly(run: Run, rows: Rows) -> tuple[BadEnd, ...]:
+    events = rows.replicas.filter(pl.col("event").is_in(_BAD_ENDS)).sort("at_ns")
+    return tuple(
+        BadEnd(event, function, (at_ns - run.started_at_ns) / 1e9, reason, tuple(rows.last_words.get(replica, ())))
+        for event, function, at_ns, reason, replica in events.select(
+            "event", "function", "at_ns", "reason", "replica_id"
+        ).iter_rows()
+    )

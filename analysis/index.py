@@ -1,0 +1,69 @@
+"""`runs/index.html`: all campaigns of a folder on one page, the latest first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from analysis import pages
+from analysis.words import Table, percent
+from fave.clock import iso
+from fave.rundir import read_json
+
+
+class Entry(NamedTuple):
+    """One campaign. state: what its results say of themselves, or why there are none. cells: cold shares."""
+
+    folder: str
+    experiment: str
+    started: str
+    state: str
+    cells: Table | None
+    verdicts: list[str]
+
+
+def write(runs: Path) -> int:
+    """How many campaigns there are; every folder with a `campaign.json` is one, however broken."""
+    entries = [_entry(path.parent) for path in runs.glob("*/campaign.json")]
+    entries.sort(key=lambda each: (each.started, each.folder), reverse=True)
+    pages.write(runs, "index", {"entries": entries}, name="index", forms="html")
+    return len(entries)
+
+
+def _entry(folder: Path) -> Entry:
+    try:
+        info = read_json(folder / "campaign.json")
+        about = (folder.name, str(info["name"]), iso(info["started_at_ns"]))
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        return Entry(folder.name, "?", "", f"campaign.json cannot be read ({error})", None, [])
+    try:
+        found = read_json(folder / "results.json")
+        return Entry(*about, _state(found), _cells(found), _verdicts(found))
+    except FileNotFoundError:
+        return Entry(*about, "no report yet: python -m analysis report " + folder.name, None, [])
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        return Entry(*about, f"results.json cannot be read ({error})", None, [])
+
+
+def _state(found: dict[str, Any]) -> str:
+    validity = found["validity"]
+    used = f"{validity['runs_used']} of {validity['runs_planned']} runs used"
+    return f"valid, {used}" if validity["valid"] else f"not whole: {used}"
+
+
+def _cells(found: dict[str, Any]) -> Table:
+    cells = [cell for cell in found["cells"] if cell["runs"] and cell["cold_rate"]["estimate"] is not None]
+    loads = list(dict.fromkeys(cell["load"] for cell in cells))
+    regimes = list(dict.fromkeys(cell["regime"] for cell in cells))
+    shares = {(cell["load"], cell["regime"]): percent(cell["cold_rate"]["estimate"]) for cell in cells}
+    rows = [(load, *(shares.get((load, regime), "-") for regime in regimes)) for load in loads]
+    return Table("", ("cold share", *regimes), rows)
+
+
+def _verdicts(found: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['load']}: {row['a']} - {row['b']} {row['verdict']}{', exploratory' * row['exploratory']}"
+        for row in found["contrasts"]
+    ]

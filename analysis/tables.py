@@ -1,0 +1,311 @@
+"""The tables of a report, from results.json; those that a campaign has nothing for are left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis import capacity, controls, fidelity, summary
+from analysis.path import PARTS
+from analysis.words import Table, number, p_value, percent, ratio, with_interval
+
+Found = dict[str, Any]
+
+
+def tables(found: Found) -> list[Table]:
+    """All but design and set-up, in the order of the report."""
+    every = (
+        Table("Cells", summary.CELL_COLUMNS, summary.cell_rows(found), [summary.LEGEND, *_reasons(found)]),
+        Table("Contrasts of cold shares", summary.CONTRAST_COLUMNS, summary.contrast_rows(found), _CONTRAST_NOTES),
+        _sizes(found),
+        _latency(found),
+        _cost(found),
+        _break_even(found),
+        _levels(found),
+        Table("The first 30 seconds apart", summary.BY_TIME_COLUMNS, summary.by_time_rows(found)),
+        _path(found),
+        _keep_warm(found),
+        _kept(found),
+        _idle(found),
+        Table("Controls", controls.COLUMNS, controls.rows(found["controls"]), controls.notes(found["controls"]), True),
+        Table("Thresholds", summary.THRESHOLD_COLUMNS, summary.threshold_rows(found), words=True),
+        Table("Capacity", capacity.COLUMNS, capacity.rows(found["capacity"]), words=True),
+        _anomalies(found),
+    )
+    return [table for table in every if table.rows]
+
+
+def validity(found: Found) -> list[Table]:
+    """Exclusions and gates; the load as it left."""
+    excluded = [(each["cell"], "; ".join(each["reasons"])) for each in found["validity"]["excluded"]]
+    gates = [(name, f"{limit:g}") for name, limit in found["validity"]["gates"].items()]
+    return [
+        Table("Excluded runs", ("cell", "why"), excluded or [("none", "every finished run is used")], words=True),
+        Table("Gates", ("gate", "limit"), gates, words=True),
+        Table("Load as sent", fidelity.COLUMNS, fidelity.rows(found["load_as_sent"]), [_AS_SENT]),
+    ]
+
+
+_CONTRAST_NOTES = (
+    "p: paired t test on run rates (or Stein's), adjusted by Holm over all planned contrasts; beside it the exact "
+    "sign-flip permutation test. Pooled tests on requests are not used: they raise false alarms (docs/methodology.md).",
+)
+_AS_SENT = (
+    "over all runs of a cell: counts added up, otherwise the worst run. Rate and gaps compare when arrivals left with "
+    "when the schedule wanted them; gap KS is the largest distance between the two distributions of gaps, beyond 5 ms"
+)
+
+
+def _reasons(found: Found) -> list[str]:
+    """Why figures are missing, each reason once."""
+    reasons = [cell["latency_s"]["reason"] for cell in found["cells"]]
+    reasons += [cell["cold_rate"]["reason"] for cell in found["cells"]]
+    reasons += [row["reason"] for row in found["contrasts"]]
+    return list(dict.fromkeys(part for reason in reasons for part in reason.split("; ") if part))
+
+
+def _sizes(found: Found) -> Table:
+    rows = [
+        (
+            row["load"],
+            f"{row['a']} - {row['b']}",
+            f"{row['hodges_lehmann'] * 100:+.1f}",
+            f"{row['cliffs_delta']:+.2f}",
+            _ratio(row["rate_ratio"]),
+            p_value(row["p_equivalence"]),
+            f"±{row['margin'] * 100:g}",
+        )
+        for row in found["contrasts"]
+        if row["hodges_lehmann"] is not None
+    ]
+    columns = (
+        "load",
+        "contrast",
+        "Hodges-Lehmann, points",
+        "Cliff's delta",
+        "rate ratio [95 %]",
+        "p equivalence",
+        "margin",
+    )
+    return Table("How large the differences are", columns, rows)
+
+
+def _ratio(each: dict[str, Any]) -> str:
+    return ratio(each["estimate"], each["low"], each["high"])
+
+
+def _latency(found: Found) -> Table:
+    """Planned contrasts only; the mean stands for the percentiles that n does not support."""
+    rows = [
+        (
+            each["load"],
+            f"{each['a']} / {each['b']}",
+            each["figure"],
+            _ratio(each["ratio"]),
+            p_value(each["ratio"]["p"]),
+            str(each["ratio"]["n"]) + (", exploratory" if each["exploratory"] else ""),
+        )
+        for each in found["latency_contrasts"]
+    ]
+    notes = [
+        "ratios of geometric-mean run percentiles, paired by block; secondary: p is not adjusted, there is no verdict"
+    ]
+    jumps = [f"{c['load']}, {c['regime']}: {', '.join(c['latency_s']['near_jump'])}" for c in found["cells"]]
+    near = [jump for jump in jumps if not jump.endswith(": ")]
+    if near:
+        notes.append(
+            f"on the jump between warm and cold requests, where a percentile is either by chance: {'; '.join(near)}"
+        )
+    return Table("Latency", ("load", "a / b", "figure", "ratio [95 %]", "p", "blocks"), rows, notes)
+
+
+def _cost(found: Found) -> Table:
+    cells = [(cell, cell["cost_gb_s"]) for cell in found["cells"] if cell["cost_gb_s"]["provisioned"] is not None]
+    priced = any(cost["money"] for _, cost in cells)
+    rows = []
+    for cell, cost in cells:
+        row = [
+            cell["load"],
+            cell["regime"],
+            number(cost["execution"]),
+            with_interval(cost["provisioned"], cost["provisioned_low"], cost["provisioned_high"], number),
+            percent(cost["idle_share"]),
+            number(cost["per_request_gb_s"]),
+            number(cost["per_hour_gb_s"]),
+            "-" if cell["generator_cpu_share"] is None else percent(cell["generator_cpu_share"]),
+        ]
+        if priced:
+            money = cost["money"]
+            keys = ("executed_per_1000_requests", "held_per_1000_requests", "held_per_hour")
+            row += [f"{money[key]:.4g}" if money else "-" for key in keys]
+        rows.append(tuple(row))
+    columns = [
+        "load",
+        "regime",
+        "executed GB-s a run",
+        "held GB-s a run [95 %]",
+        "idle share",
+        "held GB-s a request",
+        "held GB-s an hour",
+        "generator's CPU",
+    ]
+    notes = ["held: all replicas from their start to their end, idle, starting and draining included"]
+    if priced and found["prices"]:
+        prices = found["prices"]
+        unit = prices["currency"]
+        columns += [f"{unit} per 1000, per use", f"{unit} per 1000, held", f"{unit} an hour, held"]
+        notes.append(f"prices: {prices['name']} {prices['version']} ({prices['source']})")
+    return Table("Cost", columns, rows, notes)
+
+
+def _break_even(found: Found) -> Table:
+    rows = [
+        (
+            each["load"],
+            f"{each['a']}, {each['b']}",
+            number(each["offered_rate_per_s"]),
+            _ratio(each["held_ratio"]),
+            with_interval(each["rate_per_s"], each["low"], each["high"], number),
+            str(each["n"]),
+        )
+        for each in found["break_even"]
+    ]
+    columns = ("load", "to zero, kept", "offered /s", "held, ratio [95 %]", "break-even /s [95 %]", "blocks")
+    note = (
+        "the arrival rate at which both hold the same memory, if each request to the one that scales to zero went on "
+        "costing what it does at the offered rate; those that share replicas cost less, so the true rate is not lower"
+    )
+    return Table("Break-even arrival rate", columns, rows, [note])
+
+
+def _levels(found: Found) -> Table:
+    names = ("request", "invocation", "on_path", "first_use", "triggered")
+    rows = []
+    for cell in (each for each in found["cells"] if each["runs"]):
+        levels = cell["levels"]
+        shares = [levels[name]["estimate"] for name in names]
+        grades = ", ".join(f"{name} {count}" for name, count in levels["evidence"].items())
+        rows.append((cell["load"], cell["regime"], *("-" if s is None else percent(s) for s in shares), grades))
+    columns = (
+        "load",
+        "regime",
+        "requests",
+        "invocations",
+        "critical paths",
+        "first uses",
+        "triggered",
+        "labels by evidence",
+    )
+    note = (
+        "requests with a cold invocation; invocations whose replica was not ready when they were sent; requests with a "
+        "cold wait on their critical path; a replica's first invocations; invocations that a replica was started for"
+    )
+    return Table("Cold starts by level", columns, rows, [note])
+
+
+def _path(found: Found) -> Table:
+    rows = [
+        (
+            cell["load"],
+            cell["regime"],
+            str(cell["path"]["requests"]),
+            f"{cell['path']['response_s']:.2f}",
+            *(f"{cell['path']['parts_s'][name]:.3f}" for name in PARTS),
+            percent(cell["path"]["unexplained_share"]),
+        )
+        for cell in found["cells"]
+        if cell["path"]
+    ]
+    columns = (
+        "load",
+        "regime",
+        "requests",
+        "mean, s",
+        *(name.replace("_", " ") for name in PARTS),
+        "unexplained, median",
+    )
+    note = "seconds of the mean request from send to reply, each part from stamps of its own"
+    return Table("Critical path", columns, rows, [note])
+
+
+def _keep_warm(found: Found) -> Table:
+    rows = [
+        (
+            cell["load"],
+            cell["regime"],
+            each["function"],
+            f"{each['on_path_s']:.2f}",
+            with_interval(each["saved_s"], each["saved_low_s"], each["saved_high_s"], lambda s: f"{s:.2f}"),
+            number(each["extra_gb_s"]),
+            number(each["saved_s_per_gb_s"]),
+        )
+        for cell in found["cells"]
+        if cell["path"]
+        for each in cell["path"]["keep_warm"]
+    ]
+    columns = (
+        "load",
+        "regime",
+        "function",
+        "cold on the path, s a request",
+        "saved if kept, s a request [95 %]",
+        "more GB-s a run",
+        "s per GB-s",
+    )
+    note = "predicted: that function's cold wait taken away, all else as it was; less where another branch then decides"
+    return Table("A single function kept warm", columns, rows, [note])
+
+
+def _kept(found: Found) -> Table:
+    rows = [
+        (
+            each["load"],
+            f"{each['a']}, {each['b']}",
+            each["function"],
+            f"{each['predicted_s']:.2f}",
+            with_interval(each["measured_s"], each["low_s"], each["high_s"], lambda s: f"{s:.2f}"),
+            number(each["predicted_extra_gb_s"]),
+            number(each["measured_extra_gb_s"]),
+            {True: "agrees", False: "does not agree", None: "too few blocks"}[each["agrees"]],
+        )
+        for each in found["kept_stages"]
+    ]
+    columns = (
+        "load",
+        "without, with",
+        "function",
+        "predicted, s a request",
+        "measured [95 %]",
+        "predicted, GB-s",
+        "measured, GB-s",
+        "",
+    )
+    return Table("Kept warm: predicted against measured", columns, rows)
+
+
+def _idle(found: Found) -> Table:
+    rows = [
+        (
+            each["load"],
+            each["regime"],
+            number(point["idle_timeout_s"]),
+            number(point["per_mean_gap"]),
+            with_interval(point["cold_rate"], point["low"], point["high"], percent),
+            number(point["held_gb_s"]),
+        )
+        for each in found["idle_timeouts"]
+        for point in each["curve"]
+    ]
+    columns = ("load", "regime", "idle time-out, s", "mean gaps", "cold share [95 %]", "held GB-s a run")
+    note = "simulated on the measured arrivals, service and cold-start times; F8 tells how right that is"
+    return Table("Other idle time-outs", columns, rows, [note])
+
+
+def _anomalies(found: Found) -> Table:
+    rows = [(each["what"], each["where"], str(each["count"]), "\n".join(each["detail"])) for each in found["anomalies"]]
+    return Table("Anomalies", ("what", "where", "count", "examples, and what the replica wrote last"), rows, words=True)
+
+
+def scorecard(found: Found) -> Table:
+    rows = [(f"P{each['number']}", each["title"], each["state"], each["evidence"]) for each in found["scorecard"]]
+    note = "principles: Papadopoulos et al., IEEE Transactions on Software Engineering 47(8), 2021"
+    return Table("Scorecard", ("", "principle", "state", "evidence, or what is missing"), rows, [note], words=True)

@@ -1,0 +1,62 @@
+"""Numbers as people read them, and plain tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class Table(NamedTuple):
+    """rows: text. words: columns are words rather than figures, and stand to the left."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, ...]]
+    notes: Sequence[str] = ()
+    words: bool = False
+
+
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need to be, numbers to the right."""
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [row[i].ljust(widths[i]) if i < 2 else row[i].rjust(widths[i]) for i in range(len(columns))]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(columns), line(["-" * width for width in widths]), *(line(row) for row in rows)])
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, style: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{style(value)} [{style(low)}, {style(high)}]" if low is not None and high is not None else style(value)
+
+
+def percent(value: float) -> str:
+    return f"{value * 100:.1f} %"
+
+
+def points(value: float) -> str:
+    """A difference of rates, in percentage points."""
+    return f"{value * 100:+.1f}"
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def relation(p: float | None) -> str:
+    """`= .012` or `< .001`, to follow a p in a sentence."""
+    said = p_value(p)
+    return said if said.startswith("<") else f"= {said}"
+
+
+def p_value(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0") if value < 1 else "1"
+
+
+def ratio(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    return with_interval(value, low, high, lambda each: f"{number(each)}x")
