@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 override PY := $(BIN)/python
 EXPERIMENT ?= quick
 RUN ?= latest
+CAMPAIGNS ?= 1000
 VIDEO ?= short
 QUERY ?= find scenes with cars
 # A variable's value as one word for the shell, whatever is in it.
 quoted = '$(subst ','\'',$(value $(1)))'
 
 ##@ Measure
-.PHONY: bench plan resume controls compare ui distortion report
+.PHONY: bench plan resume controls compare ui distortion report index calibrate
 bench: $(VENV)/.ready  ## Benchmark without a browser: install, fetch, run EXPERIMENT (quick), report in runs/
 	@$(PY) -m experiments run $(EXPERIMENT)
 
@@ -35,8 +36,14 @@ ui: $(VENV)/.ready  ## The Locust web UI with FAVE's tab, on the embedded platfo
 distortion: $(VENV)/.ready  ## The same arrivals open loop and closed loop (2 minutes): what the latter hides
 	@$(PY) -m experiments distortion
 
-report: $(VENV)/.ready  ## Analyse RUN (a folder of runs/; default: the latest) anew
-	@$(PY) -m analysis report $(RUN)
+report: $(VENV)/.installed  ## Analyse RUN (a folder of runs/; default: the latest) anew; PRICES (a file) adds money
+	@$(PY) -m analysis report $(RUN) $(if $(PRICES),--prices $(PRICES))
+
+index: $(VENV)/.installed  ## runs/index.html: all campaigns on one page
+	@$(PY) -m analysis index
+
+calibrate: $(VENV)/.installed  ## Are the verdicts as often wrong as they say? CAMPAIGNS (1000) of each kind, simulated (5 minutes)
+	@$(PY) -m analysis calibrate --campaigns $(CAMPAIGNS)
 
 ##@ Search a video
 .PHONY: invoke smoke
@@ -70,7 +77,7 @@ images-test: $(VENV)/.installed-dev $(VENV)/.ready  ## Build them and run each a
 	@FAVE_IMAGES_TEST=1 $(PY) -m pytest -m images tests/e2e/test_images.py
 
 ##@ Develop
-.PHONY: test check bench-pipeline bench-load lock clean
+.PHONY: test check bench-pipeline bench-analysis bench-load lock clean
 check: $(VENV)/.installed-dev  ## Format, lint, types, layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy . && $(BIN)/lint-imports
 
@@ -79,6 +86,9 @@ test: $(VENV)/.installed-dev $(VENV)/.ready $(VENV)/.browser  ## All tests (unit
 
 bench-pipeline: $(VENV)/.ready  ## Measure: warm pass against the handlers in a row, cold start of each stage
 	@$(PY) -m tests.benchmarks.pipeline
+
+bench-analysis: $(VENV)/.installed  ## Measure: a report of a million requests with seven million stage rows, and of the example
+	@$(PY) -m tests.benchmarks.analysis
 
 bench-load: $(VENV)/.installed-dev $(VENV)/.ready  ## Measure: the generator beside plain Locust and k6; table in runs/bench-load.md
 	@$(PY) -m tests.benchmarks.load

@@ -9,7 +9,9 @@ from fave.errors import EXIT_CONTROL, EXIT_INCONCLUSIVE, EXIT_INVALID_RUN, EXIT_
 
 def exit_code(results: dict[str, Any]) -> int:
     """From results.json."""
-    if not results["validity"]["valid"]:
+    # Several blocks and yet nothing to compare: no cold share is known, though the runs passed every gate.
+    unanswered = any(row["blocks"] > 1 and row["risk_difference"] is None for row in results["contrasts"])
+    if unanswered or not results["validity"]["valid"]:
         return EXIT_INVALID_RUN
     if any(control["state"] == "failed" for control in results["controls"]):
         return EXIT_CONTROL

@@ -47,7 +47,7 @@ def write(folder: Path) -> dict[str, Any]:
     prices = load_yaml(folder / PRICES, Prices) if (folder / PRICES).exists() else None
     digests = digest.of_all(campaign, _tell)
     answers = results(campaign, digests, prices)
-    found: dict[str, Any] = msgspec.to_builtins(answers)
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answers))
     used = {run.key for run in used_runs(campaign.runs, campaign.experiment, digest.unsound(digests))}
     mine = [each for each in digests if each.run.key in used]
     drawn = figures(campaign, found, mine)

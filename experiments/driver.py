@@ -268,17 +268,18 @@ def _run_group(campaign: Campaign, bench: Bench, group: Group, found: Standing) 
 
 
 def _report(campaign: Campaign, *, last: bool) -> int:
-    """As a process of its own: scipy and matplotlib stay out of the driver. Returns its exit code."""
+    """As a process of its own: scipy and matplotlib stay out of the driver. Returns 0 when there is a report.
+
+    Its exit code says more, but about a campaign that may go on.
+    """
     folder, progress = campaign.folder, campaign.progress
     command = [sys.executable, "-m", "analysis", "report", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
+    if not done.stdout.strip():
         progress.complain(f"no report: {done.stderr.strip().removeprefix('error: ')}")
-    elif last:
-        progress.say(done.stdout.rstrip())
-    else:
-        progress.say(f"report so far: {_shown(folder / 'report.html')}")
-    return done.returncode
+        return done.returncode or 1
+    progress.say(done.stdout.rstrip() if last else f"report so far: {_shown(folder / 'report.html')}")
+    return 0
 
 
 def _shown(path: Path) -> str:

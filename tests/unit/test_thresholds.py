@@ -98,8 +98,9 @@ def test_a_condition_that_cannot_be_read_is_refused_with_its_text(text, says):
         thresholds.parse(text)
 
 
-def results(valid=True, thresholds=(), controls=()):
+def results(valid=True, thresholds=(), controls=(), differences=(0.1,)):
     return {
+        "contrasts": [{"blocks": 2, "risk_difference": difference} for difference in differences],
         "validity": {"valid": valid},
         "thresholds": [{"state": state} for state in thresholds],
         "controls": [{"state": state} for state in controls],
@@ -115,6 +116,7 @@ def results(valid=True, thresholds=(), controls=()):
         (results(thresholds=["met", "inconclusive"]), 8),
         (results(controls=["passed", "undecided"]), 8),
         (results(thresholds=["missed"], controls=["failed"]), 9),
+        (results(differences=[0.1, None], thresholds=["met"]), 5),
         (results(valid=False, thresholds=["missed"], controls=["failed"]), 5),
     ],
 )

@@ -1,0 +1,156 @@
+"""Campaigns that are made up row by row, in memory or as run folders."""
+
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from analysis import digest
+from analysis.load import Campaign, Rows, Run, polars_schema
+from analysis.results import results
+from fave.records import ReplicaRow, RequestRow, StageRow
+from fave.rundir import CellDir, write_json, write_jsonl
+from fave.settings import to_plain
+from fave.validity import Gates, Verdict
+
+S = 1_000_000_000
+SETTINGS = {
+    "f": {
+        "min_replicas": 0,
+        "max_replicas": 1,
+        "idle_timeout": "1s",
+        "target_in_flight": 1.0,
+        "max_in_flight": 1,
+        "memory_limit_mb": 1024,
+        "exec_timeout": "9s",
+    }
+}
+HOST = {"cpu_model": "c", "cores": 2, "memory_kb": 1, "kernel": "k"}
+
+
+def load(**change):
+    traffic = {"model": "poisson", "requests": 100, "duration": "10s"}
+    return {"target": "f", "traffic": traffic, "blocks": 2, "descriptive": False, "regimes": [], **change}
+
+
+def experiment(**change):
+    base = {
+        "description": "d",
+        "seed": 1,
+        "regimes": ["a", "b"],
+        "loads": {"l": load()},
+        "contrasts": [["a", "b"]],
+        "primary_outcome": "invocation_cold_rate",
+        "equivalence_margin": 0.05,
+        "gates": to_plain(Gates()),
+    }
+    return base | change
+
+
+def campaign(made, cells, **info):
+    """cells: (block, load, regime) -> (stage rows, replica rows); a request row for each stage row."""
+    runs, rows = [], {}
+    for (block, name, regime), (stages, replicas) in cells.items():
+        valid, folder = Verdict(valid=True, findings=()), f"{block:02d}_{name}_{regime}_1"
+        runs.append(Run(block, name, regime, 1, "f", valid, SETTINGS, {"f": 0}, 0, folder))
+        requests = [request_of(k, row, name, regime) for k, row in enumerate(stages)]
+        kinds = ((requests, RequestRow), (stages, StageRow), (replicas, ReplicaRow))
+        rows[folder] = Rows(*(as_table(made_of, cls) for made_of, cls in kinds))
+    facts = {
+        "experiment": made,
+        "name": "made",
+        "started_at_ns": 0,
+        "co_located": True,
+        "order": [run.folder for run in runs],
+        "host": HOST,
+        "versions": {"locust": "1"},
+        "source": {"commit": "x", "dirty": False},
+        "platform": {"provider": {"provider": "fave-local"}},
+    }
+    return Campaign("made", facts | info, {}, runs, [], lambda run: rows[run.folder])
+
+
+def as_table(rows, cls):
+    schema = polars_schema(cls)
+    return pl.DataFrame([{name: getattr(row, name) for name in schema} for row in rows], schema=schema)
+
+
+def answers(whole):
+    """As results.json has them."""
+    return msgspec.json.decode(msgspec.json.encode(results(whole, digest.of_all(whole))))
+
+
+def request_of(k, row, name, regime):
+    return RequestRow(
+        k=k,
+        request_id=row.request_id,
+        regime=regime,
+        load=name,
+        scheduled_at_ns=row.sent_at_ns,
+        fired_at_ns=row.sent_at_ns,
+        sent_at_ns=row.sent_at_ns,
+        first_byte_at_ns=row.returned_at_ns,
+        done_at_ns=row.returned_at_ns,
+        latency_s=(row.returned_at_ns - row.sent_at_ns) / S,
+        response_time_s=0.1,
+        schedule_lag_s=0.0,
+        status=row.status,
+        error=row.error,
+        dropped=False,
+        cold=row.cold,
+        cold_wait_s=row.cold_wait_s,
+        invocations=1,
+        cold_invocations=int(bool(row.cold)),
+        cost_gb_s=0.0,
+        bytes=0,
+    )
+
+
+def invocation(i, at_s, *, cold=False, wait_s=0.0, queue_s=0.0, held_s=0.1, status="ok", error=""):
+    return StageRow(
+        request_id=f"r{i}",
+        invocation_id=f"i{i}",
+        stage="f",
+        replica_id="x",
+        sent_at_ns=int(at_s * S),
+        returned_at_ns=int((at_s + held_s) * S),
+        cold=cold,
+        cold_wait_s=wait_s,
+        queue_s=queue_s,
+        service_s=held_s,
+        status=status,
+        error=error,
+    )
+
+
+def start(i, at_s):
+    return ReplicaRow(
+        at_ns=int(at_s * S), source="gateway", function="f", event="start", replica_id=f"x{i}", request_id=f"r{i}"
+    )
+
+
+def with_cold(shares):
+    """Cells of 20 invocations, by (block, regime), of which so many are cold."""
+    return {
+        (block, "l", regime): ([invocation(i, i / 2, cold=i < cold) for i in range(20)], [])
+        for (block, regime), cold in shares.items()
+    }
+
+
+def written(folder: Path, made, cells):
+    """The same campaign as a run folder; its rows as the driver writes them."""
+    whole = campaign(made, cells)
+    write_json(folder / "campaign.json", {"schema": 1, "campaign": "made", **whole.info})
+    for run, (stages, replicas) in zip(whole.runs, cells.values(), strict=True):
+        cell = CellDir(folder / "cells" / run.folder)
+        requests = [request_of(k, row, run.load, run.regime) for k, row in enumerate(stages)]
+        write_jsonl(cell.requests, requests)
+        write_jsonl(cell.stages, stages)
+        write_jsonl(cell.replicas, replicas)
+        write_json(cell.verdict, {"verdict": run.verdict})
+        facts = {
+            name: getattr(run, name) for name in ("block", "load", "regime", "target", "settings", "initial_ready")
+        }
+        generator = {"scheduled": len(stages)}
+        write_json(cell.cell, facts | {"started_at_ns": 0, "generator": generator})
+    return folder

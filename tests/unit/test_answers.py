@@ -1,0 +1,290 @@
+"""From rows to answers, on run folders that are made up; also broken ones: named findings, never a traceback."""
+
+import json
+import shutil
+
+import msgspec
+import pytest
+
+from analysis import digest, index, outcome
+from analysis.answers import Prices, Results
+from analysis.load import load
+from analysis.results import results
+from fave.errors import EXIT_INVALID_RUN, EXIT_OK, InvalidRunError
+from fave.rundir import read_json
+from fave.settings import ROOT
+from tests.support.campaigns import S, answers, campaign, experiment, invocation, start, with_cold, written
+from tests.support.campaigns import load as a_load
+
+pytestmark = pytest.mark.unit
+
+CELLS = with_cold(
+    {(block, regime): (8 + block if regime == "a" else block % 2) for block in range(4) for regime in "ab"}
+)
+
+
+def shown(folder):
+    return answers(load(folder))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return written(tmp_path / "run", experiment(), CELLS)
+
+
+def cell(folder, name="00_l_a_1"):
+    return folder / "cells" / name
+
+
+def test_a_folder_gives_what_the_same_rows_in_memory_give(folder):
+    found, expected = shown(folder), answers(campaign(experiment(), CELLS))
+    assert found == expected
+    assert found["validity"]["findings"] == []
+    assert outcome.exit_code(found) == EXIT_OK
+    assert found["contrasts"][0]["risk_difference"] == pytest.approx((9.5 - 0.5) / 20)
+
+
+def test_compressed_rows_are_read_as_plain_ones(folder):
+    import gzip
+
+    before = shown(folder)
+    for path in folder.glob("cells/*/*.jsonl"):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert shown(folder) == before
+
+
+def half_a_line(folder):
+    path = cell(folder) / "stages.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def no_rows(folder):
+    (cell(folder) / "requests.jsonl").write_bytes(b"")
+
+
+def no_file(folder):
+    (cell(folder) / "replicas.jsonl").unlink()
+
+
+def edit(folder, name, change):
+    path = cell(folder) / name
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in change(rows)))
+
+
+def infinite(folder):
+    edit(folder, "stages.jsonl", lambda rows: [row | {"service_s": float("inf")} for row in rows])
+
+
+def other_schema(folder):
+    edit(folder, "stages.jsonl", lambda rows: [row | {"schema": 7} for row in rows])
+
+
+def backwards(folder):
+    edit(
+        folder,
+        "stages.jsonl",
+        lambda rows: [row | {"returned_at_ns": row["sent_at_ns"] - 5} if row["sent_at_ns"] else row for row in rows],
+    )
+
+
+def lost_rows(folder):
+    edit(folder, "requests.jsonl", lambda rows: rows[:-3])
+
+
+def twice(folder):
+    edit(folder, "requests.jsonl", lambda rows: [*rows[:-1], rows[0]])
+
+
+def of_another_run(folder):
+    shutil.copyfile(cell(folder, "01_l_a_1") / "stages.jsonl", cell(folder) / "stages.jsonl")
+    edit(folder, "stages.jsonl", lambda rows: [row | {"request_id": f"x{i}"} for i, row in enumerate(rows)])
+
+
+def of_another_campaign(folder):
+    facts = read_json(cell(folder) / "cell.json")
+    (cell(folder) / "cell.json").write_text(json.dumps(facts | {"load": "m"}))
+
+
+def other_settings(folder):
+    facts = read_json(cell(folder) / "cell.json")
+    info = read_json(folder / "campaign.json") | {"regimes": {"l": {"a": {"f": {"min_replicas": 1}}}}}
+    (folder / "campaign.json").write_text(json.dumps(info))
+    (cell(folder) / "cell.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (half_a_line, "stages.jsonl: its last line is half written"),
+        (no_rows, "requests.jsonl has no row"),
+        (no_file, "replicas.jsonl cannot be read"),
+        (infinite, "stages.jsonl: 20 lines are no rows, or not finite (line 1, 2, 3, 4, 5, …)"),
+        (other_schema, "stages.jsonl: schema 7 is not known here (this is schema 1)"),
+        (backwards, "stages.jsonl: the clock runs backwards in 19 rows (sent_at_ns, returned_at_ns)"),
+        (lost_rows, "17 request rows, 20 arrivals were scheduled"),
+        (twice, "1 request rows stand twice"),
+        (of_another_run, "20 stage rows belong to no request of this run"),
+        (of_another_campaign, "mixed campaigns: m, a is not of this experiment"),
+        (other_settings, "mixed campaigns: its settings are not those of a in campaign.json"),
+    ],
+)
+def test_rows_that_cannot_be_believed_exclude_their_run_and_its_block_and_say_why(folder, spoil, says):
+    spoil(folder)
+    found = shown(folder)
+    assert any(says in finding for finding in found["validity"]["findings"]), found["validity"]["findings"]
+    assert any(says in reason for each in found["validity"]["excluded"] for reason in each["reasons"])
+    assert outcome.exit_code(found) == EXIT_INVALID_RUN
+    assert found["cells"][1]["runs"] in (0, 3), "the whole block goes, and no other"
+
+
+def test_a_cell_whose_facts_are_half_written_is_named(folder):
+    path = cell(folder) / "cell.json"
+    path.write_bytes(path.read_bytes()[:40])
+    found = shown(folder)
+    assert "00_l_a_1: cell.json or verdict.json cannot be read" in found["validity"]["findings"][0]
+    assert outcome.exit_code(found) == EXIT_INVALID_RUN
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"schema": 2, "experiment": {"loads": {}}}', "[]"])
+def test_a_campaign_whose_facts_cannot_be_read_is_refused_with_the_file_named(folder, content):
+    (folder / "campaign.json").write_text(content)
+    with pytest.raises(InvalidRunError, match=r"campaign\.json cannot be read|schema 2 is not known here"):
+        load(folder)
+
+
+def test_when_every_request_fails_no_verdict_is_given_and_the_exit_code_says_so():
+    rows = [invocation(i, i + 1, status="failed", error="500: no") for i in range(20)]
+    for row in rows:
+        row.cold = None
+    cells = {(block, "l", regime): (rows, []) for block in range(2) for regime in "ab"}
+    found = answers(campaign(experiment(), cells))
+    assert "l, a: none of 40 requests was answered" in found["validity"]["findings"]
+    assert found["contrasts"][0]["verdict"] == "inconclusive"
+    assert "no known rate" in found["contrasts"][0]["reason"]
+    assert found["anomalies"][0]["what"] == "requests failed (100.0% of 40)"
+    assert outcome.exit_code(found) == EXIT_INVALID_RUN
+
+
+def test_a_single_block_is_a_finding_and_no_comparison():
+    found = answers(campaign(experiment(), with_cold({(0, "a"): 8, (0, "b"): 1})))
+    assert found["validity"]["findings"] == ["l: a single block; nothing can be compared"]
+    assert found["contrasts"][0]["risk_difference"] is None
+
+
+def test_holm_counts_planned_contrasts_that_could_not_be_tested():
+    """Otherwise two regimes that happen to agree would make the correction of the others milder."""
+    made = experiment(regimes=["a", "b", "c"], contrasts=[["a", "b"], ["a", "c"], ["b", "c"]])
+    cold = {"a": lambda block: 8 + 2 * block, "b": lambda _: 0, "c": lambda _: 0}
+    cells = with_cold({(block, regime): cold[regime](block) for block in range(3) for regime in "abc"})
+    rows = answers(campaign(made, cells))["contrasts"]
+    assert rows[0]["p_holm"] == pytest.approx(3 * rows[0]["p"])
+    assert (rows[2]["verdict"], rows[2]["p_holm"]) == ("degenerate", None)
+
+
+def test_levels_tell_affected_from_triggered_and_first_use():
+    rows = [invocation(i, i + 1, cold=i < 4, wait_s=0.5 if i < 4 else 0.0) for i in range(20)]
+    for i, row in enumerate(rows):
+        row.invocations_before = i % 10
+    cells = {(block, "l", regime): (rows, [start(0, 1), start(1, 2)]) for block in range(2) for regime in "ab"}
+    levels = answers(campaign(experiment(), cells))["cells"][0]["levels"]
+    shares = {name: (levels[name]["cold"], levels[name]["of"]) for name in ("invocation", "first_use", "triggered")}
+    assert shares == {"invocation": (8, 40), "first_use": (4, 40), "triggered": (4, 40)}
+
+
+def kept(block, regime):
+    """Held for 10 s where a keeps none: two replicas of a second each; b keeps one."""
+    rows = [invocation(i, i + 1, cold=regime == "a", wait_s=0.5, held_s=0.1) for i in range(10)]
+    events = [start(i, 1 + 5 * i) for i in range(2)]
+    for i in range(2):
+        end = start(i, 2 + 5 * i + block / 100)
+        end.event = "stop"
+        events.append(end)
+    return rows, events if regime == "a" else []
+
+
+def test_break_even_is_where_what_a_request_costs_comes_to_what_a_kept_replica_costs():
+    cells = {(block, "l", regime): kept(block, regime) for block in range(3) for regime in "ab"}
+    whole = campaign(experiment(), cells)
+    runs = [
+        run._replace(settings={"f": run.settings["f"] | {"min_replicas": 1}}, initial_ready={"f": 1})
+        if run.regime == "b"
+        else run
+        for run in whole.runs
+    ]
+    (found,) = answers(whole._replace(runs=runs))["break_even"]
+    # Ten requests hold about 2 GB-s of 1 GB in 9.1 s; kept, 1 GB-s a second.
+    assert found["rate_per_s"] == pytest.approx(10 / 2.02, rel=0.02)
+    assert found["low"] < found["rate_per_s"] < found["high"]
+    assert found["held_ratio"]["estimate"] == pytest.approx(2.02 / 9.1, rel=0.02)
+
+
+def test_prices_turn_gb_seconds_into_money():
+    prices = Prices(
+        name="p",
+        version="1",
+        source="s",
+        currency="USD",
+        per_gb_s_executed=0.1,
+        per_gb_s_held=0.01,
+        per_million_requests=10,
+    )
+    cells = {(block, "l", regime): kept(block, regime) for block in range(2) for regime in "ab"}
+    whole = campaign(experiment(), cells)
+    found = results(whole, digest.of_all(whole), prices).cells[0].cost_gb_s
+    assert found.money.held_per_1000_requests == pytest.approx(found.provisioned / 10 * 1000 * 0.01 + 0.01)
+    assert found.money.held_per_hour == pytest.approx(found.per_hour_gb_s * 0.01)
+    with pytest.raises(ValueError, match=r"per_gb_s_held: -1\.0 is not a price"):
+        Prices(name="p", version="1", source="s", currency="USD", per_gb_s_executed=0, per_gb_s_held=-1.0)
+
+
+def test_a_kill_is_an_anomaly_with_what_the_replica_wrote_last(folder):
+    path = cell(folder) / "replicas.jsonl"
+    kill = {
+        "at_ns": 3 * S,
+        "source": "gateway",
+        "function": "f",
+        "event": "oom_killed",
+        "replica_id": "x9",
+        "reason": "over",
+    }
+    path.write_text(json.dumps(kill) + "\n")
+    logs = cell(folder) / "logs"
+    logs.mkdir()
+    lines = [{"instance": "x9", "text": f"line {i}"} for i in range(9)]
+    (logs / "functions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "{half")
+    (found,) = [each for each in shown(folder)["anomalies"] if "memory" in each["what"]]
+    assert found["what"] == "f killed over its memory limit"
+    assert found["detail"] == ["00_l_a_1, after 3.0 s: over\n    line 6\n    line 7\n    line 8"]
+
+
+def test_results_have_the_shape_that_their_schema_says(folder):
+    found = shown(folder)
+    assert msgspec.json.decode(msgspec.json.encode(msgspec.convert(found, Results))) == found
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(found, read_json(ROOT / "docs" / "results.schema.json"))
+
+
+def test_the_published_schema_is_that_of_the_code():
+    assert read_json(ROOT / "docs" / "results.schema.json") == msgspec.json.schema(Results)
+
+
+def test_the_page_over_all_campaigns_has_every_one_also_the_broken(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "analysed")
+    (tmp_path / "analysed" / "results.json").write_bytes(msgspec.json.encode(shown(folder)))
+    shutil.copytree(folder, tmp_path / "broken")
+    (tmp_path / "broken" / "campaign.json").write_text("{")
+    assert index.write(tmp_path) == 3
+    page = (tmp_path / "index.html").read_text()
+    assert 'href="analysed/report.html"' in page
+    assert "valid, 8 of 8 runs used" in page
+    assert "no report yet" in page
+    assert "campaign.json cannot be read" in page
+
+
+def test_a_descriptive_load_has_latency_ratios_but_no_verdict():
+    made = experiment(loads={"l": a_load(descriptive=True)})
+    found = answers(campaign(made, CELLS))
+    assert found["contrasts"] == []
+    assert {each["figure"] for each in found["latency_contrasts"]} == {"p50", "mean"}
