@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
@@ -191,15 +190,20 @@ def _table(path: Path, cls: type[msgspec.Struct]) -> tuple[pl.DataFrame, list[st
     schema = polars_schema(cls)
     packed = path.with_name(f"{path.name}.gz")
     try:
-        data = gzip.decompress(packed.read_bytes()) if packed.exists() and not path.exists() else path.read_bytes()
+        if packed.exists() and not path.exists():
+            data = gzip.decompress(packed.read_bytes())
+            table = _parsed(data, schema)
+        else:
+            # By its name: a large file is not copied into memory first.
+            table = _parsed(path, schema) if path.stat().st_size else pl.DataFrame(schema=schema)
+            data = path.read_bytes() if table is None else b""
     except (OSError, EOFError) as error:
         return pl.DataFrame(schema=schema), [f"{path.name} cannot be read ({error})"]
-    table = _parsed([data], schema)
     if table is not None:
         return table, _of_another_schema(table, path.name)
     lines = data.splitlines(keepends=True)
     broken = _broken(lines, 0, schema)
-    whole = _parsed([line for i, line in enumerate(lines) if i not in broken], schema)
+    whole = _parsed(b"".join(line for i, line in enumerate(lines) if i not in broken), schema)
     assert whole is not None, "every line was read by itself"
     half = len(lines) - 1 in broken and not lines[-1].endswith(b"\n")
     problems = [f"{path.name}: its last line is half written"] * half
@@ -210,20 +214,19 @@ def _table(path: Path, cls: type[msgspec.Struct]) -> tuple[pl.DataFrame, list[st
     return whole, problems + _of_another_schema(whole, path.name)
 
 
-def _parsed(parts: Sequence[bytes], schema: dict[str, Any]) -> pl.DataFrame | None:
+def _parsed(source: Path | bytes, schema: dict[str, Any]) -> pl.DataFrame | None:
     """None where a line of it is no row."""
-    data = b"".join(parts)
-    if not data.strip():
+    if source == b"":
         return pl.DataFrame(schema=schema)
     try:
-        return pl.read_ndjson(io.BytesIO(data), schema=schema)
+        return pl.read_ndjson(source, schema=schema)
     except pl.exceptions.PolarsError:
         return None
 
 
 def _broken(lines: Sequence[bytes], first: int, schema: dict[str, Any]) -> set[int]:
     """Numbers of the lines that are no rows, by halving: few lines are broken, if any."""
-    if _parsed(lines, schema) is not None:
+    if _parsed(b"".join(lines), schema) is not None:
         return set()
     if len(lines) == 1:
         return {first}

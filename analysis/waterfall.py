@@ -44,14 +44,13 @@ def waterfalls(campaign: Campaign, digests: Sequence[Digest]) -> list[Waterfall]
 
 def _waterfall(campaign: Campaign, mine: Sequence[Digest], q: float, title: str) -> Waterfall:
     """Of the request whose response time is the nearest below the quantile of all."""
-    times = [
-        (float(seconds), each.run, request_id)
-        for each in mine
-        for seconds, request_id in zip(each.paths.response_s, each.paths.request_ids, strict=True)
-    ]
-    times.sort(key=lambda each: (each[0], each[2]))
-    seconds, run, request_id = times[int(np.floor(q * (len(times) - 1)))]
-    return Waterfall(title, run.regime, request_id, seconds, _bars(campaign, run, request_id))
+    counts = np.cumsum([0] + [len(each.paths.response_s) for each in mine])
+    response_s = np.concatenate([each.paths.response_s for each in mine])
+    at = int(np.argsort(response_s, kind="stable")[int(np.floor(q * (len(response_s) - 1)))])
+    which = int(np.searchsorted(counts, at, side="right")) - 1
+    each = mine[which]
+    request_id = each.paths.request_ids[at - int(counts[which])]
+    return Waterfall(title, each.run.regime, request_id, float(response_s[at]), _bars(campaign, each.run, request_id))
 
 
 def _bars(campaign: Campaign, run: Run, request_id: str) -> list[Bar]:
