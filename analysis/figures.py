@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from analysis import measures, plots, summary
+from analysis import measures, plots, plots_path, summary
 from analysis.cells import QUANTILES, in_cell, run_quantile
 from analysis.digest import Digest
 from analysis.load import Campaign, regimes_of
 from analysis.path import PARTS
-from analysis.plots import Bars, Price, Spread, Timeline
+from analysis.plots import Bars, Price, Spread
+from analysis.plots_path import Timeline
 from analysis.waterfall import waterfalls
 from analysis.words import Table, number, percent, with_interval
 
@@ -170,7 +171,7 @@ def _timeline(campaign: Campaign, digests: Sequence[Digest], load: str) -> Figur
     return Figure(
         f"f5-replicas-{load}",
         f"F5. Replicas over time in one run, {load}",
-        plots.replica_timeline(line),
+        plots_path.replica_timeline(line),
         Table("", ("since, s", "ready", "all"), data, notes),
     )
 
@@ -217,7 +218,7 @@ def _by_stage(campaign: Campaign, found: dict[str, Any]) -> list[Figure]:
             for regime, each in shares.items()
             for stage, bar in each.items()
         ]
-        svg = plots.by_stage(shares, campaign.regimes, load)
+        svg = plots_path.by_stage(shares, campaign.regimes, load)
         table = Table("", ("function", "regime", "cold share [95 %]"), sorted(rows))
         drawn.append(Figure(f"f7-cold-by-stage-{load}", f"F7. Cold share by function, {load}", svg, table))
     return drawn
@@ -230,7 +231,7 @@ def _path(campaign: Campaign, found: dict[str, Any]) -> list[Figure]:
         rows = [(regime, *(f"{parts[name]:.3f}" for name in PARTS)) for regime, parts in split.items()]
         columns = ("regime", *(f"{name.replace('_', ' ')}, s" for name in PARTS))
         title = f"F7. What the critical path's time goes to, {load}"
-        drawn.append(Figure(f"f7-path-{load}", title, plots.path_parts(split, load), Table("", columns, rows)))
+        drawn.append(Figure(f"f7-path-{load}", title, plots_path.path_parts(split, load), Table("", columns, rows)))
     return drawn
 
 
@@ -253,7 +254,7 @@ def _waterfalls(campaign: Campaign, digests: Sequence[Digest]) -> list[Figure]:
     columns = ("regime", "request", "invocation", "sent, s", "on the path", *(name.replace("_", " ") for name in PARTS))
     notes = [f"{each.title}, {each.regime}: {each.request_id}" for each in shown]
     title = "F7. Single requests, invocation by invocation (pale: not on the critical path)"
-    return [Figure("f7-waterfall", title, plots.waterfalls(shown), Table("", columns, rows, notes))]
+    return [Figure("f7-waterfall", title, plots_path.waterfalls(shown), Table("", columns, rows, notes))]
 
 
 def _theory(found: dict[str, Any]) -> list[Figure]:

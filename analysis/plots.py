@@ -12,24 +12,13 @@ mpl.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from analysis.waterfall import Waterfall
-
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 # Text and lines; a page replaces them by its own, so that figures can be read in the dark.
 INK, GRID = "#1b1f24", "#e5e7eb"
-_SOFT = "#8b949e"
-_COLD = "#D55E00"
-PART_COLOURS = {
-    "cold_wait": _COLD,
-    "queue": "#E69F00",
-    "storage": "#56B4E9",
-    "compute": "#0072B2",
-    "orchestration": "#8b949e",
-    "network": "#CC79A7",
-    "unexplained": "#009E73",
-}
+SOFT = "#8b949e"
+COLD = "#D55E00"
 # A curve of more steps looks the same and makes the page slow.
-_MOST_STEPS = 400
+MOST_MARKS = 400
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "fave",
     "svg.fonttype": "path",
@@ -62,22 +51,6 @@ class Bars(NamedTuple):
     note: str = ""
 
 
-class Timeline(NamedTuple):
-    """Replicas of all functions of one run; times in seconds since the first scheduled arrival.
-
-    phases: (from, name), where the run has several.
-    """
-
-    title: str
-    times_s: Array
-    ready: Array
-    desired: Array
-    limit: int
-    arrivals_s: Array
-    cold_s: Array
-    phases: Sequence[tuple[float, str]] = ()
-
-
 class Spread(NamedTuple):
     """Latencies of one regime: of each run, and of all runs together; sorted, answered requests. n: all requests."""
 
@@ -96,7 +69,7 @@ class Price(NamedTuple):
     latency: Bars
 
 
-def _svg(draw: Callable[[], Any]) -> str:
+def to_svg(draw: Callable[[], Any]) -> str:
     with mpl.rc_context(_STYLE):
         figure = draw()
         buffer = io.BytesIO()
@@ -127,7 +100,7 @@ def run_dots(rates: Mapping[tuple[str, str], Sequence[float]], loads: Sequence[s
             blocks = min((len(rates[load, regime]) for regime in present), default=0)
             for block in range(blocks):
                 values = [rates[load, regime][block] for regime in present]
-                axis.plot(range(len(present)), values, color=_SOFT, lw=0.8, zorder=1)
+                axis.plot(range(len(present)), values, color=SOFT, lw=0.8, zorder=1)
             for x, regime in enumerate(present):
                 axis.scatter([x] * len(rates[load, regime]), rates[load, regime], color=shade[regime], s=40, zorder=2)
             axis.set_xticks(range(len(present)), present, rotation=15 if len(present) > 3 else 0)
@@ -137,7 +110,7 @@ def run_dots(rates: Mapping[tuple[str, str], Sequence[float]], loads: Sequence[s
         axes[0][0].set_ylabel("cold share of a run (0 to 1)")
         return figure
 
-    return _svg(draw)
+    return to_svg(draw)
 
 
 def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: float) -> str:
@@ -154,7 +127,7 @@ def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: floa
             if simultaneous:
                 axis.plot(simultaneous, (y, y), color=COLOURS[0], lw=1.2)
             if bar.low is None or bar.high is None:
-                axis.plot(bar.value, y, "D", color=_COLD, ms=6, mfc="none")
+                axis.plot(bar.value, y, "D", color=COLD, ms=6, mfc="none")
             else:
                 axis.plot((bar.low, bar.high), (y, y), color=COLOURS[0], lw=4, solid_capstyle="butt")
                 axis.plot(bar.value, y, "o", color=INK, ms=5)
@@ -166,7 +139,7 @@ def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: floa
         axis.legend(loc="lower left", bbox_to_anchor=(0, 1))
         return figure
 
-    return _svg(draw)
+    return to_svg(draw)
 
 
 def latency_ecdf(title: str, spreads: Sequence[Spread], regimes: Sequence[str]) -> str:
@@ -190,12 +163,12 @@ def latency_ecdf(title: str, spreads: Sequence[Spread], regimes: Sequence[str]) 
         axis.legend(loc="lower right")
         return figure
 
-    return _svg(draw)
+    return to_svg(draw)
 
 
 def _step(axis: Any, answered: Array, n: int, **style: Any) -> None:
     if len(answered):
-        at = np.unique(np.linspace(0, len(answered) - 1, min(len(answered), _MOST_STEPS)).round().astype(int))
+        at = np.unique(np.linspace(0, len(answered) - 1, min(len(answered), MOST_MARKS)).round().astype(int))
         axis.step(answered[at], (at + 1) / n, where="post", **style)
 
 
@@ -226,35 +199,7 @@ def percentiles(
         figure.tight_layout()
         return figure
 
-    return _svg(draw)
-
-
-def replica_timeline(line: Timeline) -> str:
-    """F5: ready and all replicas, with each cold start below and each arrival on top."""
-
-    def draw() -> Any:
-        figure, axis = plt.subplots(figsize=(8.4, 3.4))
-        limit = line.limit
-        label = "all (starting and ready)"
-        axis.step(line.times_s, line.desired, where="post", color=COLOURS[1], lw=1.6, label=label)
-        axis.fill_between(line.times_s, line.ready, step="post", color=COLOURS[0], alpha=0.35, label="ready")
-        axis.axhline(limit, color=_SOFT, ls=":", lw=1, label=f"max ({limit})")
-        arrivals, cold = line.arrivals_s[:_MOST_STEPS], line.cold_s[:_MOST_STEPS]
-        axis.plot(arrivals, np.full(len(arrivals), limit * 1.12), "|", color=INK, ms=7, label="arrival")
-        axis.plot(cold, np.full(len(cold), -limit * 0.08), "|", color=_COLD, ms=9, mew=1.8, label="cold invocation")
-        for from_s, name in line.phases:
-            axis.axvline(from_s, color=_SOFT, lw=1)
-            axis.text(from_s, limit * 1.18, f" {name}", fontsize=8, va="top")
-        axis.set_ylim(-limit * 0.16, limit * 1.2)
-        # The cold marks stand below 0; there are no replicas there.
-        axis.set_yticks(range(0, limit + 1, max(1, -(-limit // 6))))
-        axis.set_xlabel("seconds since the first scheduled arrival")
-        axis.set_ylabel("replicas")
-        axis.set_title(line.title)
-        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-        return figure
-
-    return _svg(draw)
+    return to_svg(draw)
 
 
 def latency_and_cost(
@@ -283,7 +228,7 @@ def latency_and_cost(
         pareto.legend(fontsize=8)
         return figure
 
-    return _svg(draw)
+    return to_svg(draw)
 
 
 def _boxes(axis: Any, spreads: Sequence[Spread], shade: Mapping[str, str]) -> None:
@@ -321,89 +266,6 @@ def _cross(axis: Any, each: Price, colour: str) -> None:
         axis.plot((held.value, held.value), (latency.low, latency.high), color=colour, lw=1.5)
 
 
-def by_stage(shares: Mapping[str, Mapping[str, Bars]], regimes: Sequence[str], title: str) -> str:
-    """F7: cold share of each function, by regime."""
-
-    def draw() -> Any:
-        stages = list(dict.fromkeys(stage for each in shares.values() for stage in each))
-        present = [regime for regime in regimes if regime in shares]
-        figure, axis = plt.subplots(figsize=(8.4, 0.8 + 0.34 * len(stages)))
-        height = 0.8 / max(1, len(present))
-        shade = colours(regimes)
-        for i, regime in enumerate(present):
-            for y, stage in enumerate(stages):
-                bar = shares[regime].get(stage)
-                if bar is None:
-                    continue
-                at = y - 0.4 + height * (i + 0.5)
-                axis.barh(at, bar.value, height=height * 0.9, color=shade[regime], label=regime if y == 0 else None)
-                # Bounds of shares that are 0 would hide the others; the table has them.
-                if bar.low is not None and bar.high is not None and bar.value:
-                    axis.plot((bar.low, bar.high), (at, at), color=INK, lw=1)
-        axis.set_yticks(range(len(stages)), stages)
-        axis.invert_yaxis()
-        axis.set_xlim(0, 1.02)
-        axis.set_xlabel("share of invocations that were cold (95 % over runs)")
-        axis.set_title(title)
-        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-        return figure
-
-    return _svg(draw)
-
-
-def path_parts(parts: Mapping[str, Mapping[str, float]], title: str) -> str:
-    """F7: what the critical path's time goes to, by regime."""
-
-    def draw() -> Any:
-        figure, axis = plt.subplots(figsize=(8.4, 1.2 + 0.42 * len(parts)))
-        for y, split in enumerate(parts.values()):
-            left = 0.0
-            for name, seconds in split.items():
-                axis.barh(y, seconds, left=left, color=PART_COLOURS[name], height=0.7)
-                left += seconds
-        axis.set_yticks(range(len(parts)), list(parts))
-        axis.invert_yaxis()
-        axis.set_xlabel("seconds of the mean request, send to reply")
-        axis.set_title(title)
-        _part_legend(axis, (0.4, -0.75 / (0.5 + 0.42 * len(parts))))
-        return figure
-
-    return _svg(draw)
-
-
-def waterfalls(shown: Sequence[Waterfall]) -> str:
-    """F7: requests invocation by invocation, on the same scale; what is not on the critical path is pale."""
-
-    def draw() -> Any:
-        heights = [max(1, len(each.bars)) for each in shown]
-        size = (8.4, 0.9 + 0.24 * sum(heights) + 0.5 * len(shown))
-        figure, axes = plt.subplots(
-            len(shown), 1, figsize=size, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
-        )
-        for axis, each in zip(axes[:, 0], shown, strict=True):
-            for y, bar in enumerate(each.bars):
-                left = bar.at_s
-                for name, width in bar.parts_s.items():
-                    alpha = 1.0 if bar.on_path else 0.3
-                    axis.barh(y, width, left=left, color=PART_COLOURS[name], height=0.72, alpha=alpha)
-                    left += width
-            axis.set_yticks(range(len(each.bars)), [bar.label for bar in each.bars], fontsize=8)
-            axis.invert_yaxis()
-            axis.set_title(f"{each.title} ({each.regime}): {each.response_s:.2f} s", loc="left")
-        axes[-1, 0].set_xlabel("seconds since the request was sent")
-        _part_legend(axes[-1, 0], (0.4, -0.16))
-        figure.tight_layout()
-        return figure
-
-    return _svg(draw)
-
-
-def _part_legend(axis: Any, anchor: tuple[float, float]) -> None:
-    handles = [mpl.patches.Rectangle((0, 0), 1, 1, color=colour) for colour in PART_COLOURS.values()]
-    names = [name.replace("_", " ") for name in PART_COLOURS]
-    axis.legend(handles, names, loc="upper center", bbox_to_anchor=anchor, ncols=4, fontsize=8)
-
-
 def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[str, tuple[Array, Array, Array]]) -> str:
     """F8: cold shares as measured against those predicted; and cold share and held memory over the idle time-out.
 
@@ -412,7 +274,7 @@ def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[st
 
     def draw() -> Any:
         figure, (square, lines) = plt.subplots(1, 2, figsize=(10.5, 4), gridspec_kw={"wspace": 0.3})
-        square.plot((0, 1), (0, 1), color=_SOFT, lw=1)
+        square.plot((0, 1), (0, 1), color=SOFT, lw=1)
         loads = list(dict.fromkeys(load for load, _, _ in points))
         shade = colours(loads)
         for load, predicted, bar in points:
@@ -441,7 +303,7 @@ def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[st
             lines.legend(fontsize=8)
         return figure
 
-    return _svg(draw)
+    return to_svg(draw)
 
 
 def distortion(records: dict[str, Any]) -> str:
@@ -458,4 +320,4 @@ def distortion(records: dict[str, Any]) -> str:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         return figure
 
-    return _svg(draw)
+    return to_svg(draw)
