@@ -36,7 +36,8 @@ def _failed(where: str, mine: Sequence[Digest]) -> list[Anomaly]:
     bad = {name: count for name, count in statuses.items() if name != "ok"}
     requests = sum(each.requests for each in mine)
     most = sorted(errors.items(), key=lambda item: (-item[1], item[0]))[:_EXAMPLES]
-    detail = [f"{count} x {text[:300]}" for text, count in most]
+    said = {text: lines for each in reversed(mine) for text, lines in each.said.items() if lines}
+    detail = [f"{count} x {text[:300]}{_quoted(said.get(text, ()))}" for text, count in most]
     return [
         Anomaly(what=f"requests {name} ({count / requests:.1%} of {requests})", where=where, count=count, detail=detail)
         for name, count in sorted(bad.items())
@@ -52,8 +53,12 @@ def _ended_badly(where: str, mine: Sequence[Digest]) -> list[Anomaly]:
         ]
         detail = [
             f"{each.run.folder}, after {end.after_s:.1f} s{': ' * bool(end.reason)}{end.reason}"
-            + "".join(f"\n    {line[:200]}" for line in end.last_words)
+            + _quoted(end.last_words)
             for each, end in ends[:_EXAMPLES]
         ]
         found.append(Anomaly(what=f"{function} {_SAID[event]}", where=where, count=len(ends), detail=detail))
     return found
+
+
+def _quoted(lines: Sequence[str]) -> str:
+    return "".join(f"\n    {line[:300]}" for line in lines)

@@ -61,8 +61,8 @@ class Digest(NamedTuple):
 
     problems: why its rows are not to be believed. latencies_s: sorted, of answered requests, from the schedule.
     waited_s: sorted, of requests that were given up: so long at least they would have taken. statuses: requests by how
-    they ended. evidence: labels by grade. has_events: the platform tells of starts and ends, in any run.
-    predicted: by the simulator.
+    they ended. said: by error, what was written about the first request that ended so. evidence: labels by grade.
+    has_events: the platform tells of starts and ends, in any run. predicted: by the simulator.
     """
 
     run: Run
@@ -83,6 +83,7 @@ class Digest(NamedTuple):
     held_by_samples: Held
     ended_badly: tuple[BadEnd, ...]
     errors: dict[str, int]
+    said: dict[str, tuple[str, ...]]
     fidelity: Fidelity
     fidelity_notes: tuple[str, ...]
     paths: Paths
@@ -103,7 +104,7 @@ def of(campaign: Campaign, run: Run) -> Digest:
     start_ns, end_ns = measures.window_ns(requests)
     known = paths(stages, run.target)
     ok = (pl.col("status") == "ok") & pl.col("latency_s").is_not_null()
-    failed = requests.filter(pl.col("status") != "ok")
+    failures = _failures(requests)
     return Digest(
         run=run,
         problems=(*run.problems, *soundness.problems(run, rows)),
@@ -122,7 +123,8 @@ def of(campaign: Campaign, run: Run) -> Digest:
         held_by_events=_held(measures.spans_from_events(replicas, run.initial_ready, start_ns, end_ns)),
         held_by_samples=_held(measures.spans_from_samples(replicas, start_ns, end_ns)),
         ended_badly=_ended_badly(run, rows),
-        errors=_counts(failed.select(pl.when(pl.col("error") != "").then("error").otherwise("status")).to_series()),
+        errors={error: len(ids) for error, ids in failures.items()},
+        said={error: tuple(rows.last_words.get(ids[0], ())) for error, ids in failures.items()},
         fidelity=load,
         fidelity_notes=tuple(notes),
         paths=known if run.target == PIPELINE else known._replace(request_ids=[]),
@@ -147,6 +149,15 @@ def unsound(digests: Sequence[Digest]) -> frozenset[str]:
 def _counts(values: pl.Series) -> dict[str, int]:
     table = values.drop_nulls().value_counts().sort(values.name)
     return {str(value): int(count) for value, count in table.iter_rows()}
+
+
+def _failures(requests: pl.DataFrame) -> dict[str, list[str]]:
+    """Ids of the requests that were not answered, by error; an error's own mention of the request left out."""
+    found: dict[str, list[str]] = {}
+    failed = requests.filter(pl.col("status") != "ok").select("request_id", "error", "status")
+    for request_id, error, status in failed.iter_rows():
+        found.setdefault((error or status).replace(request_id, "…"), []).append(request_id)
+    return found
 
 
 def _cold(run: Run, rows: Rows, known: Paths, outcome: str) -> Cold:

@@ -60,7 +60,7 @@ class Rows(NamedTuple):
     """One run's rows.
 
     problems: what is wrong with its files; rows that cannot be read are not in the tables.
-    last_words: by replica, the last lines that it wrote, in runs where something went wrong.
+    last_words: by replica, and by request, the last lines that were written, in runs where something went wrong.
     """
 
     requests: pl.DataFrame
@@ -182,7 +182,8 @@ def _last_words(path: Path) -> dict[str, list[str]]:
         with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError):
             message = msgspec.json.decode(line)
             found.setdefault(message["instance"], []).append(message["text"])
-    return {replica: lines[-_LAST_LINES:] for replica, lines in found.items()}
+            found.setdefault(msgspec.json.decode(message["text"])["request_id"], []).append(message["text"])
+    return {about: lines[-_LAST_LINES:] for about, lines in found.items()}
 
 
 def _table(path: Path, cls: type[msgspec.Struct]) -> tuple[pl.DataFrame, list[str]]:

@@ -20,8 +20,25 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 TINY = ROOT / "tests" / "data" / "tiny.yml"
 
 
-def command(runs: Path) -> list[str]:
-    return [sys.executable, "-m", "experiments", "run", str(TINY), "--runs", str(runs)]
+FAILING = """
+description: a stage that is asked for what is not there
+expected_duration: seconds
+seed: 1
+regimes: [warm]
+primary_outcome: invocation_cold_rate
+contrasts: []
+gates: {schedule_lag_p99_s: 5, schedule_lag_floor_s: 5, replica_gap_s: 10, generator_cpu_share: 1}
+loads:
+  absent:
+    target: stage-object-detector
+    inputs: ["s3://fave/nothing/here.jpg"]
+    traffic: {model: paced, requests: 2, duration: 2s}
+    blocks: 1
+"""
+
+
+def command(runs: Path, experiment: Path = TINY) -> list[str]:
+    return [sys.executable, "-m", "experiments", "run", str(experiment), "--runs", str(runs)]
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +131,25 @@ def test_an_interrupt_stops_what_was_started_and_keeps_what_was_measured(tmp_pat
     assert (folder / "report.html").exists()
     assert "interrupted" in (folder / "journal.jsonl").read_text()
     assert "Traceback" not in log.read_text()
+
+
+def test_failed_requests_are_anomalies_with_what_the_function_wrote(platform, child_environment, tmp_path):
+    (tmp_path / "failing.yml").write_text(FAILING)
+    done = subprocess.run(
+        command(tmp_path / "runs", tmp_path / "failing.yml"),
+        cwd=ROOT,
+        env=child_environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    (folder,) = (tmp_path / "runs").iterdir()
+    results = json.loads((folder / "results.json").read_text())
+    (anomaly,) = results["anomalies"]
+    assert anomaly["what"] == "requests failed (100.0% of 2)", done.stdout + done.stderr
+    assert "absent, warm: none of 2 requests was answered" in results["validity"]["findings"]
+    (detail,) = anomaly["detail"]
+    assert detail.startswith("2 x 403"), "both ended alike"
+    assert '"level": "' in detail.partition("\n")[2], "what the function logged of the first"
+    assert (folder / "cells" / "00_absent_warm_1" / "logs" / "functions.jsonl").exists()

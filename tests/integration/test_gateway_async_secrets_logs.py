@@ -111,5 +111,7 @@ def test_logs_of_a_function_are_given_as_openfaas_gives_them(platform, deploy):
     assert lines(tail=1) == everything[-1:]
     assert lines(since=everything[1]["timestamp"]) == everything[1:]
     assert lines(instance=everything[0]["instance"]) == everything
+    assert platform.gateway.logs(name, everything[1]["timestamp"], tail=1) == everything[-1:]
+    assert platform.gateway.logs("nobody-has-this-name", everything[0]["timestamp"], tail=9) == []
     assert lines(instance="other") == []
     assert requests.get(system, params={"name": "../x"}, auth=auth, timeout=5).status_code == 400
