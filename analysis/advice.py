@@ -9,6 +9,8 @@ from analysis.words import number, percent, points, relation, with_interval
 
 # What is called few cold starts when an idle time-out is advised.
 _FEW_COLD = 0.05
+# Regimes that hold so much more than the cheapest are called as cheap.
+_SAME_COST = 0.05
 # How far the simulator may be off, in cold share, to be believed about settings that were not run.
 _CREDIBLE = 0.10
 # The same difference in every block is one, though there is no variance to test it against.
@@ -25,13 +27,17 @@ def recommendations(
     loads = list(dict.fromkeys(cell.load for cell in cells))
     found = [r for load in loads if (r := _regime(load, cells, contrasts, even))]
     found += [r for curve in curves if (r := _idle_timeout(curve, cells))]
-    return found + [r for cell in cells if (r := _stage(cell, kept))]
+    # Of each load the regime with most cold starts: in the others little is left to save.
+    worst = {cell.load: cell for cell in sorted(cells, key=lambda cell: cell.cold_rate.estimate or 0.0)}
+    return found + [r for cell in worst.values() if (r := _stage(cell, kept))]
 
 
 def _regime(
     load: str, cells: Sequence[Cell], contrasts: Sequence[Contrast], even: Sequence[BreakEven]
 ) -> Recommendation | None:
-    """The cheapest regime that is shown to have fewer cold starts than the one with most."""
+    """Of the regimes that are shown to have fewer cold starts than the one with most, the cheapest; of as cheap ones
+    the one with fewest.
+    """
     mine = [cell for cell in cells if cell.load == load and cell.runs and cell.cold_rate.estimate is not None]
     held = {cell.regime: cell.cost_gb_s.provisioned for cell in mine}
     most = max(mine, key=lambda cell: cell.cold_rate.estimate or 0.0).regime if mine else ""
@@ -46,11 +52,12 @@ def _regime(
             better.append((held[fewer] or 0.0, fewer, row))
     if not better:
         return None
-    cost, regime, row = min(better, key=lambda each: each[:2])
+    shares = {cell.regime: cell.cold_rate for cell in mine}
+    enough = [each for each in better if each[0] <= (1 + _SAME_COST) * min(better, key=lambda e: e[0])[0]]
+    cost, regime, row = min(enough, key=lambda each: (shares[each[1]].estimate or 0.0, *each[:2]))
     worst = row.a if regime == row.b else row.b
     before = held.get(worst)
     times = cost / before if before else None
-    shares = {cell.regime: cell.cold_rate for cell in mine}
     point = next((each for each in even if (each.load, each.a, each.b) == (load, worst, regime)), None)
     return Recommendation(
         text=f"Under {load} traffic prefer {regime} to {worst} where cold starts matter: "
@@ -92,7 +99,7 @@ def _idle_timeout(curve: IdleTimeouts, cells: Sequence[Cell]) -> Recommendation 
         f"({number(best.per_mean_gap)} mean gaps) brings the cold share of a function that scales to zero below "
         f"{percent(_FEW_COLD)}: {percent(best.cold_rate)}, holding {number(best.held_gb_s)} GB-s a run"
         + (f" (now {number(now)})." if now is not None else "."),
-        evidence=f"simulated on the arrivals and times of {curve.runs} runs; the same simulator gives "
+        evidence=f"simulated on the arrivals and times of {curve.runs} run{'s' * (curve.runs != 1)}; the same simulator gives "
         f"{percent(cell.predicted.cold_rate)} where {percent(cell.cold_rate.estimate)} were measured ({curve.regime})",
         holds="as long as the gaps between arrivals keep their length: it is their ratio that counts, not the time-out",
     )
