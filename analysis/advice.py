@@ -99,8 +99,8 @@ def _idle_timeout(curve: IdleTimeouts, cells: Sequence[Cell]) -> Recommendation 
         f"({number(best.per_mean_gap)} mean gaps) brings the cold share of a function that scales to zero below "
         f"{percent(_FEW_COLD)}: {percent(best.cold_rate)}, holding {number(best.held_gb_s)} GB-s a run"
         + (f" (now {number(now)})." if now is not None else "."),
-        evidence=f"simulated on the arrivals and times of {curve.runs} run{'s' * (curve.runs != 1)}; the same simulator "
-        f"gives {percent(cell.predicted.cold_rate)} where {percent(cell.cold_rate.estimate)} were measured ({curve.regime})",
+        evidence=f"simulated on the arrivals and times of {curve.runs} run{'s' * (curve.runs != 1)}; it gives "
+        f"{percent(cell.predicted.cold_rate)} where {percent(cell.cold_rate.estimate)} were measured ({curve.regime})",
         holds="as long as the gaps between arrivals keep their length: it is their ratio that counts, not the time-out",
     )
 
