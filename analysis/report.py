@@ -52,7 +52,9 @@ def write(folder: Path) -> dict[str, Any]:
     mine = [each for each in digests if each.run.key in used]
     drawn = figures(campaign, found, mine)
     for figure in drawn:
-        write_atomic(folder / "figures" / f"{figure.name}.svg", figure.svg)
+        # On its own a figure brings its paper; in the page it has the page's.
+        paper = figure.svg.replace("<svg ", '<svg style="background: #fff" ', 1)
+        write_atomic(folder / "figures" / f"{figure.name}.svg", paper)
     pages.write(folder, "report", _facts(campaign, found, mine) | {"figures": drawn})
     write_json(folder / "results.json", answers)
     return found
