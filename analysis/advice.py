@@ -9,6 +9,8 @@ from analysis.words import number, percent, points, relation, with_interval
 
 # What is called few cold starts when an idle time-out is advised.
 _FEW_COLD = 0.05
+# Share of the mean request that is worth keeping a function warm for.
+_WORTH_SAVING = 0.05
 # Regimes that hold so much more than the cheapest are called as cheap.
 _SAME_COST = 0.05
 # How far the simulator may be off, in cold share, to be believed about settings that were not run.
@@ -108,8 +110,9 @@ def _idle_timeout(curve: IdleTimeouts, cells: Sequence[Cell]) -> Recommendation 
 def _stage(cell: Cell, kept: Sequence[KeptStage]) -> Recommendation | None:
     if cell.path is None or not cell.path.keep_warm:
         return None
-    best = cell.path.keep_warm[0]
-    if best.saved_s_per_gb_s is None:
+    worth = _WORTH_SAVING * cell.path.response_s
+    best = next((each for each in cell.path.keep_warm if each.saved_s_per_gb_s and each.saved_s >= worth), None)
+    if best is None:
         return None
     check = next((k for k in kept if (k.load, k.a, k.function) == (cell.load, cell.regime, best.function)), None)
     seconds = with_interval(best.saved_s, best.saved_low_s, best.saved_high_s, number)
@@ -122,7 +125,7 @@ def _stage(cell: Cell, kept: Sequence[KeptStage]) -> Recommendation | None:
     return Recommendation(
         text=f"If a single function of the pipeline is kept warm in {cell.regime} ({cell.load}), let it be "
         f"{best.function}: {seconds} s less a request for {number(best.extra_gb_s)} GB-s more a run, "
-        f"{number(best.saved_s_per_gb_s)} s per GB-s, the most of all.",
+        f"{number(best.saved_s_per_gb_s)} s per GB-s, the most of those that save {percent(_WORTH_SAVING)} or more.",
         evidence=f"critical paths of {cell.path.requests} requests, its cold wait taken away{measured}",
         holds="while its cold start lies on the critical path: one on a branch that another outlasts saves nothing",
     )

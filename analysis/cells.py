@@ -37,6 +37,8 @@ from fave.settings import Duration
 from fave.workload import PIPELINE
 
 _LONG_ENOUGH_S = 60.0
+# A function that lacks a replica for less of the run is kept already: a ratio to next to nothing says nothing.
+_HELD_ANYWAY = 0.01
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 # A percentile closer than this to where warm requests end and cold ones begin is one or the other by chance.
 _JUMP = 0.02
@@ -258,6 +260,7 @@ def _keep_warm(mine: Sequence[Digest]) -> list[KeepWarm]:
             continue
         extra = statistics.fmean(_extra_gb_s(each, name) for each in mine)
         interval = mean_interval(saved)
+        whole = statistics.fmean(each.window_s * each.run.memory_limit_mb.get(name, 0) / 1024 for each in mine)
         requests = statistics.fmean(len(each.paths.response_s) for each in mine)
         found.append(
             KeepWarm(
@@ -267,7 +270,7 @@ def _keep_warm(mine: Sequence[Digest]) -> list[KeepWarm]:
                 saved_low_s=interval.low,
                 saved_high_s=interval.high,
                 extra_gb_s=extra,
-                saved_s_per_gb_s=statistics.fmean(saved) * requests / extra if extra > 0 else None,
+                saved_s_per_gb_s=statistics.fmean(saved) * requests / extra if extra > _HELD_ANYWAY * whole else None,
             )
         )
     return sorted(found, key=lambda each: -(each.saved_s_per_gb_s or 0.0))

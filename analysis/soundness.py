@@ -8,8 +8,8 @@ import polars as pl
 
 from analysis.load import Rows, Run
 
-# Of one clock each, in the order in which they must have been made. 0: not made.
-_CALLERS = ("scheduled_at_ns", "fired_at_ns", "sent_at_ns", "done_at_ns")
+# Of one clock each, in the order in which they must have been made; 0: not made. The scheduled time is no stamp.
+_CALLERS = ("fired_at_ns", "sent_at_ns", "done_at_ns")
 _REPLICAS = ("received_at_ns", "started_at_ns", "worked_at_ns", "finished_at_ns")
 _STAGE_CALLERS = ("sent_at_ns", "returned_at_ns")
 
