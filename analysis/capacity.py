@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from analysis import measures
 from analysis.load import Campaign, Run, regimes_of
 from fave.settings import Duration
 
@@ -141,7 +142,7 @@ def _queue(stages: pl.DataFrame) -> _Queue:
     first_s, last_s = float(seconds[:third].mean()), float(seconds[-third:].mean())
     ranks = np.argsort(np.argsort(seconds))
     trend = float(np.corrcoef(np.arange(len(seconds)), ranks)[0, 1]) if np.ptp(seconds) else 0.0
-    service_s = float(waits["service_s"].mean() or 0.0)  # type: ignore[arg-type]
+    service_s = measures.mean(waits["service_s"]) or 0.0
     return _Queue(first_s, last_s, grows=trend > _TREND and last_s - first_s > service_s)
 
 

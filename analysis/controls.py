@@ -10,6 +10,7 @@ import polars as pl
 from scipy import stats
 
 from analysis.load import Campaign, Run
+from analysis.measures import mean
 from analysis.simulate import NO_QUEUE_S
 from analysis.theory import single_replica
 from fave.settings import Duration
@@ -102,7 +103,11 @@ def _theory(campaign: Campaign, control: dict[str, Any], runs: list[Run], alpha:
     if not runs:
         return [Checked(**about, expected="-", measured="-", state="undecided", reason="no valid run")]
     rows = pl.concat([_single_replica_run(campaign, run) for run in runs])
-    starts = rows.filter(pl.col("cold")).group_by("replica_id").agg(pl.len(), pl.col("cold_wait_s").max())
+    starts = (
+        rows.filter(pl.col("cold"))
+        .group_by("replica_id", maintain_order=True)
+        .agg(pl.len(), pl.col("cold_wait_s").max())
+    )
     warm = rows.filter(~pl.col("cold") & (pl.col("queue_s") < NO_QUEUE_S))
     if starts.height < 2 or not warm.height:
         reason = "too few cold starts, or no warm answer, to take the times from"
@@ -112,8 +117,8 @@ def _theory(campaign: Campaign, control: dict[str, Any], runs: list[Run], alpha:
     times = {
         "arrival_rate_per_s": traffic["requests"] / Duration.parse(traffic["duration"]),
         "keep_alive_s": float(Duration.parse(settings["idle_timeout"])),
-        "service_s": float(warm["held_s"].mean()),  # type: ignore[arg-type]
-        "cold_start_s": float(starts["cold_wait_s"].mean()),  # type: ignore[arg-type]
+        "service_s": mean(warm["held_s"]) or 0.0,
+        "cold_start_s": mean(starts["cold_wait_s"]) or 0.0,
     }
     said = ", ".join(f"{name} {value:.4g}" for name, value in times.items())
     try:

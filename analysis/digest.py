@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -118,7 +119,7 @@ def of(campaign: Campaign, run: Run) -> Digest:
         queue_mean_s=measures.mean_queue_s(stages),
         ready_mean=measures.mean_ready(replicas, requests),
         window_s=(end_ns - start_ns) / 1e9,
-        execution_gb_s=float(stages["cost_gb_s"].sum()),
+        execution_gb_s=math.fsum(stages["cost_gb_s"].to_list()),
         has_events=bool((replicas["source"] == "gateway").any()),
         held_by_events=_held(measures.spans_from_events(replicas, run.initial_ready, start_ns, end_ns)),
         held_by_samples=_held(measures.spans_from_samples(replicas, start_ns, end_ns)),

@@ -47,7 +47,7 @@ def write(folder: Path) -> dict[str, Any]:
     prices = load_yaml(folder / PRICES, Prices) if (folder / PRICES).exists() else None
     digests = digest.of_all(campaign, _tell)
     answers = results(campaign, digests, prices)
-    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answers))
+    found: dict[str, Any] = _rounded(msgspec.json.decode(msgspec.json.encode(answers)))
     used = {run.key for run in used_runs(campaign.runs, campaign.experiment, digest.unsound(digests))}
     mine = [each for each in digests if each.run.key in used]
     drawn = figures(campaign, found, mine)
@@ -56,8 +56,17 @@ def write(folder: Path) -> dict[str, Any]:
         paper = figure.svg.replace("<svg ", '<svg style="background: #fff" ', 1)
         write_atomic(folder / "figures" / f"{figure.name}.svg", paper)
     pages.write(folder, "report", _facts(campaign, found, mine) | {"figures": drawn})
-    write_json(folder / "results.json", answers)
+    write_json(folder / "results.json", found)
     return found
+
+
+def _rounded(value: Any) -> Any:
+    """To twelve digits: the last ones of a double are those of the machine that computed it."""
+    if isinstance(value, float):
+        return float(f"{value:.12g}")
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list) else value
 
 
 def _tell(done: int, runs: int) -> None:

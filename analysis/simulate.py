@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from analysis.load import Run
+from analysis.measures import mean
 from fave.settings import Duration
 from fave.workload import PIPELINE
 
@@ -192,8 +193,8 @@ def predicted(run: Run, requests: pl.DataFrame, stages: pl.DataFrame) -> Predict
         return None
     settings = run.settings[run.target]
     function = Function(
-        service_s=float(((warm["returned_at_ns"] - warm["sent_at_ns"]) / 1e9).mean()),  # type: ignore[arg-type]
-        cold_start_s=float(starts["cold_wait_s"].mean() or 0.0),  # type: ignore[arg-type]
+        service_s=mean((warm["returned_at_ns"] - warm["sent_at_ns"]) / 1e9) or 0.0,
+        cold_start_s=mean(starts["cold_wait_s"]) or 0.0,
         idle_timeout_s=float(Duration.parse(settings["idle_timeout"])),
         min_replicas=settings["min_replicas"],
         max_replicas=settings["max_replicas"],
