@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from analysis.answers import Cell, Contrast, Prices, Principle
 from analysis.compare import CONFIRMATORY_BLOCKS
@@ -19,6 +18,7 @@ _TITLES = (
     "Units of measurement",
     "Cost",
 )
+_OTHER_TIME_OF_DAY_H = 6.0
 # Of traffic: what counts as a real trace, and what as widely spread.
 _HIGH_CV_MODELS = ("lognormal", "weibull", "hyperexponential", "on-off")
 _HIGH_CV = 2.0
@@ -45,12 +45,14 @@ def scorecard(
 
 def _repeated(used: Sequence[Run], contrasts: Sequence[Contrast]) -> tuple[str, str]:
     blocks = min((row.blocks for row in contrasts), default=0)
-    hours = {datetime.fromtimestamp(run.started_at_ns / 1e9, tz=UTC).hour // 6 for run in used}
-    said = f"{blocks} blocks of whole runs in random order, in {len(hours)} quarter{'s' * (len(hours) != 1)} of the day"
-    if blocks >= CONFIRMATORY_BLOCKS and len(hours) > 1:
+    starts_ns = [run.started_at_ns for run in used]
+    hours = (max(starts_ns) - min(starts_ns)) / 3.6e12 if starts_ns else 0.0
+    said = f"{blocks} blocks of whole runs in random order, over {hours:.1f} hours"
+    few, short = blocks < CONFIRMATORY_BLOCKS, hours < _OTHER_TIME_OF_DAY_H
+    if not few and not short:
         return "earned", said
-    lacks = f"fewer than {CONFIRMATORY_BLOCKS} blocks" if blocks < CONFIRMATORY_BLOCKS else "one time of day"
-    return ("partly" if blocks >= 2 else "missing"), f"{said}; {lacks}"
+    lacks = [f"fewer than {CONFIRMATORY_BLOCKS} blocks"] * few + ["a single time of day"] * short
+    return ("partly" if blocks >= 2 else "missing"), f"{said}: {', '.join(lacks)}"
 
 
 def _coverage(campaign: Campaign) -> tuple[str, str]:

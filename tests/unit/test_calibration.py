@@ -17,12 +17,12 @@ def test_a_simulated_campaign_is_the_same_for_the_same_seed_and_has_an_effect_in
 
 
 def test_the_shipped_test_keeps_its_level_and_the_pooled_one_does_not():
-    """On 60 campaigns: loose bounds; `make calibrate` has the figures."""
-    campaigns = [calibrate._campaign("on-off", f"c{i}") for i in range(60)]
+    """On 25 campaigns: loose bounds; `make calibrate` has the figures."""
+    campaigns = [calibrate._campaign("on-off", f"c{i}") for i in range(25)]
     found = calibrate._judged("on-off", campaigns, 8)
-    assert found.false_alarms["paired t"] < 0.15
-    assert found.false_alarms["Welch"] < 0.15
+    assert found.false_alarms["paired t"] <= 0.2
+    assert found.false_alarms["Welch"] <= 0.2
     assert found.false_alarms["chi-square"] > 0.25
-    assert found.coverage["difference"] > 0.85
+    assert found.coverage["difference"] >= 0.8
     (row,) = calibrate.table([found]).rows
     assert row[:2] == ("on-off", "8")

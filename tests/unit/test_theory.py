@@ -51,24 +51,24 @@ def poisson(rate_per_s, n, seed):
 @pytest.mark.parametrize(("rate_per_s", "keep_alive_s", "cold_start_s"), [(2, 0.5, 0.3), (1, 1, 0.5), (4, 0.2, 0.1)])
 def test_one_simulated_replica_is_as_the_formula_has_it(rate_per_s, keep_alive_s, cold_start_s):
     found = simulate.simulate(
-        poisson(rate_per_s, 40_000, 1), Function(0.05, cold_start_s, keep_alive_s, min_replicas=0, max_replicas=1)
+        poisson(rate_per_s, 15_000, 1), Function(0.05, cold_start_s, keep_alive_s, min_replicas=0, max_replicas=1)
     )
     exact = theory.single_replica(
         arrival_rate_per_s=rate_per_s, keep_alive_s=keep_alive_s, service_s=0.05, cold_start_s=cold_start_s
     )
-    assert found.cold_share == pytest.approx(exact.affected, abs=0.012)
-    assert sum(found.triggered) / 40_000 == pytest.approx(exact.triggered, abs=0.012)
+    assert found.cold_share == pytest.approx(exact.affected, abs=0.02)
+    assert sum(found.triggered) / 15_000 == pytest.approx(exact.triggered, abs=0.02)
 
 
 def test_hyperexponential_gaps_leave_as_many_cold_as_are_longer_than_the_keep_alive():
     p, rates = 0.8485, (1.697, 0.303)
     chance, at_s, arrivals_s = random.Random(2), 0.0, []
-    for _ in range(40_000):
+    for _ in range(15_000):
         at_s += chance.expovariate(rates[0] if chance.random() < p else rates[1])
         arrivals_s.append(at_s)
     found = simulate.simulate(arrivals_s, Function(1e-4, 1e-4, 2.0, min_replicas=0, max_replicas=1))
     exact = theory.hyperexponential(p=p, rates_per_s=rates, keep_alive_s=2.0)
-    assert found.cold_share == pytest.approx(exact, abs=0.01)
+    assert found.cold_share == pytest.approx(exact, abs=0.015)
 
 
 @pytest.mark.parametrize(("keep_alive_s", "share"), [(0.3, 1.0), (5.0, 0.0)])
