@@ -222,7 +222,7 @@ contrasts: [[cold, warm]]
 gates: {schedule_lag_p99_s: 5, schedule_lag_share_of_median: 100, rate_error: 1, gap_ks: 1, gap_cv_error: 100,
         replica_gap_s: 9, replica_age_p99_s: 9}
 stopping: {target_half_width: 0.0001, max_blocks: 3}
-thresholds: ["tiny/warm: failures == 0", "tiny/cold: cold_rate.high < 0.0001"]
+thresholds: ["tiny/warm: failures == 0", "tiny/cold: runs < 2"]
 loads:
   tiny:
     target: stage-object-detector
