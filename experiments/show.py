@@ -19,7 +19,7 @@ _LINKS_VALID_S = 6 * 3600
 
 def text_of(final: dict[str, Any]) -> str:
     """Ranked clips with time, score, what is seen and said; the explanation; what it took."""
-    lines = [f"\nbest clips for \u201c{final['query']}\u201d"]
+    lines = ["", f"searched  {media_of(final)}", f"\nbest clips for \u201c{final['query']}\u201d"]
     for place, clip in enumerate(final["ranking"], 1):
         times = f"{minutes(clip['start_s'])} to {minutes(clip['end_s'])}"
         parts = f"seen {clip['seen_score']:.2f}, said {clip['said_score']:.2f}, meaning {clip['similarity']:.2f}"
@@ -38,6 +38,16 @@ def text_of(final: dict[str, Any]) -> str:
     if explanation["llm_failure"]:
         lines.append(f"(extracted, because the language model failed: {explanation['llm_failure']})")
     return "\n".join([*lines, "", summary_of(final)])
+
+
+def media_of(final: dict[str, Any]) -> str:
+    """What was searched, and which of several sound tracks: `11.2 s, 640x360 h264, aac (track 2 of 3, eng)`."""
+    media, sound = final["media"], final["media"]["sound"]
+    about = [f"track {sound['track']} of {sound['tracks']}"] if sound["tracks"] > 1 else []
+    about += [word for word in (sound["language"], sound["title"]) if word and word != "und"]
+    said = f" ({', '.join(about)})" if about else ""
+    picture = f"{media['picture']['width_px']}x{media['picture']['height_px']} {media['picture']['codec']}"
+    return f"{media['duration_s']:.1f} s, {picture}, {sound['codec']}{said}"
 
 
 def summary_of(final: dict[str, Any]) -> str:
@@ -72,7 +82,8 @@ def write_page(final: dict[str, Any], store: Store, path: Path) -> None:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
     page = environment.get_template("request.html.j2")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page.render(final=final, clips=clips, summary=summary_of(final)), encoding="utf-8")
+    text = page.render(final=final, clips=clips, summary=summary_of(final), media=media_of(final))
+    path.write_text(text, encoding="utf-8")
 
 
 def _wrapped(head: str, text: str) -> list[str]:

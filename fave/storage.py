@@ -1,11 +1,11 @@
-"""The object store through boto3: whole objects from memory, conditional writes, `s3://` addresses."""
+"""The object store through boto3: whole objects, conditional writes, `s3://` addresses."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
@@ -183,8 +183,10 @@ class Store:
 
         return _translated(ask, uri)
 
-    def put(self, uri: str, data: bytes, *, content_type: str = "", if_match: str = "", create: bool = False) -> str:
-        """Write from memory, with the SDK's checksum. Returns the ETag.
+    def put(
+        self, uri: str, data: bytes | BinaryIO, *, content_type: str = "", if_match: str = "", create: bool = False
+    ) -> str:
+        """Write from memory, or from a file that nobody else writes, with the SDK's checksum. Returns the ETag.
 
         `if_match` writes only over that version, `create` only where nothing is (StorageError `conflict` otherwise).
         """

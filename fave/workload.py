@@ -36,6 +36,7 @@ ORCHESTRATOR = "orchestrator"
 FAN_OUT = Source("stage-ffmpeg-1", ".mp4")
 TRANSCRIPT = Source("stage-deepspeech", "transcript.json")
 DETECTIONS = Source("stage-object-detector", "detections.json")
+MEDIA = Source("stage-ffmpeg-0", "media.json")
 TIMESTAMPS = Source("stage-librosa", "timestamps.json")
 RANKING = Source("stage-search", "ranking.json")
 EXPLANATION = Source("stage-explainer", "explanation.json")
@@ -43,7 +44,7 @@ EXPLANATION = Source("stage-explainer", "explanation.json")
 GRAPH = (
     Node(stage="stage-ffmpeg-0", sources=(Source(VIDEO),)),
     Node(stage="stage-librosa", sources=(Source("stage-ffmpeg-0", ".wav"),)),
-    Node(stage="stage-ffmpeg-1", sources=(Source(VIDEO), TIMESTAMPS)),
+    Node(stage="stage-ffmpeg-1", sources=(Source(VIDEO), MEDIA, TIMESTAMPS)),
     Node(stage="stage-ffmpeg-2", sources=(FAN_OUT,), per_clip=True),
     Node(stage="stage-deepspeech", sources=(Source("stage-ffmpeg-2", "speech.wav"),), per_clip=True),
     Node(stage="stage-ffmpeg-3", sources=(Source("stage-ffmpeg-2", "clip.mp4"),), per_clip=True),

@@ -15,6 +15,33 @@ class Interval(msgspec.Struct, frozen=True):
     end_s: float
 
 
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    codec: str
+    width_px: int
+    height_px: int
+
+
+class Sound(msgspec.Struct, frozen=True, kw_only=True):
+    """The sound track that is searched: number `track` of `tracks`, from 1 up."""
+
+    codec: str
+    track: int
+    tracks: int
+    language: str
+    title: str
+    rate_hz: int
+    channels: int
+
+
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    """`media.json`: what the video is, and what of it is searched. duration_s: of the longer of picture and sound."""
+
+    container: str
+    duration_s: float
+    picture: Picture | None
+    sound: Sound | None
+
+
 class Transcript(msgspec.Struct, frozen=True):
     """`transcript.json`"""
 

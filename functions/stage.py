@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
@@ -103,12 +103,20 @@ class Job:
             self.read_s += time.monotonic() - began_s
 
     def write(self, name: str, data: bytes, content_type: str) -> str:
+        return self._put(name, data, len(data), content_type)
+
+    def upload(self, path: Path, content_type: str) -> str:
+        """A file of the job's folder as an output of the same name; never as a whole in memory."""
+        with path.open("rb") as file:
+            return self._put(path.name, file, path.stat().st_size, content_type)
+
+    def _put(self, name: str, data: bytes | BinaryIO, size_bytes: int, content_type: str) -> str:
         self._work.check()
         began_s = time.monotonic()
         uri = self.envelope.output_uri + name
         self.etags[uri] = self._store.put(uri, data, content_type=content_type)
         self.write_s += time.monotonic() - began_s
-        self.output_bytes += len(data)
+        self.output_bytes += size_bytes
         self.outputs.append(uri)
         return uri
 

@@ -12,7 +12,7 @@ from fave.critical_path import critical_path
 from fave.errors import StorageError
 from fave.records import StageFigures, StageRow, derive
 from fave.storage import Store
-from fave.workload import EXPLANATION, RANKING
+from fave.workload import EXPLANATION, MEDIA, RANKING
 from orchestrator.runner import TakenAwayError
 from orchestrator.state import State, StateFile
 from orchestrator.workflow import output_of
@@ -84,6 +84,7 @@ def _final(store: Store, state: State) -> dict[str, Any]:
     }
     if state.status == "COMPLETED":
         done = state.done()
+        final["media"] = msgspec.json.decode(store.get(output_of(MEDIA, done)))
         final["ranking"] = msgspec.json.decode(store.get(output_of(RANKING, done)))["clips"]
         final["explanation"] = msgspec.json.decode(store.get(output_of(EXPLANATION, done)))
     return final

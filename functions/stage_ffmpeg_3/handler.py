@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ffmpeg
@@ -13,18 +14,26 @@ from functions.stage_ffmpeg_3.config import Config
 
 
 def work(job: stage.Job) -> None:
-    config = job.config(Config)
-    source = ffmpeg.input(str(job.fetch(job.envelope.inputs[0])), **media.INPUT)
-    # The first picture of every 1/fps seconds, with its own time. The fps filter would drop a short clip's only one.
-    wanted = f"isnan(prev_selected_t)+gt(floor(t*{config.fps}),floor(prev_selected_t*{config.fps}))"
-    frames = source[media.PICTURE].filter("select", wanted).filter("settb", "1/1000")
+    for frame in sample(job.fetch(job.envelope.inputs[0]), job.folder, job.config(Config)):
+        job.upload(frame, "image/jpeg")
+
+
+def sample(clip: Path, folder: Path, config: Config) -> list[Path]:
+    """The picture that is shown at 0, 1/fps, 2/fps, … s, however far apart the clip's own pictures are.
+
+    Raises
+    ------
+    StageError
+        `no-video`, and as `media.run`.
+    """
+    shown = media.input_of(clip)[media.PICTURE].filter("fps", fps=config.fps, start_time=0, round="up")
     options = {"fps_mode": "passthrough", "enc_time_base": "1:1000", "frame_pts": 1, "q:v": 3, **media.OUTPUT}
-    media.run(ffmpeg.output(frames, str(job.folder / PATTERN), vframes=config.max_frames, **options), job.folder)
-    written = sorted(job.folder.glob("frame-*.jpg"))
+    frames = ffmpeg.output(shown.filter("settb", "1/1000"), str(folder / PATTERN), vframes=config.max_frames, **options)
+    media.run(frames, clip)
+    written = sorted(folder.glob("frame-*.jpg"))
     if not written:
         raise StageError("no-video", "the clip has no picture")
-    for path in written:
-        job.write(path.name, path.read_bytes(), "image/jpeg")
+    return written
 
 
 def handle(event: Any, context: Any) -> dict[str, Any]:

@@ -161,12 +161,19 @@ def test_a_stage_writes_nowhere_but_under_its_request(pipeline, output):
 
 
 def test_a_clip_name_cannot_become_a_path(pipeline):
-    timestamps = pipeline.store.uri("requests/x2/in/timestamps.json")
-    pipeline.store.put(timestamps, json.dumps([{"clip": "../../evil", "start_s": 0, "end_s": 1}]).encode())
+    inputs = {
+        "timestamps.json": [{"clip": "../../evil", "start_s": 0, "end_s": 1}],
+        "media.json": {"container": "mp4", "duration_s": 1, "picture": None, "sound": None},
+    }
+    for name, value in inputs.items():
+        pipeline.store.put(pipeline.store.uri(f"requests/x2/in/{name}"), json.dumps(value).encode())
     envelope = {
         "request_id": "x2",
         "stage": "stage-ffmpeg-1",
-        "input_uris": [pipeline.store.uri("samples/short.mp4"), timestamps],
+        "input_uris": [
+            pipeline.store.uri("samples/short.mp4"),
+            *(pipeline.store.uri(f"requests/x2/in/{name}") for name in inputs),
+        ],
         "output_uri": pipeline.store.uri("requests/x2/out/"),
     }
     reply = pipeline.gateway.invoke("stage-ffmpeg-1", json.dumps(envelope).encode())

@@ -22,7 +22,7 @@ VIDEO = "s3://b/video.mp4"
 def outputs_of(task: Task) -> tuple[str, ...]:
     folder = f"s3://b/requests/r/{task.name}/"
     names = {
-        "stage-ffmpeg-0": ["audio.wav"],
+        "stage-ffmpeg-0": ["audio.wav", "media.json"],
         "stage-librosa": ["timestamps.json"],
         "stage-ffmpeg-1": ["clip-000.mp4", "clip-001.mp4"],
         "stage-ffmpeg-2": ["speech.wav", "clip.mp4"],
