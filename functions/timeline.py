@@ -148,10 +148,9 @@ class Video:
                     whole = joinable or not packet.is_corrupt
                     if joinable:
                         self._join(packet, last)
-                    if packet.pts is not None:
-                        end = _seconds(packet.pts + (packet.duration or 0), packet.time_base) - self._zero_s
-                        index = packet.stream.index
-                        self.ends_s[index] = max(self.ends_s.get(index, 0.0), float(end))
+                    index, stamp = packet.stream.index, packet.dts if packet.pts is None else packet.pts
+                    end = _seconds((stamp or 0) + (packet.duration or 0), packet.time_base) - self._zero_s
+                    self.ends_s[index] = max(self.ends_s.get(index, 0.0), float(end))
                 yield packet
         except av.FFmpegError:
             whole = False

@@ -22,7 +22,7 @@ def check(media: Media, config: Config) -> None:
     if media.sound is None:
         raise StageError("no-audio", "the video has no sound track")
     if media.duration_s > config.max_duration_s:
-        raise StageError("too-long", f"over the limit of {config.max_duration_s:g} s")
+        raise StageError("too-long", f"goes on at {media.duration_s:.0f} s, the limit is {config.max_duration_s:g} s")
     if media.picture.width_px * media.picture.height_px > config.max_pixels:
         size = f"{media.picture.width_px}x{media.picture.height_px}"
         raise StageError("too-large", f"{size} pixels, the limit is {config.max_pixels} pixels")
