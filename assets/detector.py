@@ -3,6 +3,7 @@
 Input  `image`  uint8   [N, 300, 300, 3] RGB, plain stretch-resize; normalisation is in the graph.
 Output `boxes`  float32 [N, 1917, 4]  (ymin, xmin, ymax, xmax), 0 to 1, clipped.
 Output `scores` float32 [N, 1917, 90] sigmoid applied; column c is COCO category c + 1.
+Output `feature` float32 [N, 1280] what the backbone's last map holds, averaged over its 10 x 10 places; 0 to 6.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from assets.onnx_graph import Graph
 _GRIDS = (19, 10, 5, 3, 2, 1)
 _CENTRE_SCALE, _SIZE_SCALE = 10.0, 5.0
 _BATCH_NORM_EPSILON = 1e-3
+_LAST_MAP, _CHANNELS = "FeatureExtractor/MobilenetV2/Conv_1/Relu6", 1280
 
 
 def ssd_anchors() -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -119,6 +121,7 @@ def convert_detector(source: Path, target: Path) -> None:
     probabilities = graph.add("Sigmoid", [translator.get("concat_1")])
     # Column 0 is "background".
     graph.add("Slice", [probabilities, *(graph.integers(i) for i in (1, 91, 2))], output="scores")
+    graph.add("ReduceMean", [translator.get(_LAST_MAP)], output="feature", axes=[1, 2], keepdims=0)
     _save_optimised(_as_model(graph), target)
 
 
@@ -145,6 +148,7 @@ def _as_model(graph: Graph) -> onnx.ModelProto:
         outputs=[
             helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["N", anchors, 4]),
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", anchors, 90]),
+            helper.make_tensor_value_info("feature", TensorProto.FLOAT, ["N", _CHANNELS]),
         ],
         opset=17,
     )

@@ -31,7 +31,7 @@ GROUPS = {
     "media": Group(("stage-ffmpeg-0", "stage-ffmpeg-1", "stage-ffmpeg-2", "stage-ffmpeg-3")),
     "audio": Group(("stage-librosa",)),
     "speech": Group(("stage-deepspeech",), ("models/whisper-tiny-en",)),
-    "vision": Group(("stage-object-detector",), ("models/ssdlite-mobilenet-v2-coco.onnx",)),
+    "vision": Group(("stage-object-detector",), ("models/ssdlite-mobilenet-v2-coco-features.onnx",)),
     "text": Group(("stage-embedder",), ("models/minilm-l6",)),
     "light": Group((ORCHESTRATOR, "stage-search", "stage-explainer")),
 }
