@@ -45,6 +45,9 @@ def main() -> int:
     single.add_argument(
         "--request-id", default="", help="go on with an earlier one, where it stopped (default: a new one)"
     )
+    single.add_argument(
+        "--like", default="", metavar="TIME", help="also find pictures like the one at this time of the video: 0:09.2"
+    )
     single.add_argument("--open", action="store_true", help="write a page with pictures and playable clips; open it")
     single.add_argument("--async", dest="asynchronous", action="store_true", help="queue it (/async-function) and poll")
     check = commands.add_parser("smoke", help="invoke every function once and see that it reaches the object store")
@@ -56,6 +59,7 @@ def main() -> int:
             query=arguments.query,
             regime=arguments.regime,
             config=arguments.config,
+            like=arguments.like,
             opens=arguments.open,
             asynchronous=arguments.asynchronous,
             request_id=arguments.request_id,

@@ -15,7 +15,15 @@ from fave.errors import ConfigError, StageError
 
 
 def run(
-    *, video: str, query: str, regime: str, config: str, opens: bool, asynchronous: bool, request_id: str = ""
+    *,
+    video: str,
+    query: str,
+    regime: str,
+    config: str,
+    like: str,
+    opens: bool,
+    asynchronous: bool,
+    request_id: str = "",
 ) -> int:
     """Print the result; 0.
 
@@ -26,7 +34,7 @@ def run(
     StageError
         When the request fails; with how to go on, where that may help.
     """
-    settings = _settings(config)
+    settings = _settings(config, like)
     if not query.strip():
         raise ConfigError("QUERY is empty", hint='say what to look for: make invoke QUERY="find scenes with cars"')
     request_id = check_request_id(request_id) if request_id else new_id("invoke")
@@ -51,7 +59,7 @@ def run(
     return 0
 
 
-def _settings(config: str) -> dict[str, Any]:
+def _settings(config: str, like: str) -> dict[str, Any]:
     """The short clips of the samples want more pictures than the original's one in five seconds."""
     try:
         given = json.loads(config)
@@ -59,4 +67,6 @@ def _settings(config: str) -> dict[str, Any]:
         raise ConfigError(f"--config: not JSON: {error}") from error
     if not isinstance(given, dict) or not all(isinstance(value, dict) for value in given.values()):
         raise ConfigError(f"--config {config!r}: need an object of objects, settings by function")
+    if like:
+        given["stage-search"] = {**given.get("stage-search", {}), "like": like}
     return given | {"stage-ffmpeg-3": {"fps": 1, **given.get("stage-ffmpeg-3", {})}}

@@ -25,11 +25,13 @@ def text_of(final: dict[str, Any]) -> str:
         parts = f"seen {clip['seen_score']:.2f}, said {clip['said_score']:.2f}, meaning {clip['similarity']:.2f}"
         lines.append(f"\n{place}. {clip['clip']}  {times}  score {clip['score']:.2f} ({parts})")
         lines += _wrapped("shows", seen_in(clip) or "nothing that the detector knows")
-        if clip["frame"] and clip["labels"]:
-            lines += _wrapped(
-                "best frame", f"at {minutes(clip['frame']['at_s'])}: {', '.join(clip['frame']['labels'])}"
-            )
+        if clip["frames"]:
+            lines += _wrapped("pictures", "; ".join(_picture(frame) for frame in clip["frames"]))
         lines += _wrapped("says", f"\u201c{clip['text']}\u201d" if clip["text"] else "nothing")
+    if final["like"]:
+        lines.append(f"\npictures like the one of {final['like']['clip']} at {_picture(final['like'])}")
+        lines += [f"{frame['similarity']:.3f}  {frame['clip']}  at {_picture(frame)}" for frame in final["alike"]]
+        lines += [] if final["alike"] else ["none: all others are the same picture"]
     for name, error in final["skipped"].items():
         lines.append(f"\nleft out: {name} ({error['stage']}: {error['reason']})")
     explanation = final["explanation"]
@@ -60,18 +62,31 @@ def summary_of(final: dict[str, Any]) -> str:
     )
 
 
+def _picture(frame: dict[str, Any]) -> str:
+    """`0:09.2 (car, person)`; the time is what `--like` takes."""
+    seen = ", ".join(frame["labels"])
+    return minutes(frame["at_s"]) + (f" ({seen})" if seen else "")
+
+
 def seen_in(clip: dict[str, Any]) -> str:
     return ", ".join(f"{label} {score:.2f}" for label, score in clip["objects"].items())
 
 
 def write_page(final: dict[str, Any], store: Store, path: Path) -> None:
     """One HTML file; pictures and clips come from the object store by addresses that expire."""
+
+    def pictures(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {**frame, "address": store.presigned(frame["uri"], valid_s=_LINKS_VALID_S), "caption": _picture(frame)}
+            for frame in frames
+        ]
+
     clips = [
         {
             **clip,
             "times": f"{minutes(clip['start_s'])} \u2013 {minutes(clip['end_s'])}",
             "seen": seen_in(clip),
-            "picture": store.presigned(clip["frame"]["uri"], valid_s=_LINKS_VALID_S) if clip["frame"] else "",
+            "pictures": pictures(clip["frames"]),
             "video": store.presigned(
                 store.uri(f"requests/{final['request_id']}/stage-ffmpeg-2/{clip['clip']}/clip.mp4"),
                 valid_s=_LINKS_VALID_S,
@@ -82,7 +97,9 @@ def write_page(final: dict[str, Any], store: Store, path: Path) -> None:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
     page = environment.get_template("request.html.j2")
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = page.render(final=final, clips=clips, summary=summary_of(final), media=media_of(final))
+    given = pictures([final["like"]] if final["like"] else [])
+    about = {"summary": summary_of(final), "media": media_of(final)}
+    text = page.render(final=final, clips=clips, given=given, alike=pictures(final["alike"]), **about)
     path.write_text(text, encoding="utf-8")
 
 

@@ -54,12 +54,18 @@ class Object(msgspec.Struct, frozen=True):
     score: float
 
 
+Feature = Annotated[bytes, msgspec.Meta(min_length=1280, max_length=1280)]
+
+
 class Frame(msgspec.Struct, frozen=True):
-    """at_s: seconds from the start of the clip."""
+    """at_s: seconds from the start of the clip. feature: what the picture looks like, a byte per channel of the
+    detector's backbone, 255 for the strongest (base64 in JSON); pictures compare by the cosine.
+    """
 
     uri: str
     at_s: float
     objects: list[Object]
+    feature: Feature
 
 
 class Detections(msgspec.Struct, frozen=True):
@@ -70,15 +76,16 @@ class Detections(msgspec.Struct, frozen=True):
 
 
 class Embeddings(msgspec.Struct, frozen=True):
-    """`embeddings.json`: texts by clip and by frame address, vectors (unit length) by text."""
+    """`embeddings.json`: texts by clip and by frame, vectors (unit length) by text, features by frame (address)."""
 
     query: str
     clips: dict[str, str]
     frames: dict[str, str]
     vectors: dict[str, list[float]]
+    features: dict[str, Feature]
 
 
-class BestFrame(msgspec.Struct, frozen=True, kw_only=True):
+class RankedFrame(msgspec.Struct, frozen=True, kw_only=True):
     """at_s: seconds from the start of the video."""
 
     uri: str
@@ -86,10 +93,18 @@ class BestFrame(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, float]
 
 
+class AlikeFrame(RankedFrame, frozen=True, kw_only=True):
+    """similarity: cosine of its feature with the given frame's."""
+
+    clip: str
+    similarity: float
+
+
 class RankedClip(msgspec.Struct, frozen=True, kw_only=True):
     """An entry of `ranking.json`. score is the weighted sum of the three parts, each 0 to 1.
 
-    objects: best score of every label seen; labels, words: those of them that the query asks for.
+    objects: best score of every label seen; labels, words: those of them that the query asks for. frames: distinct
+    pictures of the clip, the one that shows most of what is wanted first.
     """
 
     clip: str
@@ -103,11 +118,13 @@ class RankedClip(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[str, ...]
     objects: dict[str, float]
     text: str
-    frame: BestFrame | None = None
+    frames: list[RankedFrame] = []
 
 
 class Ranking(msgspec.Struct, frozen=True, kw_only=True):
-    """`ranking.json`"""
+    """`ranking.json`. like, alike: the frame that was given, and distinct ones like it, best first."""
 
     query: str
     clips: list[RankedClip]
+    like: AlikeFrame | None = None
+    alike: list[AlikeFrame] = []

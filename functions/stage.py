@@ -80,8 +80,9 @@ class Job:
         """The configuration: `cls`' defaults, the environment, the envelope."""
         return configured(cls, self.envelope.config)
 
-    def read(self, uri: str) -> bytes:
-        data = self._timed_read(uri, self._store.get)
+    def read(self, uri: str, max_bytes: int = 0) -> bytes:
+        """An input as a whole in memory; `max_bytes` is for stages that know how large their kind of input may be."""
+        data = self._timed_read(uri, self._store.get, max_bytes)
         self.input_bytes += len(data)
         return data
 
@@ -93,12 +94,13 @@ class Job:
         )
         return path
 
-    def _timed_read(self, uri: str, read: Callable[..., M]) -> M:
+    def _timed_read(self, uri: str, read: Callable[..., M], max_bytes: int = 0) -> M:
         self._work.check()
         self._store.check_readable(uri)
+        most = max_input_bytes()
         began_s = time.monotonic()
         try:
-            return read(uri, etag=self.envelope.etags.get(uri, ""), max_bytes=max_input_bytes())
+            return read(uri, etag=self.envelope.etags.get(uri, ""), max_bytes=min(max_bytes or most, most))
         finally:
             self.read_s += time.monotonic() - began_s
 

@@ -1,7 +1,7 @@
 """stage-embedder: transcripts, detections and the query → embeddings.json (MiniLM-L6, 384 dimensions, unit length).
 
 Every text is embedded once: what is said in a clip, and what is seen in each sampled frame, so that single frames can
-be found.
+be found. The detector's feature of each frame is handed on beside them, for likeness of pictures.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def work(job: stage.Job) -> None:
         "clips": said,
         "frames": {uri: text for uri, text in seen.items() if text},
         "vectors": {text: [round(float(x), 5) for x in vector] for text, vector in zip(texts, vectors, strict=True)},
+        "features": {frame.uri: frame.feature for each in detections for frame in each.frames},
     }
     job.write_json("embeddings.json", found)
 

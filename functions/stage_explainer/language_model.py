@@ -10,7 +10,7 @@ import requests
 
 from fave.endpoints import credential
 from fave.errors import StageError
-from functions.findings import Ranking
+from functions.findings import RankedClip, Ranking
 
 _ROLE = (
     "You explain in at most four sentences why these clips of a video answer the query. "
@@ -18,6 +18,9 @@ _ROLE = (
 )
 _MAX_REPLY_BYTES = 64_000
 _MAX_ANSWER_CHARACTERS = 2_000
+# What the model is given of a clip; a long one's whole transcript would be over what small models can read.
+_MAX_TEXT_CHARACTERS = 2_000
+_MAX_OBJECTS = 20
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -43,7 +46,7 @@ def explain(ranking: Ranking, max_clips: int, timeout_s: float) -> str:
     get = os.environ.get
     url = get("LLM_BASE_URL", "").rstrip("/") + "/chat/completions"
     key = credential("LLM_API_KEY")
-    facts = msgspec.json.encode({"query": ranking.query, "clips": ranking.clips[:max_clips]}).decode()
+    facts = msgspec.json.encode({"query": ranking.query, "clips": facts_of(ranking.clips[:max_clips])}).decode()
     order = {
         "model": get("LLM_MODEL", "default"),
         "temperature": 0,
@@ -61,6 +64,19 @@ def explain(ranking: Ranking, max_clips: int, timeout_s: float) -> str:
             return _words_of(_bounded(reply, deadline_s))
     except requests.RequestException as error:
         raise StageError("llm", f"no answer within {timeout_s:g} s ({type(error).__name__})", retryable=True) from error
+
+
+def facts_of(clips: list[RankedClip]) -> list[RankedClip]:
+    """The clips without what a model cannot use (addresses of pictures), and of bounded length."""
+    return [
+        msgspec.structs.replace(
+            clip,
+            text=clip.text[:_MAX_TEXT_CHARACTERS],
+            objects=dict(list(clip.objects.items())[:_MAX_OBJECTS]),
+            frames=[],
+        )
+        for clip in clips
+    ]
 
 
 def _bounded(reply: requests.Response, deadline_s: float) -> bytes:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import textwrap
 
 from fave.clock import minutes
 from functions.findings import RankedClip, Ranking
+
+_MAX_QUOTE_CHARACTERS = 300
 
 
 def summarise(ranking: Ranking, max_clips: int) -> str:
@@ -22,8 +25,8 @@ def summarise(ranking: Ranking, max_clips: int) -> str:
 def _sentence(clip: RankedClip) -> str:
     seen = ", ".join(f"{label} ({score:.0%} sure)" for label, score in clip.labels.items())
     parts = [f"shows {seen}"] if seen else []
-    if clip.frame and seen:
-        parts[0] += f", best at {minutes(clip.frame.at_s)}"
+    if clip.frames and seen:
+        parts[0] += f", best at {minutes(clip.frames[0].at_s)}"
     if clip.words or not parts:
         parts.append(f"says{_quoted(clip)}")
     return f"{_where(clip)} {' and '.join(parts)}."
@@ -39,4 +42,6 @@ def _quoted(clip: RankedClip) -> str:
     if not sentences:
         return ""
     best = max(sentences, key=lambda sentence: sum(word in sentence.lower() for word in clip.words))
-    return f" \u201c{best.rstrip('.')}\u201d"
+    # A transcript without stops is one sentence, however long.
+    quoted = textwrap.shorten(best.rstrip("."), _MAX_QUOTE_CHARACTERS, placeholder=" \u2026")
+    return f" \u201c{quoted}\u201d"

@@ -15,3 +15,18 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     label_weight: Annotated[_Weight, Meta(description="of what is seen")] = 1.0
     transcript_weight: Annotated[_Weight, Meta(description="of the words that are said")] = 1.0
     embedding_weight: Annotated[_Weight, Meta(description="of likeness in meaning")] = 1.0
+    max_pictures: Annotated[
+        int, Meta(ge=1, le=60, description="distinct ones that are listed, of a clip and of those like a given one")
+    ] = 6
+    same_picture: Annotated[
+        float,
+        Meta(ge=0, le=1, description="frames of a clip from this similarity on (cosine of features) are one picture"),
+    ] = 0.985
+    like: Annotated[
+        str,
+        Meta(
+            max_length=1000,
+            description="also find frames like this one: its address, `CLIP/FRAME`, or its time in the video "
+            "(`0:09.2` or `9.2`: the nearest frame)",
+        ),
+    ] = ""

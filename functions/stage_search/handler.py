@@ -7,6 +7,7 @@ from typing import Any
 from fave.errors import StageError
 from functions import stage
 from functions.findings import Detections, Embeddings, Interval, Ranking, Transcript
+from functions.stage_search.alike import frame_like, frames_alike
 from functions.stage_search.config import Config
 from functions.stage_search.ranking import Clip, rank
 
@@ -29,7 +30,13 @@ def work(job: stage.Job) -> None:
         if each.clip in times
     ]
     embeddings = job.decode(job.inputs_named("embeddings.json")[0], Embeddings)
-    ranking = Ranking(query=config.query, clips=rank(config.query, clips, embeddings, config))
+    given = frame_like(config.like, clips) if config.like else None
+    ranking = Ranking(
+        query=config.query,
+        clips=rank(config.query, clips, embeddings, config),
+        like=given,
+        alike=frames_alike(given, clips, embeddings, config) if given else [],
+    )
     job.write_json("ranking.json", ranking)
 
 

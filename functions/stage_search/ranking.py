@@ -6,8 +6,9 @@ import re
 
 import msgspec
 
-from functions.findings import BestFrame, Embeddings, Frame, RankedClip
+from functions.findings import Embeddings, Frame, RankedClip, RankedFrame
 from functions.stage_search.config import Config
+from functions.stage_search.pictures import Pictures
 
 # Words of a request that say nothing about its object.
 _IDLE_WORDS = frozenset(
@@ -108,11 +109,12 @@ def rank(query: str, clips: list[Clip], embeddings: Embeddings, config: Config) 
           + embedding_weight x largest cosine of the query with the transcript or with what a frame shows, at least 0.
     """
     wanted = list(dict.fromkeys(words_of(query)))
-    ranked = [_score(clip, wanted, embeddings, config) for clip in clips]
-    return sorted(ranked, key=lambda item: -item.score)
+    pictures = Pictures(embeddings.features, config.same_picture)
+    scored = [_score(clip, wanted, embeddings, pictures, config) for clip in clips]
+    return sorted(scored, key=lambda item: -item.score)
 
 
-def _score(clip: Clip, wanted: list[str], embeddings: Embeddings, config: Config) -> RankedClip:
+def _score(clip: Clip, wanted: list[str], embeddings: Embeddings, pictures: Pictures, config: Config) -> RankedClip:
     objects = best_scores(clip.frames)
     said = set(words_of(clip.text))
     seen_score = _seen(objects, wanted)
@@ -134,7 +136,7 @@ def _score(clip: Clip, wanted: list[str], embeddings: Embeddings, config: Config
         words=tuple(word for word in wanted if word in said),
         objects=objects,
         text=clip.text,
-        frame=_best_frame(clip, wanted, likeness),
+        frames=_best_frames(clip, wanted, likeness, pictures, config.max_pictures),
     )
 
 
@@ -147,16 +149,20 @@ def best_scores(frames: list[Frame]) -> dict[str, float]:
     return dict(sorted(best.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _best_frame(clip: Clip, wanted: list[str], likeness: dict[str, float]) -> BestFrame | None:
-    """The frame that shows most of what is wanted; the first of equals."""
+def _best_frames(
+    clip: Clip, wanted: list[str], likeness: dict[str, float], pictures: Pictures, at_most: int
+) -> list[RankedFrame]:
+    """Distinct pictures, from the one on that shows most of what is wanted; of equals the first first."""
 
     def worth(frame: Frame) -> float:
         return _seen(best_scores([frame]), wanted) + likeness[frame.uri]
 
-    best = max(clip.frames, key=worth, default=None)
-    if best is None:
-        return None
-    return BestFrame(uri=best.uri, at_s=round(clip.start_s + best.at_s, 3), labels=best_scores([best]))
+    frames = {frame.uri: frame for frame in sorted(clip.frames, key=worth, reverse=True)}
+    return [ranked(clip, frames[uri]) for uri in pictures.distinct(frames, at_most)]
+
+
+def ranked(clip: Clip, frame: Frame) -> RankedFrame:
+    return RankedFrame(uri=frame.uri, at_s=round(clip.start_s + frame.at_s, 3), labels=best_scores([frame]))
 
 
 def _seen(objects: dict[str, float], wanted: list[str]) -> float:

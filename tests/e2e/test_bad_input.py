@@ -95,7 +95,7 @@ def test_the_ranking_follows_the_content_not_the_order(pipeline, tmp_path):
 
 def test_single_frames_are_found_by_what_they_show(pipeline):
     """The best frame shows a car, at a time at which the sample shows the street."""
-    best = pipeline.ask("a car in the street").answer["ranking"][0]["frame"]
+    best = pipeline.ask("a car in the street").answer["ranking"][0]["frames"][0]
     assert "car" in best["labels"]
     assert 6.6 <= best["at_s"] <= 11.2
 

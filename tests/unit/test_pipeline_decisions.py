@@ -171,13 +171,14 @@ def test_padding_stays_within_the_audio():
 
 
 def a_clip(name, text, **labels):
-    frames = [Frame(uri=f"{name}/frame", at_s=1.0, objects=[Object(label=k, score=v) for k, v in labels.items()])]
+    objects = [Object(label=k, score=v) for k, v in labels.items()]
+    frames = [Frame(uri=f"{name}/frame", at_s=1.0, objects=objects, feature=bytes(1280))]
     return Clip(name=name, start_s=10.0, end_s=15.0, text=text, frames=frames)
 
 
 CAR = a_clip("a", "He might even have been made amiable himself.", car=0.5)
 MAN = a_clip("b", "He was not an ill disposed young man.", bird=0.6)
-NOTHING = Embeddings(query="", clips={}, frames={}, vectors={})
+NOTHING = Embeddings(query="", clips={}, frames={}, vectors={}, features={})
 
 
 @pytest.mark.parametrize(("query", "best"), [("find scenes with cars", "a"), ("an ill-disposed young man", "b")])
@@ -188,12 +189,13 @@ def test_the_clip_that_shows_or_says_it_is_first_in_either_order(query, best):
 
 def test_likeness_in_meaning_decides_where_no_word_is_shared_and_names_the_frame():
     vectors = {"vehicle": [1.0, 0.0], "car": [0.8, 0.6], "bird": [0.0, 1.0]}
-    embeddings = Embeddings(query="vehicle", clips={}, frames={"a/frame": "car", "b/frame": "bird"}, vectors=vectors)
+    frames = {"a/frame": "car", "b/frame": "bird"}
+    embeddings = Embeddings(query="vehicle", clips={}, frames=frames, vectors=vectors, features={})
     first, second = rank("vehicle", [MAN, CAR], embeddings, SearchConfig())
     assert (first.clip, first.similarity, second.similarity) == ("a", 0.8, 0.0)
     assert (first.seen_score, first.said_score) == (0.0, 0.0)
-    assert first.frame.at_s == 11.0, "seconds into the video, not into the clip"
-    assert first.frame.labels == {"car": 0.5}
+    assert first.frames[0].at_s == 11.0, "seconds into the video, not into the clip"
+    assert first.frames[0].labels == {"car": 0.5}
 
 
 def test_a_weight_of_zero_takes_a_part_out_of_the_score():
