@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 M = TypeVar("M")
 JSON = "application/json"
+# Embeddings of 3,840 frames, the most that a request may have, are 21 MB; decoded it is some times more.
+_MAX_JSON_BYTES = 32 * 2**20
 
 
 class Model(Generic[M]):
@@ -131,7 +133,7 @@ class Job:
 
     def decode(self, uri: str, cls: type[M]) -> M:
         try:
-            return msgspec.json.decode(self.read(uri), type=cls)
+            return msgspec.json.decode(self.read(uri, _MAX_JSON_BYTES), type=cls)
         except msgspec.MsgspecError as error:
             raise StageError("corrupt", f"{uri}: {error}") from error
 

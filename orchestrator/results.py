@@ -84,13 +84,9 @@ def _final(store: Store, state: State) -> dict[str, Any]:
     }
     if state.status == "COMPLETED":
         done = state.done()
-<<<<<<< HEAD
         final["media"] = msgspec.json.decode(store.get(output_of(MEDIA, done)))
-        final["ranking"] = msgspec.json.decode(store.get(output_of(RANKING, done)))["clips"]
-=======
         found = msgspec.json.decode(store.get(output_of(RANKING, done)))
         final |= {"ranking": found["clips"], "like": found["like"], "alike": found["alike"]}
->>>>>>> cea0cd9 (Features per frame: distinct pictures per clip, frames like a given one; pictures of any kind, in bounded memory)
         final["explanation"] = msgspec.json.decode(store.get(output_of(EXPLANATION, done)))
     return final
 

@@ -35,7 +35,7 @@ def door(environment, *arguments):
 def test_a_file_of_this_machine_is_uploaded_searched_and_shown(pipeline, child_environment, tmp_path):
     video = tmp_path / "mein Urlaub.mp4"
     shutil.copy(media.SHORT, video)
-    done = door(child_environment, "invoke", str(video), "find scenes with cars", "--open")
+    done = door(child_environment, "invoke", str(video), "find scenes with cars", "--open", "--like", "0:08.1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "uploading mein Urlaub.mp4" in done.stdout
     for stage in ("stage-ffmpeg-0", "stage-deepspeech", "stage-explainer"):
@@ -45,12 +45,14 @@ def test_a_file_of_this_machine_is_uploaded_searched_and_shown(pipeline, child_e
     assert "car 0." in done.stdout
     assert "amiable" in done.stdout
     assert "1 of 2 clips answer" in done.stdout
+    assert "pictures like the one of clip-001 at 0:08.1" in done.stdout
     page = re.search(r"^page: (.*)$", done.stdout, re.MULTILINE)[1]
     html = Path(page).read_text(encoding="utf-8")
     secrets = (pipeline.platform.endpoints.secret_key, pipeline.platform.endpoints.gateway_password)
     assert not any(secret in html for secret in secrets)
     links = [link.replace("&amp;", "&") for link in re.findall(r'(?:src|poster)="([^"]+)"', html)]
-    assert len(links) == 4
+    assert html.count("<img") >= 6, "distinct pictures of both clips, the given one and those like it"
+    assert len(links) == 4 + html.count("<img")
     kinds = {requests.get(link, timeout=10).content[:3] for link in links}
     assert b"\xff\xd8\xff" in kinds, "no picture"
     assert all(requests.get(link, timeout=10).status_code == 200 for link in links)

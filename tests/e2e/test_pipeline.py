@@ -8,6 +8,7 @@ import re
 import msgspec
 import pytest
 
+from fave.clock import minutes
 from fave.programs import cache_dir
 from fave.records import StageRow
 
@@ -50,6 +51,34 @@ def test_the_clip_with_cars_is_first_for_cars(cars):
 def test_the_clip_in_which_it_is_said_is_first_for_what_is_said(pipeline):
     _, answer, _ = pipeline.ask("who is cold hearted and selfish")
     assert answer["ranking"][0]["clip"] == "clip-000"
+
+
+def test_each_clip_lists_its_distinct_pictures_the_one_that_shows_what_is_wanted_first(cars):
+    """The animation hardly moves in six seconds; along the street everything changes within one."""
+    street, animation = (clip["frames"] for clip in cars.answer["ranking"])
+    assert len(animation) == 1
+    assert 2 <= len(street) <= 4
+    assert "car" in street[0]["labels"]
+    assert cars.answer["alike"] == []
+
+
+def test_pictures_like_one_that_was_found_are_found_by_its_time(pipeline, cars):
+    """Another request about the same video has the same frames."""
+    given = cars.answer["ranking"][0]["frames"][0]
+    answer = pipeline.ask("find scenes with cars", stage_search={"like": minutes(given["at_s"])}).answer
+    assert (answer["like"]["clip"], answer["like"]["at_s"]) == ("clip-001", given["at_s"])
+    assert given["uri"].rpartition("/")[2] == answer["like"]["uri"].rpartition("/")[2]
+    similarities = [frame["similarity"] for frame in answer["alike"]]
+    assert similarities == sorted(similarities, reverse=True)
+    clips = [frame["clip"] for frame in answer["alike"]]
+    assert clips[0] == "clip-001", "the street is like the street"
+    assert clips[-1] == "clip-000", "and not like the animation"
+
+
+def test_a_frame_that_is_not_there_is_refused_by_name(pipeline):
+    asked = pipeline.ask("cars", stage_search={"like": "clip-007/frame-00001000ms.jpg"})
+    assert (asked.status, asked.slug, asked.answer["error"]["stage"]) == (422, "bad-request", "stage-search")
+    assert "clip-007/frame-00001000ms.jpg" in asked.answer["error"]["reason"]
 
 
 def test_each_clip_has_the_words_that_are_said_in_it(cars):

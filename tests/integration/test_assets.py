@@ -10,10 +10,12 @@ import zipfile
 
 import pytest
 
-from assets.fetch import fetch
+from assets.detector import convert_detector
+from assets.fetch import fetch, sha256_of
 from assets.library import DEFAULT_PRODUCTS
-from assets.manifest import Package, PackageFile
+from assets.manifest import Package, PackageFile, load
 from fave.errors import AssetError
+from fave.programs import cache_dir
 from fave.settings import ROOT
 
 pytestmark = pytest.mark.integration
@@ -113,3 +115,10 @@ def test_what_is_not_what_the_manifest_says_is_refused_and_not_kept(wheel, tmp_p
     with pytest.raises(AssetError, match=words):
         fetch(wrong, tmp_path / "cache", lambda _: None)
     assert not (tmp_path / "cache" / "models" / "m.bin").exists()
+
+
+def test_the_detector_converts_to_the_same_bytes_everywhere(tmp_path):
+    """And so to those that the manifest names."""
+    fetch(load().packages["coco-ssd"], cache_dir(), lambda _: None)
+    convert_detector(cache_dir() / "sources" / "coco-ssd", tmp_path / "detector.onnx")
+    assert sha256_of(tmp_path / "detector.onnx") == load().products["detector"].sha256
