@@ -9,6 +9,7 @@ from pathlib import Path
 from analysis import report
 from fave.errors import ConfigError
 from fave.rundir import CellDir, write_atomic
+from fave.settings import ROOT
 
 # Raw rows of the generator and final states have been joined into the other rows; logs are of this machine.
 _FACTS = ("campaign.json", "journal.jsonl", "stopping.json", report.PRICES)
@@ -29,6 +30,7 @@ def publish(run: Path, to: Path) -> int:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     _copy(run, fresh, _FACTS)
+    _copy(ROOT, fresh, ("NOTICE",))
     for cell in sorted((run / "cells").iterdir()):
         if CellDir(cell).finished:
             target = fresh / "cells" / cell.name

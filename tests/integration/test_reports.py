@@ -45,6 +45,7 @@ def test_a_published_copy_has_the_same_report_and_is_small(tmp_path):
     assert done.returncode == 0, done.stderr
     assert report_of(tmp_path / "small") == report_of(EXAMPLE)
     assert not list(tmp_path.glob("small/cells/*/logs"))
+    assert (tmp_path / "small" / "NOTICE").read_bytes() == (ROOT / "NOTICE").read_bytes()
     size_bytes = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert size_bytes < 12e6
     (tmp_path / "mine").mkdir()
