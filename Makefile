@@ -77,12 +77,15 @@ images-test: $(VENV)/.installed-dev $(VENV)/.ready  ## Build them and run each a
 	@FAVE_IMAGES_TEST=1 $(PY) -m pytest -m images tests/e2e/test_images.py
 
 ##@ Develop
-.PHONY: test check bench-pipeline bench-analysis bench-load lock clean
+.PHONY: test test-all check bench-pipeline bench-analysis bench-load lock clean
 check: $(VENV)/.installed-dev  ## Format, lint, types, layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy . && $(BIN)/lint-imports
 
-test: $(VENV)/.installed-dev $(VENV)/.ready $(VENV)/.browser  ## All tests (unit, integration, e2e)
-	@$(PY) -m pytest -m "unit" && $(PY) -m pytest -m "not unit"
+test: $(VENV)/.installed-dev $(VENV)/.ready  ## What protects a change, at most ten minutes on two cores: every room, no browser
+	@$(PY) -m pytest -m "unit" && $(PY) -m pytest -m "not unit and not long and not images"
+
+test-all: $(VENV)/.installed-dev $(VENV)/.ready $(VENV)/.browser  ## And the long ones: kills, campaigns, clean environments, a browser
+	@$(PY) -m pytest -m "unit" && $(PY) -m pytest -m "not unit and not images"
 
 bench-pipeline: $(VENV)/.ready  ## Measure: warm pass against the handlers in a row, cold start of each stage
 	@$(PY) -m tests.benchmarks.pipeline
@@ -134,7 +137,7 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	  || { echo "error: pip could not install requirements-dev.txt; check that it reaches its package index"; exit 3; }
 	@touch $@
 
-# For one test, which drives the web UI as a person does; without Chromium it is skipped, and says so.
+# For one long test, which drives the web UI as a person does; without Chromium it is skipped, and says so.
 $(VENV)/.browser: | $(PY)
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing Debian's chromium for the browser test ..." >&2 \

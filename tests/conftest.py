@@ -56,7 +56,7 @@ class Running(NamedTuple):
 
     def in_flight(self, function: str) -> float:
         """From the gateway itself: Prometheus' newest sample may still tell of the test before."""
-        text = requests.get(self.metrics_url(), timeout=5).text
+        text = requests.get(self.metrics_url(), timeout=30).text
         head = f'gateway_function_invocation_inflight{{function_name="{function}.'
         return float(next(line for line in text.splitlines() if line.startswith(head)).rpartition(" ")[2])
 
@@ -112,7 +112,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         family += running.supervisor.children(recursive=True)
     finally:
         supervisor.stop()
-    assert wait_until(lambda: not any(alive(p) for p in family), timeout_s=10), "processes survived the platform"
+    assert wait_until(lambda: not any(alive(p) for p in family), timeout_s=30), "processes survived the platform"
     with pytest.raises(requests.ConnectionError):
         requests.get(running.endpoints.gateway_url, timeout=1)
 

@@ -136,6 +136,7 @@ def with_environment(pipeline):
         _deploy(function, {})
 
 
+@pytest.mark.long
 def test_a_store_that_fails_one_call_in_five_costs_retries_and_nothing_else(pipeline, with_environment):
     with flaky_proxy(pipeline.platform.endpoints.s3_endpoint_url, fails=lambda number, _: number % 5 == 0) as url:
         with_environment(functions_of(PIPELINE), S3_ENDPOINT_URL=url)
@@ -147,6 +148,7 @@ def test_a_store_that_fails_one_call_in_five_costs_retries_and_nothing_else(pipe
     assert temporary_files(pipeline) == []
 
 
+@pytest.mark.long
 def test_a_slow_store_is_waited_for(pipeline, with_environment):
     with flaky_proxy(pipeline.platform.endpoints.s3_endpoint_url, fails=lambda *_: False, delay_s=0.1) as url:
         with_environment(functions_of(PIPELINE), S3_ENDPOINT_URL=url)

@@ -21,6 +21,7 @@ from fave.settings import ROOT
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.long,
     pytest.mark.skipif(
         not (CHROMIUM and DRIVER), reason="no Chromium here; as root: apt-get install chromium chromium-driver"
     ),
@@ -71,7 +72,7 @@ def seen(browser, selector, text=None):
 
 
 def click(browser, selector, text):
-    assert wait_until(lambda: seen(browser, selector, text), timeout_s=20), f"no {text!r}"
+    assert wait_until(lambda: seen(browser, selector, text), timeout_s=30), f"no {text!r}"
     element = seen(browser, selector, text)[0]
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
     element.click()
@@ -103,13 +104,13 @@ def test_a_run_from_the_form_is_watched_switched_and_stopped(browser, url, platf
     # Before the first run there are no tabs: a button shows the page, and replicas are on it already.
     click(browser, "#fave-open", "FAVE live")
     browser.switch_to.frame(browser.find_element(By.CSS_SELECTOR, "iframe[title=FAVE]"))
-    assert wait_until(lambda: seen(browser, "#replicas figcaption", NAME), timeout_s=20)
-    assert wait_until(lambda: seen(browser, "#status", "no run yet"), timeout_s=10)
+    assert wait_until(lambda: seen(browser, "#replicas figcaption", NAME), timeout_s=30)
+    assert wait_until(lambda: seen(browser, "#status", "no run yet"), timeout_s=30)
     picture(browser, "1-before")
     browser.switch_to.default_content()
     click(browser, "#fave-open", "Back")
 
-    assert wait_until(lambda: seen(browser, "[name=rate]"), timeout_s=10), "the parameters are not unfolded"
+    assert wait_until(lambda: seen(browser, "[name=rate]"), timeout_s=30), "the parameters are not unfolded"
     assert not seen(browser, "[name=userCount]"), "users have no meaning for a schedule"
     offered = {e.get_attribute("name") for e in browser.find_elements(By.CSS_SELECTOR, "form [name]")}
     assert {"load", "rate", "regime", "target", "sample", "query", "duration"} <= offered
@@ -124,21 +125,21 @@ def test_a_run_from_the_form_is_watched_switched_and_stopped(browser, url, platf
     browser.switch_to.frame(browser.find_element(By.CSS_SELECTOR, "iframe[title=FAVE]"))
     assert wait_until(lambda: seen(browser, "#stages tbody tr", NAME), timeout_s=30)
     before = ink(browser)
-    assert wait_until(lambda: sum(ink(browser)) > sum(before) + 100, timeout_s=20), "the charts do not move"
+    assert wait_until(lambda: sum(ink(browser)) > sum(before) + 100, timeout_s=30), "the charts do not move"
 
     assert platform.gateway.function(NAME).labels["com.openfaas.scale.min"] == "0"
     click(browser, "[data-regime]", "burst-ready")
     assert wait_until(lambda: seen(browser, "#changes tbody tr", "hand"), timeout_s=30)
     assert f"{NAME} 2" in seen(browser, "#changes tbody tr", "hand")[0].text
-    assert wait_until(lambda: seen(browser, "[data-regime][aria-pressed=true]", "burst-ready"), timeout_s=10)
+    assert wait_until(lambda: seen(browser, "[data-regime][aria-pressed=true]", "burst-ready"), timeout_s=30)
     assert platform.counts(NAME) == (2, 2)
-    phases = requests.get(f"{url}/fave/snapshot", timeout=5).json()["phases"]
+    phases = requests.get(f"{url}/fave/snapshot", timeout=30).json()["phases"]
     assert [phase["regime"] for phase in phases] == ["cold", "burst-ready"]
     picture(browser, "3-switched")
     browser.switch_to.default_content()
 
     click(browser, "[role=tab]", "Statistics")
-    assert wait_until(lambda: seen(browser, "#fave-note", "from the scheduled arrival"), timeout_s=10)
+    assert wait_until(lambda: seen(browser, "#fave-note", "from the scheduled arrival"), timeout_s=30)
     picture(browser, "4-statistics")
     click(browser, "button", "stop")
     click(browser, "[role=tab]", "FAVE")
@@ -153,9 +154,9 @@ def test_a_run_from_the_form_is_watched_switched_and_stopped(browser, url, platf
 def see_it_in_the_dark(browser, url):
     browser.execute_script("localStorage.theme = 'dark'")
     browser.get(f"{url}/?tab=fave")
-    assert wait_until(lambda: seen(browser, "iframe[title=FAVE]"), timeout_s=20)
+    assert wait_until(lambda: seen(browser, "iframe[title=FAVE]"), timeout_s=30)
     browser.switch_to.frame(browser.find_element(By.CSS_SELECTOR, "iframe[title=FAVE]"))
-    assert wait_until(lambda: seen(browser, "#stages tbody tr", NAME), timeout_s=20)
+    assert wait_until(lambda: seen(browser, "#stages tbody tr", NAME), timeout_s=30)
     assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
     browser.switch_to.default_content()
     picture(browser, "5-dark")

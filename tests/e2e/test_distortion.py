@@ -10,7 +10,7 @@ import pytest
 from fave.rundir import read_json
 from fave.settings import ROOT
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 def test_a_user_who_waits_records_one_slow_reply_where_many_arrivals_were_slow(platform, child_environment, tmp_path):

@@ -86,7 +86,7 @@ def stored(pipeline):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stages_container_does_what_its_process_did(pipeline, images, stored, stage, tmp_path):
     with running(pipeline, stage, tmp_path / "log") as url:
-        assert requests.get(f"{url}/_/health", timeout=5).status_code == 200
+        assert requests.get(f"{url}/_/health", timeout=30).status_code == 200
         # To a place of its own: another ffmpeg makes other bytes, and the next stage insists on those it was promised.
         box = pipeline.store.uri(f"requests/for-images/box/{stage}/")
         order = msgspec.structs.replace(stored[stage].envelope, output_uri=box)

@@ -53,9 +53,9 @@ def test_a_file_of_this_machine_is_uploaded_searched_and_shown(pipeline, child_e
     links = [link.replace("&amp;", "&") for link in re.findall(r'(?:src|poster)="([^"]+)"', html)]
     assert html.count("<img") >= 6, "distinct pictures of both clips, the given one and those like it"
     assert len(links) == 4 + html.count("<img")
-    kinds = {requests.get(link, timeout=10).content[:3] for link in links}
+    kinds = {requests.get(link, timeout=30).content[:3] for link in links}
     assert b"\xff\xd8\xff" in kinds, "no picture"
-    assert all(requests.get(link, timeout=10).status_code == 200 for link in links)
+    assert all(requests.get(link, timeout=30).status_code == 200 for link in links)
 
 
 def test_asynchronously_the_result_is_the_same(pipeline, child_environment):
@@ -113,7 +113,7 @@ def test_ctrl_c_aborts_the_request_and_says_so(pipeline, child_environment, tmp_
     assert "aborting the request" in said
     assert "Traceback" not in said
     request_id = re.search(r"request (invoke-\S+)", said)[1]
-    assert wait_until(lambda: pipeline.state(request_id).status == "ABORTED", timeout_s=10)
+    assert wait_until(lambda: pipeline.state(request_id).status == "ABORTED", timeout_s=30)
 
 
 def test_the_smoke_test_names_every_function_and_what_it_moved(pipeline, child_environment):

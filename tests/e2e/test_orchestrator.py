@@ -90,6 +90,7 @@ def test_a_request_whose_video_is_gone_is_still_answered(pipeline):
     assert pipeline.ask("cars", video=video, request_id="video-gone").answer == first.answer
 
 
+@pytest.mark.long
 def test_twenty_different_requests_at_once_all_complete(pipeline):
     with ThreadPoolExecutor(20) as threads:
         calls = [threads.submit(pipeline.ask, "cars", request_id=f"crowd-{n}", timeout_s=280) for n in range(20)]
@@ -146,13 +147,13 @@ def test_one_asynchronous_order_delivered_twice_is_done_once_and_called_back_ali
 def test_progress_can_be_asked_for(pipeline):
     pipeline.ask("cars", request_id="asked-for")
     reply = pipeline.platform.gateway.session.get(
-        f"{pipeline.platform.endpoints.gateway_url}/function/orchestrator/asked-for", timeout=10
+        f"{pipeline.platform.endpoints.gateway_url}/function/orchestrator/asked-for", timeout=30
     )
     assert reply.status_code == 200
     assert reply.json()["status"] == "COMPLETED"
     assert len(reply.json()["tasks"]) == TASKS
     absent = pipeline.platform.gateway.session.get(
-        f"{pipeline.platform.endpoints.gateway_url}/function/orchestrator/never-made", timeout=10
+        f"{pipeline.platform.endpoints.gateway_url}/function/orchestrator/never-made", timeout=30
     )
     assert (absent.status_code, absent.json()["error"]["slug"]) == (404, "not-found")
 
@@ -173,7 +174,8 @@ def test_abort_ends_the_request_and_frees_the_work_below(pipeline):
         assert (asked.status, asked.answer["status"]) == (200, "ABORTED")
         ended = call.result()
     assert (ended.status, ended.answer["status"], ended.slug) == (422, "ABORTED", "aborted")
-    assert wait_until(lambda: not encoders(), timeout_s=5)
+    # Less than the recompression would take: it must not have come to its own end.
+    assert wait_until(lambda: not encoders(), timeout_s=10)
     assert before <= pipeline.replicas("stage-ffmpeg-2"), "a replica was lost"
     assert pipeline.state("aborted").status == "ABORTED"
     assert pipeline.order("aborted", "abort").answer["status"] == "ABORTED", "aborting twice is no mistake"
@@ -307,13 +309,14 @@ def test_a_wrong_setting_is_named(pipeline, config, word):
     assert (asked.slug, word in asked.answer["error"]["reason"]) == ("bad-request", True)
 
 
-def test_after_kill_9_of_the_orchestrator_at_any_moment_a_repeated_call_finishes(pipeline):
+@pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.long)])
+def test_after_kill_9_of_the_orchestrator_at_any_moment_a_repeated_call_finishes(pipeline, kills):
     """The kill comes at random moments of the request; nothing that was finished is done again."""
     generator = random.Random(20261123)
     killed = 0
     with ThreadPoolExecutor(1) as threads:
-        for number in range(KILLS):
-            request_id = f"killed-{number}"
+        for number in range(kills):
+            request_id = f"killed-{number}-of-{kills}"
             call = threads.submit(_ask_quietly, pipeline, request_id)
             begun = wait_until(lambda r=request_id: _has(pipeline, r, "state.json"), timeout_s=30)
             assert begun
@@ -327,17 +330,18 @@ def test_after_kill_9_of_the_orchestrator_at_any_moment_a_repeated_call_finishes
                 asked = _ask_quietly(pipeline, request_id)
             executions = assert_complete(pipeline, asked)
             assert all(executions[task] >= count for task, count in before.items())
-    assert killed >= KILLS
+    assert killed >= kills
 
 
-def test_after_kill_9_of_stage_replicas_at_any_moment_a_request_completes(pipeline):
+@pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.long)])
+def test_after_kill_9_of_stage_replicas_at_any_moment_a_request_completes(pipeline, kills):
     """Most kills are mended by the retry of that invocation, and every one by a repeated call."""
     generator = random.Random(7)
     stages = ("stage-deepspeech", "stage-ffmpeg-2", "stage-object-detector", "stage-ffmpeg-1")
     killed = at_once = 0
     with ThreadPoolExecutor(1) as threads:
-        for number in range(KILLS):
-            request_id = f"stagekill-{number}"
+        for number in range(kills):
+            request_id = f"stagekill-{number}-of-{kills}"
             call = threads.submit(_ask_quietly, pipeline, request_id)
             threading.Event().wait(generator.uniform(0.2, 1.5))
             killed += _kill_replicas(pipeline, stages[number % len(stages)])
@@ -346,8 +350,8 @@ def test_after_kill_9_of_stage_replicas_at_any_moment_a_request_completes(pipeli
             while asked is None or asked.status != 200:
                 asked = pipeline.ask("cars", request_id=request_id, orchestrator=SHORT_LEASE)
             assert_complete(pipeline, asked)
-    assert killed >= KILLS
-    assert at_once >= KILLS * 0.8
+    assert killed >= kills
+    assert at_once >= int(kills * 0.8)
 
 
 def _ask_quietly(pipeline, request_id):

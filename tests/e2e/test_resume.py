@@ -99,7 +99,7 @@ def written_bytes(folder):
 def wait_for_some_progress(driver, folder, chance):
     """Up to a random amount of what a driver writes within some seconds; also while the platform starts."""
     enough = written_bytes(folder) + chance.randrange(1, 60_000)
-    wait_until(lambda: written_bytes(folder) > enough or not driver.running(), timeout_s=20)
+    wait_until(lambda: written_bytes(folder) > enough or not driver.running(), timeout_s=30)
 
 
 def family(process):
@@ -127,7 +127,7 @@ def kill(driver, victim):
             os.kill(target.pid, signal.SIGKILL)
     if victim == DRIVER:
         driver.process.wait()
-    assert wait_until(lambda: not any(alive(p) for p in below), timeout_s=20), f"{victim}: processes survived it"
+    assert wait_until(lambda: not any(alive(p) for p in below), timeout_s=30), f"{victim}: processes survived it"
     return bool(targets)
 
 
@@ -160,15 +160,21 @@ def check_everything_counts_once(drivers, blocks):
     assert all(re.fullmatch(r"\{.*\}", line) for line in drivers.journal()), "a line of the journal is broken"
 
 
-def test_whatever_is_killed_the_campaign_is_finished_and_everything_counts_once(campaign, record_property):
-    """Driver, Locust, gateway, Prometheus, object store, supervisor: any of them, at any moment, thirty times."""
+@pytest.mark.parametrize(
+    ("kills", "blocks"),
+    [pytest.param(2, 1, id="two"), pytest.param(KILLS, 12, id="many", marks=pytest.mark.long)],
+)
+def test_whatever_is_killed_the_campaign_is_finished_and_everything_counts_once(
+    campaign, record_property, kills, blocks
+):
+    """Driver, Locust, gateway, Prometheus, object store, supervisor: any of them, at any moment."""
     seed = random.SystemRandom().randrange(10**6)
     record_property("seed", seed)
     sys.stdout.write(f"seed {seed}\n")
     chance = random.Random(seed)
-    drivers = campaign(blocks := 12)
+    drivers = campaign(blocks)
     killed = Counter()
-    while killed.total() < KILLS:
+    while killed.total() < kills:
         driver = drivers.running()
         victim = chance.choice((DRIVER, *PARTS))
         if victim != DRIVER:
@@ -192,6 +198,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_costs_the_cell_and_nothing_that_was_measured_before(small_disk, campaign):
     drivers = campaign(blocks := 3)
     driver = drivers.running()
@@ -233,6 +240,7 @@ loads:
 """
 
 
+@pytest.mark.long
 def test_a_stopping_rule_adds_blocks_and_a_missed_threshold_is_the_exit_code(tmp_path):
     file = tmp_path / "stein.yml"
     file.write_text(STEIN, encoding="utf-8")

@@ -26,7 +26,7 @@ def test_an_asynchronous_invocation_is_accepted_done_and_called_back(platform, d
 
     with serving(answer) as url:
         call_id = platform.gateway.invoke_async(f"{name}/a?x=1", b"hello", {"X-Mine": "1"}, callback_url=url)
-        assert wait_until(lambda: heard, timeout_s=20)
+        assert wait_until(lambda: heard, timeout_s=30)
     (callback,) = heard
     assert call_id
     assert callback.headers["x-call-id"] == call_id
@@ -48,7 +48,7 @@ def test_a_callback_that_fails_is_tried_again_with_the_same_call_id(platform, de
 
     with serving(answer) as url:
         call_id = platform.gateway.invoke_async(name, b"", callback_url=url)
-        assert wait_until(lambda: len(heard) == 2, timeout_s=20)
+        assert wait_until(lambda: len(heard) == 2, timeout_s=30)
     assert {request.headers["x-call-id"] for request in heard} == {call_id}
     assert heard[0].body == heard[1].body
 
@@ -64,17 +64,17 @@ def test_what_cannot_be_queued_is_refused_at_once(platform, deploy):
 def test_secrets_are_made_changed_listed_and_deleted(platform):
     system, auth = f"{platform.endpoints.gateway_url}/system/secrets", platform.gateway.auth
     one = {"name": "token", "value": "1"}
-    assert requests.put(system, json=one, auth=auth, timeout=5).status_code == 404
-    assert requests.post(system, json=one, auth=auth, timeout=5).status_code == 202
-    assert requests.post(system, json=one, auth=auth, timeout=5).status_code == 409
+    assert requests.put(system, json=one, auth=auth, timeout=30).status_code == 404
+    assert requests.post(system, json=one, auth=auth, timeout=30).status_code == 202
+    assert requests.post(system, json=one, auth=auth, timeout=30).status_code == 409
     platform.gateway.put_secret("token", "2")
     assert "token" in platform.gateway.secrets()
-    assert "2" not in requests.get(system, auth=auth, timeout=5).text
+    assert "2" not in requests.get(system, auth=auth, timeout=30).text
     platform.gateway.delete_secret("token")
     assert "token" not in platform.gateway.secrets()
-    assert requests.delete(system, json=one, auth=auth, timeout=5).status_code == 404
-    assert requests.post(system, json={"name": "../x", "value": "1"}, auth=auth, timeout=5).status_code == 400
-    assert requests.get(system, timeout=5).status_code == 401
+    assert requests.delete(system, json=one, auth=auth, timeout=30).status_code == 404
+    assert requests.post(system, json={"name": "../x", "value": "1"}, auth=auth, timeout=30).status_code == 400
+    assert requests.get(system, timeout=30).status_code == 401
 
 
 def test_a_function_finds_its_secret_in_a_file_and_no_other_function_does(platform, deploy):
@@ -101,7 +101,7 @@ def test_logs_of_a_function_are_given_as_openfaas_gives_them(platform, deploy):
     system, auth = f"{platform.endpoints.gateway_url}/system/logs", platform.gateway.auth
 
     def lines(**query):
-        text = requests.get(system, params={"name": name, **query}, auth=auth, timeout=5).text
+        text = requests.get(system, params={"name": name, **query}, auth=auth, timeout=30).text
         return [json.loads(line) for line in text.splitlines()]
 
     everything = lines()
@@ -114,4 +114,4 @@ def test_logs_of_a_function_are_given_as_openfaas_gives_them(platform, deploy):
     assert platform.gateway.logs(name, everything[1]["timestamp"], tail=1) == everything[-1:]
     assert platform.gateway.logs("nobody-has-this-name", everything[0]["timestamp"], tail=9) == []
     assert lines(instance="other") == []
-    assert requests.get(system, params={"name": "../x"}, auth=auth, timeout=5).status_code == 400
+    assert requests.get(system, params={"name": "../x"}, auth=auth, timeout=30).status_code == 400

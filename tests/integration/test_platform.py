@@ -112,7 +112,7 @@ def test_up_status_and_down_are_the_life_of_a_platform(tmp_path):
     finally:
         down = door("down", state=tmp_path)
     assert down.stdout == "stopped\n"
-    assert wait_until(lambda: not any(alive(process) for process in family), timeout_s=10)
+    assert wait_until(lambda: not any(alive(process) for process in family), timeout_s=30)
     assert not list(Path("/tmp").glob(f"seaweedfs-*-{s3_port}.sock")), "the object store's sockets were left behind"
     assert door("down", state=tmp_path).stdout == "nothing was running\n"
 
@@ -138,6 +138,6 @@ def test_kill_9_leaves_no_orphan(tmp_path, victim):
         assert len(running.replica_processes("f")) == 2
         target = running.supervisor if victim == "supervisor" else running.service(victim)
         os.kill(target.pid, signal.SIGKILL)
-        assert wait_until(lambda: not any(alive(process) for process in family), timeout_s=15)
+        assert wait_until(lambda: not any(alive(process) for process in family), timeout_s=30)
     finally:
         supervisor.stop()

@@ -66,6 +66,7 @@ def test_the_page_needs_nothing_from_elsewhere():
     assert "@media print" in page
 
 
+@pytest.mark.long
 def test_a_price_table_goes_into_the_run_folder_and_a_wrong_one_does_not(tmp_path):
     run = shutil.copytree(EXAMPLE, tmp_path / "run")
     done = analysis("report", run, "--prices", ROOT / "analysis" / "prices.yml")

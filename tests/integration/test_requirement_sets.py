@@ -30,6 +30,7 @@ def _pins(path):
     return [line.split()[0] for line in path.read_text().splitlines() if "==" in line and not line.startswith("#")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_clean_environment_with_only_its_requirements_imports_the_handlers(group, tmp_path):
     """From a copy that holds what the image holds, not from this checkout."""

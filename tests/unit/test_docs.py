@@ -63,6 +63,7 @@ def test_the_readme_names_every_make_target_that_people_use():
         "stack",
         "images",
         "test",
+        "test-all",
         "check",
         "report",
         "up",
