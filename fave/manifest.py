@@ -50,9 +50,15 @@ def versions() -> dict[str, str]:
 
 
 def assets() -> dict[str, str]:
-    """SHA-256 by product, of what is in the cache: models and samples as they are used, not as they should be."""
-    products = load_yaml(_ASSETS, _Assets).products
-    return {name: _digest(cache_dir() / product.path) for name, product in products.items()}
+    """SHA-256 by product, of the cache or what the environment names: as they are used, not as they should be."""
+    found = load_yaml(_ASSETS, _Assets)
+    return {name: _digest(_used(product, found.packages)) for name, product in found.products.items()}
+
+
+def _used(product: _Product, packages: dict[str, Any]) -> Path:
+    variables = [variable for package in product.needs for variable in packages[package].get("instead", ())]
+    chosen = os.environ.get(variables[0]) if variables else ""
+    return Path(chosen) if chosen else cache_dir() / product.path
 
 
 class _Product(msgspec.Struct, frozen=True):

@@ -61,10 +61,10 @@ def handler_of(function: str) -> str:
 
 def stage_context(folder: Path, models: Iterable[str] = ()) -> None:
     """Put what an image may be built from into `folder`: sources, licences and models, nothing of this machine."""
-    for name in LICENCES:
-        shutil.copy(ROOT / name, folder / name)
     for room in ("fave", "functions", ORCHESTRATOR):
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in LICENCES:
+        shutil.copy(ROOT / name, folder / name)
     for relative in models:
         source, target = asset(relative), folder / relative
         target.parent.mkdir(parents=True, exist_ok=True)

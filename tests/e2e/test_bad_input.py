@@ -43,7 +43,7 @@ def temporary_files(pipeline):
         (media.silent, "silent", "stage-librosa"),
         (media.sound_only, "no-video", "stage-ffmpeg-0"),
         (media.four_k, "too-large", "stage-ffmpeg-0"),
-        (media.one_hour, "too-long", "stage-ffmpeg-0"),
+        pytest.param(media.one_hour, "too-long", "stage-ffmpeg-0", marks=pytest.mark.long),
         (lambda _: media.playlist_of_local_files(), "not-a-video", "stage-ffmpeg-0"),
         (lambda _: media.concatenation_of_local_files(), "not-a-video", "stage-ffmpeg-0"),
     ],
@@ -67,7 +67,15 @@ def test_what_cannot_be_searched_is_refused_with_slug_stage_and_reason(pipeline,
     assert temporary_files(pipeline) == []
 
 
-@pytest.mark.parametrize("make", [media.odd_size, media.rotated, media.variable_rate, media.ten_bit])
+@pytest.mark.parametrize(
+    "make",
+    [
+        media.rotated,
+        media.variable_rate,
+        pytest.param(media.odd_size, marks=pytest.mark.long),
+        pytest.param(media.ten_bit, marks=pytest.mark.long),
+    ],
+)
 def test_what_is_unusual_but_sound_is_searched_like_any_video(pipeline, tmp_path, make):
     asked = ask_about(pipeline, make(tmp_path), query="find scenes with cars")
     assert (asked.status, asked.answer["status"]) == (200, "COMPLETED"), asked.answer["error"]
@@ -83,6 +91,7 @@ def test_keys_may_have_spaces_and_any_letters(pipeline, name):
     assert asked.answer["video_uri"].endswith(name)
 
 
+@pytest.mark.long
 def test_the_ranking_follows_the_content_not_the_order(pipeline, tmp_path):
     """The same scenes the other way round: the clip with cars, now the first one, is still the best."""
     backwards = media.reversed_scenes(tmp_path)
@@ -217,11 +226,11 @@ def test_a_language_model_explains_where_one_is_configured(pipeline, with_enviro
 @pytest.mark.parametrize(
     "answer",
     [
-        lambda _: (200, {}, b"not json"),
-        lambda _: (200, {}, b'{"choices": []}'),
+        pytest.param(lambda _: (200, {}, b"not json"), marks=pytest.mark.long),
+        pytest.param(lambda _: (200, {}, b'{"choices": []}'), marks=pytest.mark.long),
         lambda _: (500, {}, b"overloaded"),
         lambda _: completion("   "),
-        lambda _: (_never.wait(60), completion("too late"))[1],
+        pytest.param(lambda _: (_never.wait(60), completion("too late"))[1], marks=pytest.mark.long),
     ],
     ids=["no json", "no choice", "error", "nothing said", "too slow"],
 )

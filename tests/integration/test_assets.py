@@ -14,6 +14,7 @@ from assets.detector import convert_detector
 from assets.fetch import fetch, sha256_of
 from assets.library import DEFAULT_PRODUCTS
 from assets.manifest import Package, PackageFile, load
+from fave import manifest
 from fave.errors import AssetError
 from fave.programs import cache_dir
 from fave.settings import ROOT
@@ -86,6 +87,15 @@ def test_what_the_environment_names_is_not_fetched(tmp_path):
     there = door("whisper", **environment)
     assert there.returncode == 0, there.stderr
     assert "fetching" not in there.stdout
+
+
+def test_a_campaigns_digest_is_that_of_the_model_that_the_environment_names(tmp_path, monkeypatch):
+    own = tmp_path / "own.onnx"
+    own.write_bytes(b"weights")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("FAVE_DETECTOR_MODEL", str(own))
+    digests = manifest.assets()
+    assert (digests["detector"], digests["whisper"]) == (hashlib.sha256(b"weights").hexdigest(), "")
 
 
 @pytest.fixture

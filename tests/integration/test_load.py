@@ -53,22 +53,23 @@ def slow_function(deploy):
 
 
 def test_slow_replies_do_not_slow_the_arrivals(slow_function, child_environment, tmp_path):
-    """Closed-loop, the second would wait for the first one's reply. Here all ten have left before it comes."""
-    slow_function(3)
-    write_csv(tmp_path / "s.csv", tuple(range(0, 1_000_000, 100_000)))
+    """Closed-loop, the second would wait for the first one's reply. Here all five have left before it comes."""
+    slow_function(4)
+    # Far enough apart that a busy machine's lateness is little beside it.
+    write_csv(tmp_path / "s.csv", tuple(range(0, 2_000_000, 400_000)))
     done = run(headless(tmp_path, "--schedule", tmp_path / "s.csv", "--id-prefix", "t1"), child_environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAVE verdict on the load: VALID" in done.stdout
     sent = rows(tmp_path)
-    assert [row.status for row in sent] == ["ok"] * 10
-    assert [row.request_id for row in sent] == [f"t1-k{k:06d}" for k in range(10)]
+    assert [row.status for row in sent] == ["ok"] * 5
+    assert [row.request_id for row in sent] == [f"t1-k{k:06d}" for k in range(5)]
     assert sent[-1].sent_at_ns < sent[0].done_at_ns
     for row in sent:
         assert row.scheduled_at_ns <= row.fired_at_ns <= row.sent_at_ns < row.first_byte_at_ns <= row.done_at_ns
         assert row.reply_headers["X-Fave-Replica-Id"].startswith(NAME)
     generator = read_json(tmp_path / "generator.json")
-    assert generator["scheduled"] == 10
-    assert generator["outcome"]["fidelity"]["sent"] == 10
+    assert generator["scheduled"] == 5
+    assert generator["outcome"]["fidelity"]["sent"] == 5
 
 
 def test_locusts_own_figures_count_from_the_schedule_to_the_millisecond(slow_function, child_environment, tmp_path):
@@ -84,8 +85,8 @@ def test_locusts_own_figures_count_from_the_schedule_to_the_millisecond(slow_fun
 
 
 def test_above_the_cap_arrivals_are_dropped_and_counted(slow_function, child_environment, tmp_path):
-    slow_function(1.0)
-    write_csv(tmp_path / "s.csv", (0, 10_000, 20_000, 30_000))
+    slow_function(4)
+    write_csv(tmp_path / "s.csv", (0, 400_000, 800_000, 1_200_000))
     done = run(headless(tmp_path, "--schedule", tmp_path / "s.csv", "--max-in-flight", 2), child_environment)
     assert [row.status for row in rows(tmp_path)] == ["ok", "ok", "dropped", "dropped"]
     assert done.returncode == 0  # an outcome of the system, not the generator's fault
@@ -206,7 +207,8 @@ def test_an_interrupt_of_several_processes_is_told_by_all_of_them(slow_function,
     assert [row.k for row in rows(tmp_path)] == list(range(600))
     generator = read_json(tmp_path / "generator.json")
     assert not any(each["lost"] for each in generator["processes"])
-    assert generator["outcome"]["fidelity"]["sent"] == sum(row.status == "ok" for row in rows(tmp_path))
+    # One may have been on its way when the interrupt came: sent, and lost.
+    assert generator["outcome"]["fidelity"]["sent"] == sum(row.status in ("ok", "lost") for row in rows(tmp_path))
 
 
 @pytest.fixture
@@ -363,11 +365,11 @@ def test_closed_loop_bursts_leave_silence_between_them(slow_function, child_envi
     ("file", "load"),
     [
         ("steady", "steady"),
-        ("moderate", "moderate"),
+        pytest.param("moderate", "moderate", marks=pytest.mark.long),
         ("bursty", "bursty"),
-        ("heavy_tail", "heavy-tail"),
+        pytest.param("heavy_tail", "heavy-tail", marks=pytest.mark.long),
         ("load", "paced"),
-        ("load", "on-off"),
+        pytest.param("load", "on-off", marks=pytest.mark.long),
     ],
 )
 def test_every_open_loop_class_sends_its_own_traffic(slow_function, child_environment, tmp_path, file, load):

@@ -98,6 +98,7 @@ def test_two_campaigns_make_a_page_of_their_own(tmp_path):
             (ROOT / page).with_suffix(f".{form}").unlink(missing_ok=True)
 
 
+@pytest.mark.long
 def test_a_half_written_row_is_told_with_its_place_and_its_code(tmp_path):
     run = shutil.copytree(EXAMPLE, tmp_path / "run")
     packed = sorted(run.glob("cells/*/stages.jsonl*"))[0]

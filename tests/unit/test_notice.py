@@ -31,9 +31,9 @@ def test_the_published_example_carries_it():
 
 
 def test_what_an_image_is_built_from_carries_it(tmp_path):
-    stage_context(tmp_path)
+    stage_context(tmp_path / "context")
     for name in ("LICENSE", "NOTICE"):
-        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes()
+        assert (tmp_path / "context" / name).read_bytes() == (ROOT / name).read_bytes()
     assert "COPY LICENSE NOTICE /app/\n" in (FOLDER / "base" / "Dockerfile").read_text(encoding="utf-8")
 
 
