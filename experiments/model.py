@@ -10,9 +10,10 @@ import msgspec
 
 import regimes.model as regimes
 from analysis import thresholds
+from fave import yaml_file
 from fave.arrivals import Traffic
 from fave.errors import ConfigError
-from fave.settings import NAME_PATTERN, Duration, load_yaml
+from fave.settings import NAME_PATTERN, Duration, decode, key_of
 from fave.validity import Gates
 from fave.workload import PIPELINE, SAMPLE_INPUTS, STAGES, functions_of
 from regimes.model import Scaling, Settings, Settle, resolve
@@ -269,13 +270,14 @@ def load(name: str) -> Experiment:
         raise ConfigError(f"{name}: there is no such file")
     if not path.exists():
         raise ConfigError(f"unknown experiment {name!r}", hint=f"there are: {', '.join(names())}; or give a .yml file")
-    experiment = load_yaml(path, Experiment)
+    document = yaml_file.read(path)
+    experiment = decode(document.data, Experiment, document.place)
     problems = _wrong_regimes(experiment)
     if not problems:
         for label in experiment.loads:
             problems += [f"loads.{label}{problem}" for problem in _wrong_settings(experiment, label)]
     if problems:
-        raise ConfigError([f"{path.name}: {problem}" for problem in dict.fromkeys(problems)])
+        raise ConfigError([f"{document.place(key_of(problem))}: {problem}" for problem in dict.fromkeys(problems)])
     return experiment
 
 

@@ -1,6 +1,6 @@
 """Strict configuration: YAML into frozen msgspec structs, all errors at once, with suggestions.
 
-regimes/burst-ready.yml: functions.orchestrator: unknown key 'max_replica' (did you mean 'max_replicas'?)
+regimes/burst-ready.yml:7: functions.orchestrator: unknown key 'max_replica' (did you mean 'max_replicas'?)
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import difflib
 import re
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +22,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 ROOT = Path(__file__).resolve().parents[1]
 NAME_PATTERN = re.compile(r"[a-z0-9-]{1,32}")
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# Far beyond any run, and exact in microseconds.
+_LONGEST_S = 10_000 * 86400.0
 
 
 class Duration(float):
@@ -34,7 +37,10 @@ class Duration(float):
             return text
         if not isinstance(text, str) or not re.fullmatch(rf"(?:{_DURATION.pattern})+", text):
             raise ValueError(f"{text!r} is not a duration (write 500ms, 4s, 15m or 1h)")
-        return cls(sum(float(value) * _UNIT_S[unit] for value, unit in _DURATION.findall(text)))
+        duration_s = sum(float(value) * _UNIT_S[unit] for value, unit in _DURATION.findall(text))
+        if duration_s > _LONGEST_S:
+            raise ValueError(f"{text[:40]!r} is longer than {_LONGEST_S / 86400:,.0f} days")
+        return cls(duration_s)
 
     def __str__(self) -> str:
         """Go's way of writing it, which OpenFaaS' labels and time-outs use: `4s`, `500ms`, `1.5s`."""
@@ -47,35 +53,32 @@ def load_yaml(path: Path, cls: type[T]) -> T:
     Raises
     ------
     ConfigError
-        With every problem found, each with file and key.
+        With every problem found, each with file, line and key.
     """
-    import yaml  # 30 ms that no cold start needs: functions import this module for its durations
+    from fave import yaml_file  # 30 ms that no cold start needs: functions import this module for its durations
 
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
-    return decode(data, cls, str(_relative(path)))
+    document = yaml_file.read(path)
+    return decode(document.data, cls, document.place)
 
 
-def decode(data: object, cls: type[T], where: str) -> T:
-    """Build `cls` from plain data; `where` names the source in messages."""
-    problems: list[str] = []
-    value = _build(data, cls, where, "", problems)
-    if problems:
-        raise ConfigError(problems)
+def decode(data: object, cls: type[T], place: str | Callable[[str], str]) -> T:
+    """Build `cls` from plain data. `place`: what messages call the source, or where each key of it stands."""
+    builder = _Builder()
+    value = builder.build(data, cls, "")
+    if builder.problems:
+        said = place if callable(place) else lambda _: place
+        raise ConfigError([f"{said(key)}: {text}" for key, text in builder.problems])
     return typing.cast("T", value)
+
+
+def key_of(problem: str) -> str:
+    """The key that a problem in words begins with: `loads.a` of "loads.a: no such thing"."""
+    return re.match(r"[\w.\[\]-]*", problem)[0]  # type: ignore[index]
 
 
 def to_plain(value: object) -> Any:
     """The value as JSON-ready data, durations as text, so that `decode` reads it back."""
     return msgspec.to_builtins(value, enc_hook=_encode)
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def _encode(value: object) -> object:
@@ -90,55 +93,66 @@ def _decode_leaf(kind: type, value: object) -> object:
     raise NotImplementedError(kind)
 
 
-def _build(data: object, kind: Any, where: str, key: str, problems: list[str]) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if data is None:
+class _Builder:
+    """Goes on after a mistake, so that all are told. `problems`: (key where it is, what is wrong)."""
+
+    def __init__(self) -> None:
+        self.problems: list[tuple[str, str]] = []
+
+    def _wrong(self, key: str, text: str) -> None:
+        self.problems.append((key, f"{key}: {text}" if key else text))
+
+    def build(self, data: object, kind: Any, key: str) -> Any:
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin in (typing.Union, types.UnionType):
+            return None if data is None else self.build(data, next(a for a in arguments if a is not type(None)), key)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            return self._struct(data, kind, key)
+        if origin is dict and isinstance(data, dict):
+            return {name: self.build(item, arguments[1], _join(key, name)) for name, item in data.items()}
+        if origin in (list, tuple) and isinstance(data, list | tuple):
+            if origin is tuple and arguments[-1] is not Ellipsis and len(data) != len(arguments):
+                self._wrong(key, f"{len(arguments)} values are needed, not {len(data)}")
+                return None
+            items = [self.build(item, arguments[0], f"{key}[{i}]") for i, item in enumerate(data)]
+            return items if origin is list else tuple(items)
+        if origin is typing.Literal and data not in arguments:
+            self._wrong(key, f"{data!r} is none of {', '.join(map(str, arguments))}")
             return None
-        kind = next(a for a in arguments if a is not type(None))
-        return _build(data, kind, where, key, problems)
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return _build_struct(data, kind, where, key, problems)
-    if origin is dict and isinstance(data, dict):
-        return {name: _build(item, arguments[1], where, _join(key, name), problems) for name, item in data.items()}
-    if origin in (list, tuple) and isinstance(data, list | tuple):
-        items = [_build(item, arguments[0], where, f"{key}[{i}]", problems) for i, item in enumerate(data)]
-        return items if origin is list else tuple(items)
-    if origin is typing.Literal and data not in arguments:
-        problems.append(f"{where}: {key}: {data!r} is none of {', '.join(map(str, arguments))}")
-        return None
-    try:
-        return msgspec.convert(data, kind, dec_hook=_decode_leaf)
-    except (msgspec.ValidationError, ValueError) as error:
-        problems.append(f"{where}: {key}: {error}")
-        return None
+        try:
+            return msgspec.convert(data, kind, dec_hook=_decode_leaf)
+        except (msgspec.ValidationError, ValueError, OverflowError) as error:
+            self._wrong(key, str(error))
+            return None
 
-
-def _build_struct(data: object, cls: type[msgspec.Struct], where: str, key: str, problems: list[str]) -> Any:
-    if not isinstance(data, dict):
-        problems.append(f"{where}: {key or 'the file'}: expected keys and values, got {type(data).__name__}")
-        return None
-    fields = {field.encode_name: field for field in msgspec.structs.fields(cls)}
-    hints = typing.get_type_hints(cls, include_extras=True)
-    before = len(problems)
-    for name in data:
-        if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(sorted(fields))})"
-            problems.append(f"{where}: {_prefix(key)}unknown key {name!r}{hint}")
-    values = {}
-    for name, field in fields.items():
-        if name in data:
-            values[field.name] = _build(data[name], hints[field.name], where, _join(key, name), problems)
-        elif field.required:
-            problems.append(f"{where}: {_prefix(key)}key {name!r} is missing")
-    if len(problems) > before:
-        return None
-    try:
-        return cls(**values)
-    except ValueError as error:
-        problems.extend(f"{where}: {_prefix(key)}{line}" for line in str(error).splitlines())
-        return None
+    def _struct(self, data: object, cls: type[msgspec.Struct], key: str) -> Any:
+        if not isinstance(data, dict):
+            said = "nothing" if data is None else type(data).__name__
+            self._wrong(key, f"expected keys and values, got {said}")
+            return None
+        fields = {field.encode_name: field for field in msgspec.structs.fields(cls)}
+        hints = typing.get_type_hints(cls, include_extras=True)
+        before = len(self.problems)
+        for name in data:
+            if name not in fields:
+                near = difflib.get_close_matches(str(name), fields, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(sorted(fields))})"
+                self.problems.append((_join(key, name), f"{_prefix(key)}unknown key {name!r}{hint}"))
+        values = {}
+        for name, field in fields.items():
+            if name in data:
+                values[field.name] = self.build(data[name], hints[field.name], _join(key, name))
+            elif field.required:
+                self._wrong(key, f"key {name!r} is missing")
+        if len(self.problems) > before:
+            return None
+        try:
+            return cls(**values)
+        except ValueError as error:
+            # A line that is indented belongs to the one before it.
+            for line in re.split(r"\n(?! )", str(error)):
+                self.problems.append((_join(key, key_of(line)), f"{_prefix(key)}{line}"))
+            return None
 
 
 def _join(key: str, name: object) -> str:

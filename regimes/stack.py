@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fave import yaml_file
 from fave.errors import ConfigError
 from fave.gateway_client import FunctionSpec
 from fave.settings import ROOT
@@ -26,16 +27,41 @@ def load(path: Path = STACK, environment: Mapping[str, str] = os.environ) -> dic
     Raises
     ------
     ConfigError
-        When it cannot be read, or is no stack file.
+        When it cannot be read, or is no stack file: with all that is wrong in it.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = yaml.safe_load(_VARIABLE.sub(lambda m: environment.get(m[1]) or m[2] or "", text))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(data, dict) or not isinstance(data.get("functions"), dict):
-        raise ConfigError(f"{path}: a stack file has `functions`")
-    return data
+    text = _VARIABLE.sub(lambda m: environment.get(m[1]) or m[2] or "", yaml_file.text_of(path))
+    document = yaml_file.parse(text, yaml_file.shown(path))
+    functions = document.data.get("functions")
+    if not isinstance(functions, dict):
+        raise ConfigError(f"{document.place('functions')}: a stack file has `functions`, each with its settings")
+    problems = [problem for name, entry in functions.items() for problem in _wrong(f"functions.{name}", entry)]
+    if problems:
+        raise ConfigError([f"{document.place(key)}: {key}: {text}" for key, text in problems])
+    return document.data
+
+
+def _wrong(key: str, entry: object) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong) of a function's entry, as far as FAVE reads it; the rest is faas-cli's."""
+    if not isinstance(entry, dict):
+        yield key, "expected keys and values"
+        return
+    if not isinstance(entry.get("image"), str):
+        yield f"{key}.image", "the address of an image is needed"
+    if not isinstance(entry.get("readonly_root_filesystem", False), bool):
+        yield f"{key}.readonly_root_filesystem", "must be true or false"
+    if not isinstance(entry.get("secrets", []), list):
+        yield f"{key}.secrets", "expected a list"
+    for part in ("environment", "annotations"):
+        values = entry.get(part, {})
+        if not isinstance(values, dict):
+            yield f"{key}.{part}", "expected keys and values"
+            continue
+        # What has lost its form in reading (1.10 is 1.1) would not be what was written.
+        yield from (
+            (f"{key}.{part}.{name}", f"{value!r} must be text; write it in quotes")
+            for name, value in values.items()
+            if isinstance(value, float | list | dict) or (part == "annotations" and not isinstance(value, str))
+        )
 
 
 def spec(function: str, settings: Settings, regime: str, stack: dict[str, Any]) -> FunctionSpec:
