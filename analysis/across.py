@@ -19,6 +19,7 @@ from analysis.plots import Bars
 from analysis.words import Table, number, p_value, percent, points, text_table, with_interval
 from fave.errors import ConfigError
 from fave.rundir import write_json
+from fave.validity import at_most
 
 # A difference in one of these makes two cold shares answers to different questions.
 _OF_LOADS = (
@@ -127,7 +128,7 @@ def _set(value: Any) -> Any:
 
 
 def _memory(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:
-    far = abs(one["memory_kb"] - two["memory_kb"]) > _MEMORY_TOLERANCE * one["memory_kb"]
+    far = not at_most(abs(one["memory_kb"] - two["memory_kb"]), _MEMORY_TOLERANCE * one["memory_kb"])
     return [Difference("host.memory_kb", one["memory_kb"], two["memory_kb"], refuses=True)] if far else []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from analysis.answers import BreakEven, Cell, Contrast, IdleTimeout, IdleTimeouts, KeptStage, Recommendation
 from analysis.words import number, percent, points, relation, with_interval
+from fave.validity import at_most
 
 # What is called few cold starts when an idle time-out is advised.
 _FEW_COLD = 0.05
@@ -55,7 +56,8 @@ def _regime(
     if not better:
         return None
     shares = {cell.regime: cell.cold_rate for cell in mine}
-    enough = [each for each in better if each[0] <= (1 + _SAME_COST) * min(better, key=lambda e: e[0])[0]]
+    least = min(better, key=lambda each: each[0])[0]
+    enough = [each for each in better if at_most(each[0], (1 + _SAME_COST) * least)]
     cost, regime, row = min(enough, key=lambda each: (shares[each[1]].estimate or 0.0, *each[:2]))
     worst = row.a if regime == row.b else row.b
     before = held.get(worst)
@@ -92,8 +94,10 @@ def _idle_timeout(curve: IdleTimeouts, cells: Sequence[Cell]) -> Recommendation 
     if cell is None or cell.predicted is None or cell.cold_rate.estimate is None:
         return None
     off = abs(cell.predicted.cold_rate - cell.cold_rate.estimate)
-    best: IdleTimeout | None = next((each for each in curve.curve if (each.high or each.cold_rate) <= _FEW_COLD), None)
-    if off > _CREDIBLE or best is None:
+    best: IdleTimeout | None = next(
+        (each for each in curve.curve if at_most(each.high or each.cold_rate, _FEW_COLD)), None
+    )
+    if not at_most(off, _CREDIBLE) or best is None:
         return None
     now = cell.cost_gb_s.provisioned
     return Recommendation(
@@ -111,7 +115,7 @@ def _stage(cell: Cell, kept: Sequence[KeptStage]) -> Recommendation | None:
     if cell.path is None or not cell.path.keep_warm:
         return None
     worth = _WORTH_SAVING * cell.path.response_s
-    best = next((each for each in cell.path.keep_warm if each.saved_s_per_gb_s and each.saved_s >= worth), None)
+    best = next((each for each in cell.path.keep_warm if each.saved_s_per_gb_s and at_most(worth, each.saved_s)), None)
     if best is None:
         return None
     check = next((k for k in kept if (k.load, k.a, k.function) == (cell.load, cell.regime, best.function)), None)

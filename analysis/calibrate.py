@@ -25,6 +25,7 @@ from analysis.words import Table
 from fave.arrivals import generate
 from fave.loads import traffic_of
 from fave.settings import Duration
+from fave.validity import below
 
 KINDS = ("steady", "moderate", "bursty", "on-off", "heavy-tail")
 BLOCKS = (5, 8, 10)
@@ -131,7 +132,9 @@ def _judged(kind: str, campaigns: Sequence[Campaign], blocks: int) -> Calibrated
         "chi-square": lambda c, d: pooled_chi_square(_counts(c, 0), _counts(d, 0)),
     }
     alarms = {
-        name: statistics.fmean((p := test(c, d)) is not None and p < _ALPHA for c, d in zip(short, others, strict=True))
+        name: statistics.fmean(
+            (p := test(c, d)) is not None and below(p, _ALPHA) for c, d in zip(short, others, strict=True)
+        )
         for name, test in tests.items()
     }
     coverage = {

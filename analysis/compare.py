@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 from scipy import stats
 
+from fave.validity import below
+
 VerdictName = Literal["different", "equivalent", "different-within-margin", "inconclusive", "degenerate"]
 CONFIRMATORY_BLOCKS = 8
 _ALPHA = 0.05
@@ -262,8 +264,8 @@ def holm(p: Sequence[float]) -> list[float]:
 def verdict(result: Paired | Unpaired, p_holm: float | None) -> VerdictName:
     if result.degenerate or p_holm is None:
         return "degenerate"
-    different = p_holm < _ALPHA
-    equivalent = result.p_equivalence is not None and result.p_equivalence < _ALPHA
+    different = below(p_holm, _ALPHA)
+    equivalent = result.p_equivalence is not None and below(result.p_equivalence, _ALPHA)
     if different and equivalent:
         return "different-within-margin"
     if different:

@@ -14,6 +14,7 @@ from analysis.measures import mean
 from analysis.simulate import NO_QUEUE_S
 from analysis.theory import single_replica
 from fave.settings import Duration
+from fave.validity import at_most, below
 
 State = Literal["passed", "failed", "undecided"]
 _ALPHA = 0.05
@@ -64,12 +65,12 @@ def _same(control: dict[str, Any], contrasts: list[dict[str, Any]]) -> Checked:
     margin, interval = row["margin"], row["ci95"]
     expected = f"no difference, interval within ±{margin * 100:g} points"
     if interval is None:
-        state: State = "passed" if row["risk_difference"] == 0 else "failed"
+        state: State = "passed" if at_most(abs(row["risk_difference"]), 0) else "failed"
         measured = f"{row['risk_difference'] * 100:+.1f} in each of {row['blocks']} blocks"
         return Checked(**about, expected=expected, measured=measured, state=state)
     measured = f"{row['risk_difference'] * 100:+.1f} [{interval[0] * 100:+.1f}, {interval[1] * 100:+.1f}]"
-    different = row["p_holm"] is not None and row["p_holm"] < _ALPHA
-    inside = -margin < interval[0] and interval[1] < margin
+    different = row["p_holm"] is not None and below(row["p_holm"], _ALPHA)
+    inside = below(-margin, interval[0]) and below(interval[1], margin)
     state = "failed" if different else "passed" if inside else "undecided"
     reason = "" if state != "undecided" else "the interval is wider than the margin: more blocks decide"
     return Checked(**about, expected=expected, measured=measured, p=row["p_holm"], state=state, reason=reason)
@@ -142,7 +143,7 @@ def _against(
     binomial_p = float(stats.binomtest(hits, n, share).pvalue)
     deciding_p = binomial_p if p is None else p
     enough = n >= _ENOUGH_ARRIVALS
-    state: State = "failed" if deciding_p < alpha else "passed" if enough else "undecided"
+    state: State = "failed" if below(deciding_p, alpha) else "passed" if enough else "undecided"
     reason = said + ("" if p is None else f", binomial p {binomial_p:.3f}")
     reason += "" if enough else f"; {n} arrivals, {_ENOUGH_ARRIVALS} are needed"
     measured = f"{hits / n * 100:.1f} % ({hits} of {n})"

@@ -6,27 +6,28 @@
 from __future__ import annotations
 
 import math
-import operator
 import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from fave.validity import at_most, below
+
 ANY = "*"
 State = Literal["met", "missed", "inconclusive"]
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "<": operator.lt,
-    ">": operator.gt,
+    "<=": at_most,
+    ">=": lambda value, limit: at_most(limit, value),
+    "==": lambda value, limit: at_most(value, limit) and at_most(limit, value),
+    "<": below,
+    ">": lambda value, limit: below(limit, value),
 }
 _NAMES = r"[a-z0-9-]+|\*"
 _FORM = re.compile(
     rf"(?:(?P<load>{_NAMES})(?:/(?P<regime>{_NAMES}))?\s*:\s*)?"
     r"(?P<figure>[a-z0-9_]+)(?:\.(?P<bound>low|estimate|high))?"
-    r"\s*(?P<operator><=|>=|==|<|>)\s*(?P<value>-?\d+(?:\.\d+)?)\s*(?P<unit>s|ms|%|GB-s)?"
+    r"\s*(?P<operator><=|>=|==|<|>)\s*(?P<value>-?[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>s|ms|%|GB-s)?"
 )
 
 

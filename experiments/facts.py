@@ -14,6 +14,7 @@ from fave import manifest
 from fave.clock import utc_ns
 from fave.records import SCHEMA
 from fave.settings import to_plain
+from fave.validity import at_most
 from regimes import openfaas
 
 # What must be the same for runs to belong to one campaign, and what is only told.
@@ -74,7 +75,7 @@ def unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         one, two = then.get(part, {}), now.get(part, {})
         found += [f"{part}: {key} was {one[key]}, is {two[key]}" for key in keys if _differ(one, two, key)]
     one_kb, two_kb = (each.get("host", {}).get("memory_kb", 0) for each in (then, now))
-    if one_kb and two_kb and abs(one_kb - two_kb) > _MEMORY_TOLERANCE * one_kb:
+    if one_kb and two_kb and not at_most(abs(one_kb - two_kb), _MEMORY_TOLERANCE * one_kb):
         found.append(f"host: memory_kb was {one_kb}, is {two_kb}")
     return found
 

@@ -10,6 +10,19 @@ from itertools import pairwise
 
 import msgspec
 
+# Far above what sums and quotients lose to rounding, far below any difference that could matter.
+_ROUNDING = {"rel_tol": 1e-9, "abs_tol": 1e-12}
+
+
+def at_most(value: float, limit: float) -> bool:
+    """`value <= limit`, where rounding decides nothing: 4/7 - 3/7 is at most 1/7, though not as floats."""
+    return value <= limit or math.isclose(value, limit, **_ROUNDING)
+
+
+def below(value: float, limit: float) -> bool:
+    """`value < limit`, by more than rounding."""
+    return value < limit and not math.isclose(value, limit, **_ROUNDING)
+
 
 class Gates(msgspec.Struct, frozen=True, kw_only=True):
     """The limits beyond which a run is not believed."""
@@ -107,7 +120,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
 
     def reasons(self) -> list[str]:
-        return [f"{f.gate}: {f.note or f'{f.observed:.4g} > {f.limit:.4g}'}" for f in self.findings if not f.ok]
+        return [f"{f.gate}: {f.note or _over(f.observed, f.limit)}" for f in self.findings if not f.ok]
+
+
+def _over(observed: float | None, limit: float | None) -> str:
+    """With as many digits as it takes to see it."""
+    said = (f"{observed:.{digits}g} > {limit:.{digits}g}" for digits in (4, 10, 17))
+    return next(text for text in said if len(set(text.split(" > "))) > 1)
 
 
 def quantile(values: Sequence[float], q: float) -> float:
@@ -229,13 +248,13 @@ def _lag(fidelity: Fidelity, limits: Gates, median_latency_s: float | None) -> F
         limit_s = min(limit_s, max(share_s, limits.schedule_lag_floor_s))
     few = fidelity.sent < 100
     note = f"p99 {p99_s * 1000:.1f} ms against {limit_s * 1000:.1f} ms" + (", p99 is the maximum here" if few else "")
-    return Finding(gate="schedule_lag_p99_s", ok=p99_s <= limit_s, observed=p99_s, limit=limit_s, note=note)
+    return Finding(gate="schedule_lag_p99_s", ok=at_most(p99_s, limit_s), observed=p99_s, limit=limit_s, note=note)
 
 
 def _rate(fidelity: Fidelity, limits: Gates) -> Finding:
     """A short run's rate is wrong by its lag alone: what the lag gate lets pass is no error of the rate."""
     finding = _at_most("rate_error", fidelity.rate_error, limits.rate_error)
-    if finding.ok or (fidelity.span_error_s or 0.0) > limits.schedule_lag_floor_s:
+    if finding.ok or not at_most(fidelity.span_error_s or 0.0, limits.schedule_lag_floor_s):
         return finding
     return msgspec.structs.replace(finding, ok=True, note="within the schedule lag that is allowed")
 
@@ -247,7 +266,7 @@ def _gap_cv(fidelity: Fidelity, limits: Gates) -> Finding:
         return _at_most("gap_cv_error", None, limits.gap_cv_error)
     error = abs(sent - wanted) / max(1.0, wanted)
     finding = _at_most("gap_cv_error", error, limits.gap_cv_error)
-    if finding.ok or abs(sent - wanted) * mean_s > limits.gap_tolerance_s:
+    if finding.ok or not at_most(abs(sent - wanted) * mean_s, limits.gap_tolerance_s):
         return finding
     return msgspec.structs.replace(finding, ok=True, note="below the tolerance for gaps")
 
@@ -266,7 +285,7 @@ def _at_most(gate: str, value: float | None, limit: float) -> Finding:
         return Finding(gate=gate, ok=False, observed=None, limit=limit, note="no observation at all")
     if value is None:
         return Finding(gate=gate, ok=True, observed=None, limit=limit, note="not observed")
-    return Finding(gate=gate, ok=value <= limit, observed=value, limit=limit)
+    return Finding(gate=gate, ok=at_most(value, limit), observed=value, limit=limit)
 
 
 def _fact(gate: str, ok: bool, note: str) -> Finding:

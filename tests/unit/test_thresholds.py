@@ -49,10 +49,28 @@ def states(text, *cells):
         ("failures == 0", "met"),
         ("requests >= 100", "missed"),
         ("provisioned_gb_s <= 20 GB-s", "met"),
+        # 0.07 and 7 * 0.01 need not be the same float.
+        ("cold_rate.high <= 7%", "met"),
+        ("cold_rate.high < 7%", "inconclusive"),
+        ("cold_rate.high == 7%", "met"),
+        ("p50.high >= 120 ms", "met"),
+        ("p50.high > 120 ms", "missed"),
     ],
 )
 def test_a_bound_decides_and_where_the_other_end_would_do_nothing_is_decided(text, state):
     assert states(text) == [state]
+
+
+@pytest.mark.parametrize("n", range(1, 101))
+def test_a_share_at_its_limit_is_neither_over_nor_under_it(n):
+    """k of n as a difference of two other shares, against the same in per cent."""
+    for k in range(n):
+        rate = {"estimate": (k + 1) / n - 1 / n, "low": 0.0, "high": 1.0, "reason": ""}
+        limit = f"{100 * k / n:.15f}%"
+        assert states(f"cold_rate.estimate <= {limit}", cell(cold_rate=rate)) == ["met"]
+        assert states(f"cold_rate.estimate >= {limit}", cell(cold_rate=rate)) == ["met"]
+        assert states(f"cold_rate.estimate < {limit}", cell(cold_rate=rate)) != ["met"]
+        assert states(f"cold_rate.estimate > {limit}", cell(cold_rate=rate)) != ["met"]
 
 
 def test_without_a_place_a_threshold_is_about_every_cell():

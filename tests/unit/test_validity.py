@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import msgspec
 import numpy as np
@@ -6,7 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fave.validity import Fidelity, Gates, Observed, Verdict, gap_distance, judge, judge_load, measure, quantile
+from fave.validity import (
+    Fidelity,
+    Gates,
+    Observed,
+    Verdict,
+    at_most,
+    below,
+    gap_distance,
+    judge,
+    judge_load,
+    measure,
+    quantile,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -93,6 +106,52 @@ def test_a_limit_that_is_none_is_refused(limit):
 def test_one_gap_of_few_is_no_other_distribution():
     assert judge(observed(sent=9, scheduled=9, gap_ks=0.125)).valid
     assert not judge(observed(sent=9, scheduled=9, gap_ks=0.25)).valid
+
+
+@pytest.mark.parametrize("arrivals", range(3, 40))
+def test_one_late_gap_among_any_number_does_not_fail_by_rounding(arrivals):
+    """One arrival 9 ms late makes two gaps that differ; judged by the exact fractions of its gaps."""
+    for late in range(1, arrivals):
+        lags_ms = [9.0 if k == late else 0.0 for k in range(arrivals)]
+        fidelity = measure(sent(*lags_ms), scheduled=arrivals, dropped=0, cpu_share=0.1)
+        gaps = arrivals - 1
+        exact = Fraction(round(fidelity.gap_ks * gaps), gaps)
+        assert float(exact) == pytest.approx(fidelity.gap_ks, abs=1e-12)
+        (finding,) = [each for each in judge_load(fidelity).findings if each.gate == "gap_ks"]
+        assert finding.ok == (exact <= max(Fraction(1, 10), Fraction(1, gaps))), (arrivals, late)
+
+
+@given(st.integers(1, 10**4), st.data())
+def test_fractions_are_compared_as_fractions_are(n, data):
+    """Whatever sums and differences of k/n a value and a limit came from."""
+    i, j, k = (data.draw(st.integers(0, n)) for _ in range(3))
+    value, limit = i / n - j / n, k / n
+    assert at_most(value, limit) == (i - j <= k)
+    assert below(value, limit) == (i - j < k)
+    assert at_most(limit, value) == (i - j >= k)
+    assert at_most(sum([1 / n] * i), limit) == (i <= k)
+
+
+def test_what_is_more_than_rounding_is_over_the_limit():
+    assert not at_most(0.1001, 0.1)
+    assert not at_most(1e-9, 0)
+    assert at_most(0.1 + 0.2, 0.3)
+    assert not below(0.3, 0.1 + 0.2)
+    assert not at_most(math.nan, 1)
+    assert not below(math.nan, 1)
+    assert not at_most(math.inf, 1)
+    assert below(1, math.inf)
+
+
+@pytest.mark.parametrize("gate", ["rate_error", "gap_ks", "generator_cpu_share", "schedule_lag_p99_s"])
+def test_a_figure_at_its_limit_but_for_rounding_passes_its_gate(gate):
+    limit = getattr(Gates(), gate)
+    for value, ok in ((limit * (1 + 1e-15), True), (limit * 1.001, False)):
+        assert judge(observed(**{gate: value, "span_error_s": 1.0})).valid == ok
+
+
+def test_a_reason_has_the_digits_that_it_takes():
+    assert judge(observed(gap_ks=0.100001)).reasons() == ["gap_ks: 0.100001 > 0.1"]
 
 
 def test_lag_below_the_floor_is_accepted_however_fast_the_function_is():
