@@ -28,7 +28,6 @@ from fave.settings import to_plain
 from fave.storage import Store
 from fave.strain import HostStrain, Strain
 from fave.validity import Verdict, judge
-from prom import queries
 from prom.client import Prometheus
 from regimes import openfaas
 from regimes.cluster import Cluster
@@ -260,7 +259,7 @@ def drain(prometheus: Prometheus, functions: tuple[str, ...]) -> bool:
 
     def quiet() -> bool:
         # Only what was scraped from now on: the newest sample may be older than the last request.
-        newest = {s.function: s.value for s in prometheus.raw(queries.IN_FLIGHT, since_ns, utc_ns())}
+        newest = prometheus.in_flight_since(since_ns)
         return all(newest.get(function) == 0 for function in functions)
 
     return wait_until(quiet, timeout_s=_DRAIN_TIMEOUT_S, interval_s=0.25)

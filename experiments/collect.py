@@ -14,7 +14,6 @@ from fave.invocation import with_caller_side
 from fave.records import ArrivalRow, ReplicaRow, RequestRow, StageRow, derive
 from fave.storage import Store
 from fave.workload import ORCHESTRATOR, PIPELINE
-from prom import queries
 from prom.client import Prometheus
 
 _METADATA = re.compile(r"/metadata\.\d+\.json$")
@@ -207,20 +206,19 @@ def replica_rows(
     prometheus: Prometheus, events: Iterable[dict[str, Any]], functions: tuple[str, ...], start_ns: int, end_ns: int
 ) -> list[ReplicaRow]:
     """Raw Prometheus samples of ready and desired, and the platform's events, in order of time."""
-    ready = {(s.function, s.at_ns): s.value for s in prometheus.raw(queries.READY, start_ns, end_ns)}
     rows = []
     before_ns: dict[str, int] = {}
-    for sample in prometheus.raw(queries.DESIRED, start_ns, end_ns):
-        if sample.function not in functions or (sample.function, sample.at_ns) not in ready:
+    for sample in prometheus.replica_samples(start_ns, end_ns):
+        if sample.function not in functions:
             continue
         row = ReplicaRow(
             at_ns=sample.at_ns,
             source="prometheus",
             function=sample.function,
             age_s=(sample.at_ns - before_ns.get(sample.function, start_ns)) / 1e9,
-            desired=int(sample.value),
-            ready=int(ready[sample.function, sample.at_ns]),
-            starting=int(sample.value - ready[sample.function, sample.at_ns]),
+            desired=sample.desired,
+            ready=sample.ready,
+            starting=sample.desired - sample.ready,
         )
         before_ns[sample.function] = sample.at_ns
         rows.append(row)

@@ -18,7 +18,7 @@ DEFAULT_BUCKET = "fave-artifacts"
 
 def shown(url: str) -> str:
     """An address for people and files: it may carry a password, which is nobody's business."""
-    return re.sub(r"//[^/@]*@", "//", url)
+    return re.sub(r"//[^/]*@", "//", url)
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):

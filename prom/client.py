@@ -1,7 +1,8 @@
-"""Prometheus as FAVE asks it: newest values, and raw samples with their own times."""
+"""Prometheus as FAVE asks it: newest values, and replica samples with their own times."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import requests
@@ -13,14 +14,22 @@ from fave.errors import PlatformError
 from prom import queries
 
 _TIMEOUT_S = 10
+_STATUS = re.compile(r"HTTP Status Code (\d+) \(b?.(.*).\)", re.DOTALL)
+_SET_URL = "`make status` shows the embedded platform; PROMETHEUS_URL names another one"
+_HINTS = {
+    401: "user and password stand in PROMETHEUS_URL: http://USER:PASSWORD@HOST:9090, special characters as %40",
+    403: "the user in PROMETHEUS_URL may not ask; it needs /api/v1/query",
+    404: "PROMETHEUS_URL is the address below which /api/v1/query is, with the path of a proxy if there is one",
+}
 
 
-class Sample(NamedTuple):
-    """One scraped value of one function, at the time of its scrape."""
+class ReplicaSample(NamedTuple):
+    """What one scrape told of one function, at the time of that scrape."""
 
     function: str
     at_ns: int
-    value: float
+    desired: int
+    ready: int
 
 
 class Prometheus:
@@ -31,47 +40,74 @@ class Prometheus:
         # Whoever asks decides whether to ask again; nobody waits for ever.
         self._api = PrometheusConnect(url=url, session=session, retry=Retry(0), timeout=_TIMEOUT_S)
 
-    def latest(self, query: str) -> dict[str, float]:
-        """The instant value per function (may be as old as Prometheus' look-back, 5 minutes)."""
-        return {_function(item): float(item["value"][1]) for item in self._ask(query, {})}
-
     def replicas(self) -> dict[str, tuple[int, int]]:
-        """(desired, ready) per function, by one question."""
+        """(desired, ready) per function, by one question; may be as old as Prometheus' look-back, 5 minutes."""
         counts: dict[str, dict[str, int]] = {queries.DESIRED: {}, queries.READY: {}}
         for item in self._ask(queries.REPLICAS, {}):
             counts[item["metric"]["__name__"]][_function(item)] = int(float(item["value"][1]))
         ready = counts[queries.READY]
         return {function: (desired, ready.get(function, 0)) for function, desired in counts[queries.DESIRED].items()}
 
+    def ready_since(self, at_ns: int) -> dict[str, int]:
+        """Ready replicas per function, as scrapes after `at_ns` saw them."""
+        return self._counts(queries.ready_since(at_ns / 1e9))
+
+    def in_flight_since(self, at_ns: int) -> dict[str, int]:
+        """Calls in flight per function over all gateway pods; empty until each was scraped after `at_ns`."""
+        return self._counts(queries.in_flight_since(at_ns / 1e9))
+
     def gateway(self) -> dict[str, float]:
-        """The gateway's metrics as they stand, by `name{function,code}`."""
+        """The gateway's metrics as they stand, by `name{function,code}`; of all its pods together."""
         found = {}
         for item in self._ask(queries.GATEWAY, {}):
             about = [_function(item), *([item["metric"]["code"]] if "code" in item["metric"] else [])]
             found[f"{item['metric']['__name__']}{{{','.join(about)}}}"] = float(item["value"][1])
         return dict(sorted(found.items()))
 
-    def raw(self, metric: str, start_ns: int, end_ns: int) -> list[Sample]:
-        """Every scraped sample of `metric` in (start, end], by function and time.
+    def replica_samples(self, start_ns: int, end_ns: int) -> list[ReplicaSample]:
+        """Every scraped pair of desired and ready in (start, end], by function and time.
 
-        A range-vector query: unlike `query_range` it does not fill gaps with values of up to five minutes ago.
+        A range-vector query: unlike `query_range` it does not fill gaps with values of up to five minutes ago. Where
+        several gateway pods tell of a function, the one with most samples does: two pods' scrapes in turn would halve
+        the gaps between samples and show a replica come and go whenever one pod had looked before the other.
         """
         window_ms = max(1, (end_ns - start_ns) // 1_000_000)
-        result = self._ask(f"{metric}[{window_ms}ms]", {"time": f"{end_ns / 1e9:.3f}"})
+        query, at = f"{queries.REPLICA_SERIES}[{window_ms}ms]", {"time": f"{end_ns / 1e9:.3f}"}
+        pods: dict[tuple[str, str], dict[int, dict[str, int]]] = {}
+        for item in self._ask(query, at):
+            labels = dict(item["metric"])
+            name = labels.pop("__name__")
+            samples = pods.setdefault((_function(item), str(sorted(labels.items()))), {})
+            for at_s, value in item["values"]:
+                samples.setdefault(round(float(at_s) * 1000) * 1_000_000, {})[name] = int(float(value))
+        witness: dict[str, dict[int, dict[str, int]]] = {}
+        for (function, _), samples in sorted(pods.items()):
+            if len(samples) > len(witness.get(function, ())):
+                witness[function] = samples
         return [
-            Sample(_function(item), int(float(at_s) * 1000) * 1_000_000, float(value))
-            for item in result
-            for at_s, value in item["values"]
+            ReplicaSample(function, at_ns, told[queries.DESIRED], told[queries.READY])
+            for function, samples in witness.items()
+            for at_ns, told in sorted(samples.items())
+            if len(told) == 2
         ]
 
+    def _counts(self, query: str) -> dict[str, int]:
+        return {_function(item): int(float(item["value"][1])) for item in self._ask(query, {})}
+
     def _ask(self, query: str, params: dict[str, str]) -> list[Any]:
+        where = f"Prometheus at {shown(self.url)}"
         try:
             return list(self._api.custom_query(query, params=params))
-        except (requests.RequestException, PrometheusApiClientException) as error:
-            raise PlatformError(
-                f"Prometheus at {shown(self.url)} does not answer {query!r} ({type(error).__name__})",
-                hint="`make status` shows the embedded platform; PROMETHEUS_URL names another one",
-            ) from error
+        except PrometheusApiClientException as error:
+            # The library tells the status in words alone.
+            status, body = found.groups() if (found := _STATUS.search(str(error))) else ("", str(error))
+            hint = _HINTS.get(int(status) if status.isdigit() else 0, _SET_URL)
+            said = body[:200].replace(r"\n", " ").strip()
+            raise PlatformError(f"{where} answers {status} to {query!r}: {said}", hint=hint) from error
+        except (requests.exceptions.JSONDecodeError, LookupError, TypeError) as error:
+            raise PlatformError(f"{where} answers {query!r} as no Prometheus does", hint=_HINTS[404]) from error
+        except requests.RequestException as error:
+            raise PlatformError(f"{where} does not answer {query!r} ({type(error).__name__})", hint=_SET_URL) from error
 
 
 def _function(item: dict[str, Any]) -> str:

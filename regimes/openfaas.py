@@ -12,7 +12,6 @@ import msgspec
 from fave.clock import utc_ns
 from fave.errors import GatewayError, PlatformError
 from fave.gateway_client import FunctionSpec, FunctionStatus, GatewayClient
-from prom import queries
 from prom.client import Prometheus
 from regimes.model import LABEL, MANAGED, Settings, Settle, to_spec
 from regimes.stack import load, spec
@@ -147,7 +146,7 @@ def _outside(gateway: GatewayClient, bounds: dict[str, tuple[int, int]]) -> list
 
 
 def _unseen(prometheus: Prometheus, bounds: dict[str, tuple[int, int]], since_ns: int) -> list[str]:
-    seen = {sample.function: sample.value for sample in prometheus.raw(queries.READY, since_ns, utc_ns())}
+    seen = prometheus.ready_since(since_ns)
     return [
         f"{function}: {seen.get(function)}, wanted {low} to {high}"
         for function, (low, high) in bounds.items()

@@ -241,9 +241,7 @@ def test_prometheus_events_and_the_process_table_agree_on_ready_replicas(platfor
     for wanted in (2, 3, 1, 0):
         platform.gateway.scale(name, wanted)
         assert wait_until(lambda n=wanted: platform.counts(name) == (n, n), timeout_s=30)
-        assert wait_until(
-            lambda n=wanted: platform.prometheus.latest("gateway_service_ready_count").get(name) == n, timeout_s=30
-        )
+        assert wait_until(lambda n=wanted: platform.prometheus.replicas().get(name) == (n, n), timeout_s=30)
         assert wait_until(lambda n=wanted: len(platform.replica_processes(name)) == n, timeout_s=30)
         assert wait_until(lambda n=wanted: _ready_by_events(platform, name) == n, timeout_s=30)
 
@@ -261,12 +259,12 @@ def test_metrics_have_openfaas_names_and_count_invocations(platform, deploy):
     assert f'gateway_functions_seconds_bucket{{code="200",{label},le="10.0"}} 1.0' in text
 
 
-def test_raw_samples_come_twice_a_second_with_their_own_times(platform, deploy):
+def test_replica_samples_come_twice_a_second_with_their_own_times(platform, deploy):
     name = deploy("samples", low=1)
     start_ns = utc_ns()
 
     def samples():
-        found = platform.prometheus.raw("gateway_service_ready_count", start_ns, utc_ns())
+        found = platform.prometheus.replica_samples(start_ns, utc_ns())
         return [sample for sample in found if sample.function == name]
 
     assert wait_until(lambda: len(samples()) >= 6, timeout_s=30)

@@ -72,7 +72,7 @@ def test_a_regime_stands_when_apply_returns_by_all_three_witnesses(platform, app
     applied = apply(regime)
     assert applied.initial_ready == {STAGE: ready}
     assert platform.counts(STAGE) == (ready, ready)
-    assert platform.prometheus.latest("gateway_service_ready_count")[STAGE] == ready
+    assert platform.prometheus.replicas()[STAGE] == (ready, ready)
     assert len(platform.replica_processes(STAGE)) == ready
     labels = openfaas.configuration(platform.gateway, [STAGE])[STAGE]
     assert labels["com.openfaas.scale.min"] == str(ready)

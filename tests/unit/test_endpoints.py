@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from fave.endpoints import Credentials, PublicEndpoints, find
+from fave.endpoints import Credentials, PublicEndpoints, find, shown
 from fave.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -61,3 +61,9 @@ def test_a_foreign_gateway_gets_nothing_of_the_local_platform(state, monkeypatch
 def test_without_any_platform_the_message_says_what_to_do(state, tmp_path):
     with pytest.raises(ConfigError, match="make up"):
         find(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("password", ["secret", "se@cret", "s:e@c@ret", "se%2Fcret"])
+def test_an_address_is_shown_without_its_password(password):
+    assert shown(f"http://user:{password}@host:9090/a/b@c") == "http://host:9090/a/b@c"
+    assert shown("http://host:9090/a@b") == "http://host:9090/a@b"
