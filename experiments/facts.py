@@ -10,7 +10,7 @@ from typing import Any
 from experiments.cell_run import Bench
 from experiments.model import Experiment
 from experiments.plan import Group
-from fave import manifest
+from fave import manifest, traces
 from fave.clock import utc_ns
 from fave.records import SCHEMA
 from fave.settings import to_plain
@@ -38,12 +38,22 @@ def of_here(experiment: Experiment) -> dict[str, Any]:
             load: {regime: to_plain(experiment.settings(load, regime)) for regime in experiment.regimes_of(load)}
             for load in experiment.loads
         },
-        "traces": {
-            name: hashlib.sha256(Path(load.traffic.trace.file).read_bytes()).hexdigest()
-            for name, load in experiment.loads.items()
-            if load.traffic.trace
-        },
+        **of_traces(experiment),
     }
+
+
+def of_traces(experiment: Experiment) -> dict[str, dict[str, str]]:
+    """By load that replays one: which file it is, and how it is read."""
+    replayed = {name: load.traffic.trace for name, load in experiment.loads.items() if load.traffic.trace}
+    return {
+        "traces": {name: _sha256(Path(trace.file)) for name, trace in replayed.items()},
+        "traces_read_as": {name: traces.recognised(trace) for name, trace in replayed.items()},
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def of_campaign(name: str, groups: list[Group], bench: Bench) -> dict[str, Any]:

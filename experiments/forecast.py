@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from experiments.model import Experiment
 from experiments.plan import Group, forecast_s
 from experiments.progress import duration
+from fave import traces
 from fave.errors import ConfigError
 from fave.rundir import read_json
 
@@ -79,6 +80,11 @@ def summary(experiment: Experiment, groups: Sequence[Group], pilot: Pilot | None
         f"{cells} cells: {len(experiment.regimes)} regimes, blocks by load: {blocks}",
         f"forecast: {duration(forecast_s(experiment, list(groups)))} and the reports, {duration(load_s)} of it offered "
         f"load; memory held {low:,.0f} to {high:,.0f} GB-s (minimum to maximum replicas)",
+    ]
+    lines += [
+        f"{name} replays {load.traffic.trace.file}: {traces.recognised(load.traffic.trace)}"
+        for name, load in experiment.loads.items()
+        if load.traffic.trace
     ]
     if experiment.stopping:
         rule = experiment.stopping

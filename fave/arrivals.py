@@ -16,14 +16,16 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from fave import gaps, traces
+from fave import csv_file, gaps, traces
 from fave.errors import ConfigError
 from fave.gaps import Draw
 from fave.settings import Duration
-from fave.traces import Trace
+from fave.traces import MOST_ARRIVALS, Trace
 
 Schedule = tuple[int, ...]
 _US = 1_000_000
+# Digits of a time in a schedule: some thirty thousand years.
+_LONGEST_US = 18
 
 
 class Modulation(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,15 +100,20 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         problems = []
-        if not 0 <= self.rate_per_s * max(0.0, self.duration) < 2**53:
+        expected = self.rate_per_s * max(0.0, self.duration)
+        if not expected >= 0:
             problems.append(f"rate_per_s: {self.rate_per_s:g} is no rate that could be sent")
+        elif expected > MOST_ARRIVALS:
+            problems.append(f"rate_per_s: {self.rate_per_s:g} for {self.duration}: {too_many(expected)}")
         elif self.rate_per_s:
-            requests = round(self.rate_per_s * max(0.0, self.duration))
+            requests = round(expected)
             if self.requests not in (0, requests):
                 problems.append(
                     f"requests: {self.requests} is not rate_per_s {self.rate_per_s:g} x duration; give one of them"
                 )
             msgspec.structs.force_setattr(self, "requests", requests)
+        if self.requests > MOST_ARRIVALS:
+            problems.append(f"requests: {too_many(self.requests)}")
         if self.model != "replay" and self.requests < 1:
             problems.append(f"requests: {self.requests} must be at least 1")
         if self.model == "replay" and self.requests:
@@ -129,8 +136,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
     def _missing(self) -> list[str]:
         if self.model == "bursts":
-            if self.bursts < 1:
-                return ["bursts: model 'bursts' needs at least 1"]
+            if not 1 <= self.bursts <= MOST_ARRIVALS:
+                return [f"bursts: model 'bursts' needs at least 1, and at most {MOST_ARRIVALS:,}"]
             if not 0 < self.burst_length <= self.duration / self.bursts:
                 longest_s = self.duration / self.bursts
                 return [f"burst_length: must be over 0 and at most duration / bursts = {longest_s:g}s"]
@@ -140,9 +147,17 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
                 return [f"cv: {self.cv:g} must be over {low:g} and at most {high:g} for model {self.model!r}"]
         if self.model == "on-off" and (self.on_mean <= 0 or self.off_mean <= 0 or not 0 <= self.off_share < 1):
             return ["on_mean, off_mean: must be longer than 0; off_share: at least 0 and below 1"]
+        if self.model == "on-off" and self.duration > MOST_ARRIVALS * (self.on_mean + self.off_mean):
+            return [f"on_mean, off_mean: too short to change over more than {MOST_ARRIVALS:,} times in the duration"]
         if self.model == "replay" and self.trace is None:
             return ["trace: model 'replay' needs one"]
         return []
+
+
+def too_many(arrivals: float) -> str:
+    """Why a run of so many is refused."""
+    said = f"{arrivals:,.0f}" if arrivals < _US**3 else "over 10^18"
+    return f"{said} arrivals; a run may have {MOST_ARRIVALS:,}: lower the rate or shorten the duration"
 
 
 def seed_for(seed: int, load: str, block: int) -> int:
@@ -167,8 +182,24 @@ def stream(traffic: Traffic, seed: int) -> Iterator[int]:
 
 
 def generate(traffic: Traffic, seed: int) -> Schedule:
-    """The whole schedule at once."""
-    return tuple(stream(traffic, seed))
+    """The whole schedule at once.
+
+    Raises
+    ------
+    ConfigError
+        As `stream` does, and when there are more than `MOST_ARRIVALS`.
+    """
+    return tuple(_limited(stream(traffic, seed)))
+
+
+def _limited(schedule: Iterable[int]) -> Iterator[int]:
+    for count, at_us in enumerate(schedule):
+        if count == MOST_ARRIVALS:
+            raise ConfigError(
+                f"the schedule has more than {MOST_ARRIVALS:,} arrivals in its first {at_us / _US:,.1f} s",
+                hint="a lower rate, a shorter duration, or a smaller share of the trace",
+            )
+        yield at_us
 
 
 def _paced(traffic: Traffic, _: Draw) -> Iterator[int]:
@@ -303,11 +334,13 @@ def take_share(schedule: Iterable[int], slot: int, slots: int) -> Share:
     ------
     ValueError
         For arrivals that are no integers, negative or not in order.
+    ConfigError
+        For more than `MOST_ARRIVALS`.
     """
     at_us: array[int] = array("q")
     digest = _Digest()
     total = last_us = 0
-    for total, each in enumerate(schedule, start=1):
+    for total, each in enumerate(_limited(schedule), start=1):
         if not isinstance(each, int) or each < last_us:
             raise ValueError(f"arrival {total - 1}: {each!r} is not a whole microsecond at or after {last_us}")
         last_us = each
@@ -323,22 +356,24 @@ def write_csv(path: Path, schedule: Iterable[int]) -> None:
 
 
 def read_csv(path: Path) -> Iterator[int]:
-    """A schedule as `write_csv` wrote it, line by line.
+    """A schedule as `write_csv` wrote it, or as a spreadsheet saved it, line by line.
 
     Raises
     ------
     ConfigError
         For a file that is missing, malformed or not sorted, with the line.
     """
-    try:
-        with path.open(encoding="utf-8") as file:
-            next(file, "")
-            last_us = 0
-            for number, line in enumerate(file):
-                k, _, at_us = line.rstrip("\n").partition(",")
-                if k != str(number) or not at_us.isdigit() or int(at_us) < last_us:
-                    raise ConfigError(f"{path}:{number + 2}: {line.rstrip()!r} is not the next `k,at_us` in order")
-                last_us = int(at_us)
-                yield last_us
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    form = csv_file.recognise(path)
+    number, at = form.places("k", "at_us")
+    last_us = 0
+    for k, (line, cells) in enumerate(csv_file.rows(form)):
+        text = cells[at].strip()
+        at_us = int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_US else -1
+        if cells[number].strip() != str(k) or at_us < last_us:
+            said = f"k {cells[number]!r}, at_us {cells[at]!r}"
+            raise ConfigError(
+                f"{path}:{line}: {said} is not arrival {k}, in whole microseconds at or after {last_us}",
+                hint="k counts from 0, at_us ascends and has the digits 0 to 9 alone",
+            )
+        last_us = at_us
+        yield at_us

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable
 
-from fave.arrivals import Traffic
+from fave.arrivals import Traffic, too_many
 from fave.errors import ConfigError
 from fave.settings import Duration
-from fave.traces import Trace
+from fave.traces import MOST_ARRIVALS, Trace
 
 # On-off traffic at full scale: a minute on, four off; less where the run is too short for four such cycles.
 _CYCLE_S = 300.0
@@ -81,9 +80,12 @@ def traffic_of(
     try:
         if load == REPLAY:
             return Traffic(model="replay", duration=duration, trace=trace)
-        if not 0 < rate_per_s < math.inf:
+        if not rate_per_s > 0:
             raise ConfigError(f"rate {rate_per_s:g}/s must be over 0")
-        requests = round(rate_per_s * duration)
+        expected = rate_per_s * duration
+        if expected > MOST_ARRIVALS:
+            raise ConfigError(f"rate {rate_per_s:g}/s over {duration}: {too_many(expected)}")
+        requests = round(expected)
         if not requests:
             raise ConfigError(f"rate {rate_per_s:g}/s over {duration}: less than one arrival")
         return _LOADS[load](requests, duration, cv)

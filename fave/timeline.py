@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from fave.arrivals import Traffic, seed_for, stream
+from fave.arrivals import Traffic, seed_for, stream, too_many
 from fave.errors import ConfigError
 from fave.loads import traffic_of
 from fave.settings import Duration, load_yaml
+from fave.traces import MOST_ARRIVALS
 
 _PHASE = re.compile(r"(?P<regime>[a-z0-9-]+)/(?P<load>[a-z-]+)@(?P<rate>[0-9.]+):(?P<duration>[0-9a-z.]+)")
 
@@ -41,6 +42,9 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.phases:
             raise ValueError("phases: at least one")
+        total = sum(phase.traffic().requests for phase in self.phases)
+        if total > MOST_ARRIVALS:
+            raise ValueError(f"phases: {too_many(total)}")
 
     @property
     def starts_us(self) -> list[int]:
@@ -83,4 +87,7 @@ def parse(text: str) -> Timeline:
             problems.append(f"--timeline: {part.strip()}: {error}")
     if problems:
         raise ConfigError(problems)
-    return Timeline(phases=tuple(phases))
+    try:
+        return Timeline(phases=tuple(phases))
+    except ValueError as error:
+        raise ConfigError(f"--timeline: {error}") from error

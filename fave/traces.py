@@ -7,26 +7,47 @@ azure2019: Azure Functions 2019 (Shahrad et al., ATC'20), `invocations_per_funct
 azure2021: Azure Functions 2021 (Zhang et al., SOSP'21), `app,func,end_timestamp,duration` in seconds. An arrival is the
     end minus the duration. The file is ordered by ends, so a function's arrivals are sorted here; what had begun before
     the trace did is left out.
-timestamps: any CSV with a header; the column `timestamp` (seconds, ascending) or the only column there is. The first
-    arrival is time 0.
+timestamps: any CSV with a header; the column `timestamp` (or `timestamp_ms`, `_us`, `_ns`) or the only column there is,
+    ascending. The first arrival is time 0.
+
+How a file is written (fave/csv_file.py), which mark its decimals have and what its times are counted in is recognised
+from header and first rows, and told by `recognised`; what differs further down is refused.
 """
 
 from __future__ import annotations
 
-import csv
+import datetime
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from fave import csv_file
+from fave.csv_file import Form
 from fave.errors import ConfigError
 from fave.gaps import Draw
 from fave.settings import Duration
 
-_MINUTES = 1440
+# Of one run, however they are made.
+MOST_ARRIVALS = 10_000_000
+_MINUTES = tuple(map(str, range(1, 1441)))
 _NAMES_2019 = ("HashOwner", "HashApp", "HashFunction", "Trigger")
+_NUMBER = re.compile(r"\+?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_WITH_COMMA = re.compile(r"\+?[0-9]*,[0-9]+(?:[eE][-+]?[0-9]+)?")
+_ISO = re.compile(r"[0-9-]{10}[T ][0-9:]{5,8}(?:[.,][0-9]+)?(?P<zone>Z|[-+][0-9]{2}:?[0-9]{2})?", re.ASCII)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
+_UNITS = {
+    "s": ("seconds", 1),
+    "ms": ("milliseconds", 10**3),
+    "us": ("microseconds", 10**6),
+    "ns": ("nanoseconds", 10**9),
+}
+# From this on, a number of such a unit is a date of the last decades, which it is not in a longer unit.
+_SMALLEST = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 0.0}
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,15 +82,34 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("\n".join(problems))
 
 
+class _Source(NamedTuple):
+    """A file as it was recognised: how it is read, for people, and its arrivals in seconds from its beginning."""
+
+    said: list[str]
+    times_s: Callable[[Draw], Iterator[float]]
+
+
+def recognised(trace: Trace) -> str:
+    """How the file is read, for people.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be read, as far as header and first rows show it.
+    """
+    return f"{trace.format}, {', '.join(_source(trace, math.inf).said)}"
+
+
 def replay(trace: Trace, duration_s: float, draw: Draw) -> Iterator[float]:
     """Arrival times in seconds from the start of the run, ascending, in [0, duration).
 
     Raises
     ------
     ConfigError
-        With file and line: what cannot be read, is negative, or not in order; a function that is not there.
+        With file and line: what cannot be read, is negative, or not in order; a function that is not there; counts that
+        would make too many arrivals.
     """
-    for time_s in _recorded(trace, draw):
+    for time_s in _source(trace, duration_s).times_s(draw):
         at_s = (time_s - trace.start) / trace.speed
         if at_s >= duration_s:
             return
@@ -77,133 +117,188 @@ def replay(trace: Trace, duration_s: float, draw: Draw) -> Iterator[float]:
             yield at_s
 
 
-def _recorded(trace: Trace, draw: Draw) -> Iterator[float]:
-    path = Path(trace.file)
+def _source(trace: Trace, duration_s: float) -> _Source:
+    form = csv_file.recognise(Path(trace.file))
     if trace.format == "azure2019":
-        return _azure2019(path, trace, draw)
-    if trace.format == "azure2021":
-        return _azure2021(path, trace)
-    return _timestamps(path)
+        return _azure2019(form, trace, duration_s)
+    return _azure2021(form, trace) if trace.format == "azure2021" else _timestamps(form, trace)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """(`file:line`, cells), the header first."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for number, cells in enumerate(csv.reader(file), start=1):
-                if cells:
-                    yield f"{path}:{number}", cells
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+class _Numbers(NamedTuple):
+    """How a file's numbers are written: the first rows of these columns say whether a comma is their decimal mark."""
 
+    path: Path
+    comma: bool
+    said: list[str]
 
-def _header(path: Path, rows: Iterator[tuple[str, list[str]]], wanted: Iterable[str]) -> dict[str, int]:
-    _, cells = next(rows, ("", []))
-    columns = {name.strip(): i for i, name in enumerate(cells)}
-    missing = [name for name in wanted if name not in columns]
-    if missing:
-        raise ConfigError(
-            f"{path}:1: no column {', '.join(missing)} (there is {', '.join(cells[:6])})",
-            hint="the formats are azure2019, azure2021, timestamps: docs/load.md",
+    @classmethod
+    def of(cls, form: Form, columns: Sequence[int]) -> _Numbers:
+        # Between commas a cell with one is a quoted thousand, not a fraction.
+        comma = form.separator != "," and any(
+            _WITH_COMMA.fullmatch(cells[column].strip()) for _, cells in form.first for column in columns
         )
-    return columns
+        return cls(form.path, comma, ["decimal commas"] * comma)
 
-
-def _number(text: str, place: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or value < 0:
-        raise ConfigError(f"{place}: {what} {text!r} is not a number of at least 0")
-    return value
+    def read(self, cell: str, line: int, what: str) -> float:
+        text = cell
+        if self.comma:
+            text = "" if "." in cell else cell.replace(",", ".")
+        try:
+            # What else `float` reads: digits of other scripts, and `1_000`.
+            value = float(text) if cell.isascii() and "_" not in cell else math.nan
+        except ValueError:
+            value = math.nan
+        if 0 <= value < math.inf:
+            return value
+        mark, other = ("comma", ".") if self.comma else ("point", ",")
+        hint = f"decimals have a {mark} in the rows before, and thousands are not separated" if other in cell else ""
+        raise ConfigError(f"{self.path}:{line}: {what} {cell[:40]!r} is not a number of at least 0", hint=hint)
 
 
 def _selected(name: str, trace: Trace) -> bool:
     return not trace.functions or any(name.startswith(wanted) for wanted in trace.functions)
 
 
-def _insist(found: object, path: Path, trace: Trace) -> None:
+def _insist(found: object, trace: Trace) -> None:
     if not found:
         what = f"no function that begins with {', '.join(trace.functions)}" if trace.functions else "no invocation"
-        raise ConfigError(f"{path}: {what}")
+        raise ConfigError(f"{trace.file}: {what}")
 
 
-def _azure2019(path: Path, trace: Trace, draw: Draw) -> Iterator[float]:
-    rows = _rows(path)
-    columns = _header(path, rows, (*_NAMES_2019, "1"))
-    first, function = columns["1"], columns["HashFunction"]
-    counts = [0] * _MINUTES
-    found = False
-    for place, cells in rows:
-        if len(cells) != first + _MINUTES:
-            raise ConfigError(f"{place}: {len(cells)} cells instead of {first + _MINUTES} (4 names, 1440 minutes)")
-        if _selected(cells[function], trace):
-            found = True
-            for minute, text in enumerate(cells[first:]):
-                if text != "0":
-                    counts[minute] += _count(text, place, minute)
-    _insist(found, path, trace)
-    for minute, count in enumerate(counts):
-        if 60 * (minute + 1) <= trace.start:
-            continue
-        if trace.within_minute == "even":
-            offsets = [(i + 0.5) / count for i in range(count)]
-        else:
-            offsets = sorted(draw() for _ in range(count))
-        yield from (60 * (minute + offset) for offset in offsets)
+def _azure2019(form: Form, trace: Trace, duration_s: float) -> _Source:
+    _, _, function, _, first = form.places(*_NAMES_2019, "1")
+    if form.columns[first:] != _MINUTES:
+        raise ConfigError(f"{form.path}: the last columns are not the minutes 1 to {len(_MINUTES)}, one each")
+
+    def times_s(draw: Draw) -> Iterator[float]:
+        counts = [0] * len(_MINUTES)
+        found = False
+        for line, cells in csv_file.rows(form):
+            if _selected(cells[function], trace):
+                found = True
+                for minute, text in enumerate(cells[first:]):
+                    if text != "0":
+                        counts[minute] += _count(text, f"{form.path}:{line}", minute)
+        _insist(found, trace)
+        _refuse_too_many(trace, counts, duration_s)
+        for minute, count in enumerate(counts):
+            if 60 * (minute + 1) <= trace.start:
+                continue
+            if trace.within_minute == "even":
+                offsets = [(i + 0.5) / count for i in range(count)]
+            else:
+                offsets = sorted(draw() for _ in range(count))
+            yield from (60 * (minute + offset) for offset in offsets)
+
+    return _Source(form.said(), times_s)
 
 
-def _count(text: str, place: str, minute: int) -> int:
-    if not text.isdigit():
-        raise ConfigError(f"{place}: minute {minute + 1}: {text!r} is not a count")
+def _count(cell: str, place: str, minute: int) -> int:
+    text = cell.strip()
+    # Other scripts have digits of their own, and some are none to `int`.
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise ConfigError(f"{place}: minute {minute + 1}: {cell[:40]!r} is not a count (digits 0 to 9)")
     return int(text)
 
 
-def _azure2021(path: Path, trace: Trace) -> Iterator[float]:
-    rows = _rows(path)
-    columns = _header(path, rows, ("app", "func", "end_timestamp", "duration"))
-    function, end, duration = columns["func"], columns["end_timestamp"], columns["duration"]
-    times: list[float] = []
-    found = False
-    for place, cells in rows:
-        if len(cells) < len(columns):
-            raise ConfigError(f"{place}: {len(cells)} cells instead of {len(columns)}")
-        if _selected(cells[function], trace):
-            found = True
-            at_s = _number(cells[end], place, "end_timestamp") - _number(cells[duration], place, "duration")
-            if at_s >= 0:
-                times.append(at_s)
-    _insist(found, path, trace)
-    yield from sorted(times)
+def _refuse_too_many(trace: Trace, counts: Sequence[int], duration_s: float) -> None:
+    """Before any is drawn: a minute's arrivals are in memory together."""
+    end_s = trace.start + duration_s * trace.speed
+    shares = [max(0.0, min(end_s, 60 * (m + 1)) - max(trace.start, 60 * m)) / 60 for m in range(len(counts))]
+    expected = trace.keep * sum(count * share for count, share in zip(counts, shares, strict=True))
+    most = max((count for count, share in zip(counts, shares, strict=True) if share), default=0)
+    if max(expected, most) > MOST_ARRIVALS:
+        said = f"{expected:,.0f} arrivals in the run, up to {most:,} in a minute of the recording"
+        raise ConfigError(
+            f"{trace.file}: {said}; at most {MOST_ARRIVALS:,} are sent",
+            hint="fewer functions, or a shorter duration",
+        )
 
 
-def _timestamps(path: Path) -> Iterator[float]:
-    rows = _rows(path)
-    _, cells = next(rows, ("", []))
-    names = [name.strip() for name in cells]
-    if len(names) != 1 and "timestamp" not in names:
-        raise ConfigError(f"{path}:1: no column timestamp (there is {', '.join(names[:6]) or 'nothing'})")
-    if len(names) == 1 and _is_number(names[0]):
-        raise ConfigError(f"{path}:1: {names[0]!r} is no header", hint="name the column: timestamp")
-    column = names.index("timestamp") if "timestamp" in names else 0
-    first: float | None = None
-    last = 0.0
-    for place, cells in rows:
-        if len(cells) <= column:
-            raise ConfigError(f"{place}: {len(cells)} cells, column {column + 1} is missing")
-        time_s = _number(cells[column], place, "timestamp")
-        first = time_s if first is None else first
-        if time_s < last:
-            raise ConfigError(f"{place}: {time_s:.10g} comes after {last:.10g}: timestamps must ascend")
-        last = time_s
-        yield time_s - first
-    _insist(first is not None, path, Trace(file=str(path), format="timestamps"))
+def _azure2021(form: Form, trace: Trace) -> _Source:
+    _, function, end, duration = form.places("app", "func", "end_timestamp", "duration")
+    numbers = _Numbers.of(form, (end, duration))
+
+    def times_s(_: Draw) -> Iterator[float]:
+        times: list[float] = []
+        found = False
+        for line, cells in csv_file.rows(form):
+            if _selected(cells[function], trace):
+                found = True
+                ended_s = numbers.read(cells[end], line, "end_timestamp")
+                at_s = ended_s - numbers.read(cells[duration], line, "duration")
+                if at_s >= 0:
+                    times.append(at_s)
+        _insist(found, trace)
+        yield from sorted(times)
+
+    return _Source([*form.said(), *numbers.said, "times in seconds"], times_s)
 
 
-def _is_number(text: str) -> bool:
+def _timestamps(form: Form, trace: Trace) -> _Source:
+    column, unit = _time_column(form)
+    name = form.columns[column]
+    text = form.first[0][1][column].strip() if form.first else ""
+    iso, numbers = _ISO.fullmatch(text), _Numbers.of(form, [column])
+    by_size = ""
+    if iso:
+        unit, said = "us", f"ISO 8601 {'with a zone' if iso['zone'] else 'without a zone, taken as UTC'}"
+    else:
+        if not unit:
+            value = numbers.read(text, form.first[0][0], name) if text else 0.0
+            unit = next(each for each, least in _SMALLEST.items() if value >= least)
+            by_size = " (by their size)" if unit != "s" else ""
+        said = f"in {_UNITS[unit][0]}{by_size}"
+    per_s = _UNITS[unit][1]
+
+    def read(cell: str, line: int) -> float:
+        return _moment(cell, f"{form.path}:{line}", zone=bool(iso["zone"])) if iso else numbers.read(cell, line, name)
+
+    def times_s(_: Draw) -> Iterator[float]:
+        first: float | None = None
+        last, before = 0.0, ""
+        for line, cells in csv_file.rows(form):
+            time = read(cells[column], line)
+            first = time if first is None else first
+            if time < last:
+                raise ConfigError(
+                    f"{form.path}:{line}: {cells[column].strip()} comes after {before.strip()}: timestamps must ascend"
+                )
+            last, before = time, cells[column]
+            yield (time - first) / per_s
+        _insist(first is not None, trace)
+
+    return _Source([f"column {name!r} {said}", *form.said(), *numbers.said], times_s)
+
+
+def _time_column(form: Form) -> tuple[int, str]:
+    """Which column has the times, and the unit that its name tells."""
+    known = {f"timestamp_{unit}": unit for unit in _UNITS}
+    names = [name.casefold() for name in form.columns]
+    if len(names) == 1 and (
+        _NUMBER.fullmatch(names[0]) or _WITH_COMMA.fullmatch(names[0]) or _ISO.match(names[0].upper())
+    ):
+        raise ConfigError(f"{form.path}:1: {form.columns[0]!r} is no header", hint="name the column: timestamp")
+    if len(names) == 1:
+        unit = names[0].rpartition("_")[2]
+        return 0, unit if unit in _UNITS else ""
+    there = ["timestamp"] if "timestamp" in names else [name for name in names if name in known]
+    if len(there) > 1:
+        raise ConfigError(f"{form.path}: {', '.join(there)}: which of these columns?", hint="name it timestamp")
+    (column,) = form.places(*(there or ["timestamp"]))
+    return column, known.get(names[column], "")
+
+
+def _moment(cell: str, place: str, *, zone: bool) -> int:
+    """An ISO time in microseconds since 1970."""
+    text = cell.strip()
+    iso = _ISO.fullmatch(text)
     try:
-        float(text)
+        if not iso:
+            raise ValueError
+        moment = datetime.datetime.fromisoformat(text)
     except ValueError:
-        return False
-    return True
+        raise ConfigError(f"{place}: {cell!r} is no time like 2024-11-24T10:00:00.5Z, as the first row has") from None
+    if bool(iso["zone"]) != zone:
+        raise ConfigError(f"{place}: {text} has {'a' if iso['zone'] else 'no'} zone, unlike the first row")
+    return ((moment if zone else moment.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND

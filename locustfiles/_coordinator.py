@@ -67,6 +67,7 @@ class Coordinator:
         self._options: RunOptions | None = None
         self._t0_ns = 0
         self._open_loop = True
+        self._recognised = ""
         self._going = False
         self.regimes = Regimes(watch)
         runner = environment.runner
@@ -171,6 +172,9 @@ class Coordinator:
         if options.out:
             refuse_rows_of_another_run(Path(options.out), "arrivals-*.jsonl")
         self._open_loop = user_class.open_loop
+        self._recognised = options.recognised()
+        if self._recognised:
+            _say(f"FAVE reads the {self._recognised}")
         functions = user_class.functions(options)
         timeline = options.phases()
         first = timeline.phases[0].regime if timeline else options.regime
@@ -192,7 +196,7 @@ class Coordinator:
         self._tags = tags
         self._run = f"{time.time_ns() // 1_000_000:x}"
         self._slots = [Slot(slot=i, node=node) for i, node in enumerate(nodes)]
-        self._watch.status("making the schedule ...")
+        self._watch.status(f"making the schedule{f' from the {self._recognised}' * bool(self._recognised)} ...")
         for slot in self._slots:
             data = {"slot": slot.slot, "slots": len(nodes), "user_class": user_class, "tags": tags}
             self._send("prepare", slot.node, options=msgspec.to_builtins(options), **data)
@@ -303,6 +307,7 @@ class Coordinator:
             "started_at_ns": self._t0_ns or utc_ns(),
             "scheduled": first.total,
             "schedule_sha256": first.sha256,
+            "read_as": self._recognised,
             # Where files lie on this machine is nobody else's business.
             "options": msgspec.structs.replace(self._options, out="", schedule="") if self._options else None,
             "phases": [{"from_us": at, "phase": phase, "regime": regime} for at, phase, regime in self._tags],

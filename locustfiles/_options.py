@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from locust import events
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from fave import csv_file, traces
 from fave.arrivals import Modulation, Traffic
 from fave.errors import ConfigError
 from fave.loads import traffic_of
@@ -129,6 +131,18 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         if trace:
             raise ConfigError("--modulation: a trace has a rate of its own")
         return msgspec.structs.replace(traffic, modulation=_modulation(self.modulation))
+
+    def recognised(self) -> str:
+        """How the file that arrivals come from is read, for people; empty where there is none.
+
+        Raises
+        ------
+        ConfigError
+            For a file that cannot be read.
+        """
+        if self.schedule:
+            return f"schedule: {', '.join(csv_file.recognise(Path(self.schedule)).said())}"
+        return f"trace: {traces.recognised(self._trace())}" if self.trace else ""
 
     def _trace(self) -> Trace:
         plain = {

@@ -28,6 +28,6 @@ def ready_since(at_s: float) -> str:
 def in_flight_since(at_s: float) -> str:
     """Calls in flight, once every gateway pod was scraped after `at_s`; nothing before.
 
-    A pod tells of a function's calls from the first one on, but of its replicas always: those show which pods there are.
+    A pod tells of a function's calls from the first one on, but of replicas always: those show which pods there are.
     """
     return f"sum by (function_name) ({IN_FLIGHT}) unless on () timestamp({DESIRED}) <= {at_s:.3f}"

@@ -384,9 +384,16 @@ def test_every_open_loop_class_sends_its_own_traffic(slow_function, child_enviro
 
 def test_a_trace_is_replayed_at_its_own_times(slow_function, child_environment, tmp_path):
     slow_function(0)
-    (tmp_path / "trace.csv").write_text("timestamp\n" + "\n".join(map(str, range(30))), encoding="utf-8")
+    lines = ["\ufefftimestamp_ms;what", *(f"{1000 * k},0;x" for k in range(30))]
+    (tmp_path / "trace.csv").write_text("\r\n".join(lines), encoding="utf-8")
     more = ("--trace", tmp_path / "trace.csv", "--trace-speed", 10, "--duration", "2s")
-    run(headless(tmp_path, *more, file="replay"), child_environment)
+    done = run(headless(tmp_path, *more, file="replay"), child_environment)
+    read_as = (
+        "trace: timestamps, column 'timestamp_ms' in milliseconds, cells between semicolons, byte-order mark, "
+        "decimal commas"
+    )
+    assert f"FAVE reads the {read_as}" in done.stdout
+    assert read_json(tmp_path / "generator.json")["read_as"] == read_as
     scheduled = [row.scheduled_at_ns for row in rows(tmp_path)]
     assert len(scheduled) == 20
     assert {round((b - a) / 1e6) for a, b in pairwise(scheduled)} == {100}
@@ -396,6 +403,9 @@ def test_a_trace_is_replayed_at_its_own_times(slow_function, child_environment, 
     ("arguments", "code", "message"),
     [
         (["--rate", "0"], 2, "rate 0/s must be over 0"),
+        (["--rate", "10000", "--duration", "1h"], 2, "36,000,000 arrivals; a run may have 10,000,000"),
+        (["--rate", "inf"], 2, "over 10^18 arrivals; a run may have 10,000,000"),
+        (["--timeline", "cold/steady@2000:1h,warm/steady@2000:1h"], 2, "14,400,000 arrivals; a run may have"),
         (["--duration", "soon"], 2, "'soon' is not a duration"),
         (["--max-in-flight", "0"], 2, "--max-in-flight 0"),
         (["--cv", "3"], 2, "cv 3: only for the loads"),

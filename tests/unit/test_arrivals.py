@@ -252,6 +252,9 @@ def test_a_modulation_that_cannot_be_is_refused(wrong):
         ("stedy", {}, "did you mean 'steady'"),
         ("steady", {"rate_per_s": 0}, "rate 0/s must be over 0"),
         ("steady", {"rate_per_s": float("nan")}, "rate nan/s"),
+        ("steady", {"rate_per_s": 1e6, "duration": Duration(10.1)}, r"rate 1e\+06/s over 10\.1s: 10,100,000 arrivals"),
+        ("bursty", {"rate_per_s": float("inf")}, r"over 10\^18 arrivals; a run may have 10,000,000: lower the rate"),
+        ("on-off", {"rate_per_s": 1e300, "duration": Duration(1e8)}, r"over 10\^18 arrivals"),
         ("steady", {"cv": 2.0}, "cv 2: only for the loads"),
         ("replay", {}, "trace: model 'replay' needs one"),
     ],
@@ -259,6 +262,28 @@ def test_a_modulation_that_cannot_be_is_refused(wrong):
 def test_a_load_that_cannot_be_is_refused(load, more, message):
     with pytest.raises(ConfigError, match=message):
         traffic_of(load, **{"rate_per_s": 1.0, "duration": Duration(10)} | more)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"requests": 10_000_001}, "requests: 10,000,001 arrivals; a run may have 10,000,000: lower the rate"),
+        ({"requests": 10**400}, "a run may have 10,000,000"),
+        ({"rate_per_s": 1_000_001.0}, r"rate_per_s: 1e\+06 for 10s: 10,000,010 arrivals; a run may have 10,000,000"),
+        ({"rate_per_s": float("inf")}, r"over 10\^18 arrivals"),
+        ({"rate_per_s": float("nan")}, "no rate that could be sent"),
+        ({"rate_per_s": -1.0}, "no rate that could be sent"),
+        ({"model": "bursts", "requests": 10, "bursts": 10**9, "burst_length": Duration(1e-9)}, "at most 10,000,000"),
+        ({"model": "on-off", "requests": 1, "on_mean": Duration(1e-9), "off_mean": Duration(1e-9)}, "too short to"),
+    ],
+)  # fmt: skip
+def test_more_arrivals_than_a_run_may_have_are_refused_with_their_number(more, message):
+    with pytest.raises(ValueError, match=message):
+        Traffic(**{"model": "poisson", "duration": Duration(10)} | more)
+
+
+def test_ten_million_arrivals_are_a_run():
+    assert Traffic(model="paced", duration=Duration(10_000), rate_per_s=1000.0).requests == 10_000_000
 
 
 def test_a_schedule_survives_its_file(tmp_path):

@@ -1,9 +1,10 @@
+import hashlib
 import re
 from collections import Counter
 
 import pytest
 
-from experiments import forecast, stopping
+from experiments import facts, forecast, stopping
 from experiments import model as experiments
 from experiments.plan import forecast_s, plan
 from experiments.progress import duration
@@ -388,3 +389,18 @@ def test_a_driver_that_died_before_it_decided_decides_when_it_is_resumed(tmp_pat
         tmp_path / "stopping.json", {"steady": {"complete": True, "pilot_blocks": 3, "wanted_blocks": 4, "blocks": 4}}
     )
     assert unfinished(experiment, tmp_path)
+
+
+def test_a_plan_and_a_campaign_s_record_tell_how_a_trace_is_read(tmp_path):
+    trace = tmp_path / "day.csv"
+    trace.write_text("timestamp_ms;x\n" + "".join(f"{k}00,5;\n" for k in range(50)), encoding="utf-8")
+    loads = to_plain(experiments.load("quick"))["loads"]
+    recorded = {"file": str(trace), "format": "timestamps"}
+    loads["steady"]["traffic"] = {"model": "replay", "duration": "4s", "trace": recorded}
+    experiment = experiments.load(file_with(tmp_path, loads=loads))
+    said = "timestamps, column 'timestamp_ms' in milliseconds, cells between semicolons, decimal commas"
+    assert f"steady replays {trace}: {said}" in forecast.whole("mine", experiment, plan(experiment), None)
+    assert facts.of_traces(experiment) == {
+        "traces": {"steady": hashlib.sha256(trace.read_bytes()).hexdigest()},
+        "traces_read_as": {"steady": said},
+    }

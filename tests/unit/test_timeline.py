@@ -43,6 +43,9 @@ def test_two_phases_of_the_same_load_differ():
         ("cold/stedy@2:60s, cold/steady@0:60s", ["did you mean 'steady'", "rate 0/s"]),
         ("cold/steady@2:soon", ["'soon' is not a duration"]),
         ("", ["'' is not regime"]),
+        ("cold/steady@2000:1h, warm/steady@2000:1h", ["--timeline: phases: 14,400,000 arrivals; a run may have"]),
+        ("cold/steady@20000:1h", ["72,000,000 arrivals; a run may have 10,000,000"]),
+        ("cold/steady@2:99999999999h", ["is longer than 10,000 days"]),
         ("nowhere.yml", ["nowhere.yml: cannot be read"]),
     ],
 )
