@@ -44,6 +44,10 @@ class Form(NamedTuple):
     columns: tuple[str, ...]
     first: tuple[Row, ...] = ()
 
+    @property
+    def plain(self) -> bool:
+        return self.separator == "," and not (self.compressed or self.marked)
+
     def said(self) -> list[str]:
         """For people."""
         cells = f"cells between {_SEPARATORS[self.separator]}" if self.separator else "one column"

@@ -173,8 +173,6 @@ class Coordinator:
             refuse_rows_of_another_run(Path(options.out), "arrivals-*.jsonl")
         self._open_loop = user_class.open_loop
         self._recognised = options.recognised()
-        if self._recognised:
-            _say(f"FAVE reads the {self._recognised}")
         functions = user_class.functions(options)
         timeline = options.phases()
         first = timeline.phases[0].regime if timeline else options.regime
@@ -196,7 +194,7 @@ class Coordinator:
         self._tags = tags
         self._run = f"{time.time_ns() // 1_000_000:x}"
         self._slots = [Slot(slot=i, node=node) for i, node in enumerate(nodes)]
-        self._watch.status(f"making the schedule{f' from the {self._recognised}' * bool(self._recognised)} ...")
+        self._watch.status(f"making the schedule{f' from the {self._recognised}' if self._recognised else ''} ...")
         for slot in self._slots:
             data = {"slot": slot.slot, "slots": len(nodes), "user_class": user_class, "tags": tags}
             self._send("prepare", slot.node, options=msgspec.to_builtins(options), **data)

@@ -133,7 +133,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(traffic, modulation=_modulation(self.modulation))
 
     def recognised(self) -> str:
-        """How the file that arrivals come from is read, for people; empty where there is none.
+        """How the file that arrivals come from is read, for people; empty where there is none, or as FAVE writes it.
 
         Raises
         ------
@@ -141,7 +141,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             For a file that cannot be read.
         """
         if self.schedule:
-            return f"schedule: {', '.join(csv_file.recognise(Path(self.schedule)).said())}"
+            form = csv_file.recognise(Path(self.schedule))
+            return "" if form.plain else f"file of arrivals: {', '.join(form.said())}"
         return f"trace: {traces.recognised(self._trace())}" if self.trace else ""
 
     def _trace(self) -> Trace:

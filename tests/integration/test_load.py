@@ -392,11 +392,21 @@ def test_a_trace_is_replayed_at_its_own_times(slow_function, child_environment, 
         "trace: timestamps, column 'timestamp_ms' in milliseconds, cells between semicolons, byte-order mark, "
         "decimal commas"
     )
-    assert f"FAVE reads the {read_as}" in done.stdout
+    assert f"making the schedule from the {read_as} ..." in done.stdout
     assert read_json(tmp_path / "generator.json")["read_as"] == read_as
     scheduled = [row.scheduled_at_ns for row in rows(tmp_path)]
     assert len(scheduled) == 20
     assert {round((b - a) / 1e6) for a, b in pairwise(scheduled)} == {100}
+
+
+def test_a_schedule_from_a_spreadsheet_is_sent_and_how_it_was_read_is_told(slow_function, child_environment, tmp_path):
+    slow_function(0)
+    (tmp_path / "s.csv").write_bytes(b"k;at_us\r\n0;0\r\n1;200000\r\n2;400000\r\n")
+    done = run(headless(tmp_path, "--schedule", tmp_path / "s.csv"), child_environment)
+    assert "making the schedule from the file of arrivals: cells between semicolons ..." in done.stdout
+    assert read_json(tmp_path / "generator.json")["read_as"] == "file of arrivals: cells between semicolons"
+    scheduled = [row.scheduled_at_ns for row in rows(tmp_path)]
+    assert {round((b - a) / 1e6) for a, b in pairwise(scheduled)} == {200}
 
 
 @pytest.mark.parametrize(
