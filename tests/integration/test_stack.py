@@ -73,9 +73,10 @@ def test_variables_are_filled_in_as_faas_cli_does(tmp_path):
 
 def test_a_file_that_is_no_stack_is_refused(tmp_path):
     path = tmp_path / "stack.yml"
-    path.write_text("- a list")
-    with pytest.raises(ConfigError, match="functions"):
-        stack.load(path, {})
+    for text, said in (("- a list", "is a list"), ("version: 1.0", "a stack file has `functions`")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            stack.load(path, {})
 
 
 def test_a_rendered_stack_round_trips_through_the_gateways_rest(platform):
