@@ -20,7 +20,7 @@ import numpy as np
 from analysis import compare, simulate
 from analysis.alternatives import cr2, pooled_chi_square
 from analysis.intervals import run_rate_interval
-from analysis.simulate import Function
+from analysis.simulate import Function, Times
 from analysis.words import Table
 from fave.arrivals import generate
 from fave.loads import traffic_of
@@ -32,7 +32,10 @@ BLOCKS = (5, 8, 10)
 _ALPHA = 0.05
 # As in the standard experiment: two a second for a minute, a service of 40 ms, cold starts of half a second.
 _RATE_PER_S, _DURATION = 2.0, Duration(60)
-_BASE = Function(service_s=0.04, cold_start_s=0.5, idle_timeout_s=1.0, min_replicas=0, max_replicas=2, spread=0.3)
+_BASE = Function(idle_timeout_s=1.0, min_replicas=0, max_replicas=2)
+_SERVICE_S, _COLD_START_S = 0.04, 0.5
+# Standard deviation of the log of each service and start time, whose means stay.
+_SPREAD = 0.3
 _OTHER = _BASE._replace(idle_timeout_s=2.0)
 # A run is faster or slower than another by so much (standard deviation of the log), and the campaign drifts by this.
 _BETWEEN_RUNS, _DRIFT = 0.10, 0.30
@@ -109,10 +112,14 @@ def _campaign(kind: str, seed: str) -> Campaign:
 
 def _run(arrivals_s: Sequence[float], function: Function, elapsed: float, rng: random.Random) -> Run:
     slower = (1 + _DRIFT * elapsed) * rng.lognormvariate(0, _BETWEEN_RUNS)
-    slow = function._replace(service_s=function.service_s * slower, cold_start_s=function.cold_start_s * slower)
-    found = simulate.simulate(arrivals_s, slow, rng=rng)
-    latency_s = np.subtract(found.done_s, arrivals_s)
-    return Run(sum(found.affected), len(arrivals_s), float(np.quantile(latency_s, 0.95)))
+    n = len(arrivals_s)
+    times = Times(_spread(_SERVICE_S * slower, n, rng), _spread(_COLD_START_S * slower, n, rng))
+    found = simulate.simulate(arrivals_s, function, times)
+    return Run(int(found.affected.sum()), n, float(np.quantile(found.done_s - np.asarray(arrivals_s), 0.95)))
+
+
+def _spread(seconds: float, n: int, rng: random.Random) -> simulate.Array:
+    return np.array([seconds * rng.lognormvariate(-(_SPREAD**2) / 2, _SPREAD) for _ in range(n)])
 
 
 def _judged(kind: str, campaigns: Sequence[Campaign], blocks: int) -> Calibrated:

@@ -232,8 +232,8 @@ def _predicted(mine: Sequence[Digest]) -> Prediction | None:
     if not known:
         return None
     return Prediction(
-        cold_rate=statistics.fmean(one.cold_share for one, _ in known),
-        held_gb_s=statistics.fmean(one.held_s * gb for one, gb in known),
+        cold_rate=statistics.fmean(one.cold_rate for one, _ in known),
+        held_gb_s=statistics.fmean(one.provisioned_s * gb for one, gb in known),
         runs=len(known),
     )
 

@@ -129,7 +129,7 @@ def of(campaign: Campaign, run: Run) -> Digest:
         fidelity=load,
         fidelity_notes=tuple(notes),
         paths=known if run.target == PIPELINE else known._replace(request_ids=[]),
-        predicted=simulate.predicted(run, requests, stages),
+        predicted=simulate.predicted(run, requests, stages, replicas),
     )
 
 

@@ -41,15 +41,15 @@ def _curve(mine: Sequence[Digest]) -> list[IdleTimeout]:
     for factor in _PER_GAP:
         timeout_s = float(f"{factor * gap_s:.2g}")
         found = [simulate.again(one, timeout_s) for one in ones]
-        interval = mean_interval([each.cold_share for each in found])
+        interval = mean_interval([each.cold_rate for each in found])
         curve.append(
             IdleTimeout(
                 idle_timeout_s=timeout_s,
                 per_mean_gap=factor,
-                cold_rate=statistics.fmean(each.cold_share for each in found),
+                cold_rate=statistics.fmean(each.cold_rate for each in found),
                 low=None if interval.low is None else max(0.0, interval.low),
                 high=None if interval.high is None else min(1.0, interval.high),
-                held_gb_s=statistics.fmean(each.held_s for each in found) * gb,
+                held_gb_s=statistics.fmean(each.provisioned_s for each in found) * gb,
             )
         )
     return curve

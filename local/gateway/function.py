@@ -21,9 +21,9 @@ from typing import NamedTuple
 import aiohttp
 
 from fave.gateway_client import FunctionStatus
+from fave.scaling import may_stop, replicas_to_start, restart_delay_s
 from fave.settings import ROOT
 from fave.workload import FUNCTION_SETTINGS
-from local.gateway.autoscaler import PoolState, idle_expired, replicas_to_start, restart_delay_s
 from local.gateway.events import EventLog
 from local.gateway.model import Deployment, command_of, policy_of
 from local.gateway.replica import Replica, State, tree_rss_bytes
@@ -198,17 +198,21 @@ class Function:
     # Scaling.
 
     def _scale_up(self, request_id: str) -> None:
-        free = sum(self.policy.max_in_flight - replica.in_flight for replica in self._in(State.READY))
-        state = PoolState(
-            ready=self.ready,
-            starting=len(self._in(State.STARTING)),
+        if time.monotonic() < self._not_before_s:
+            return
+        ready = self._in(State.READY)
+        count = replicas_to_start(
             waiting=len(self._waiting),
-            in_flight=sum(replica.in_flight for replica in self._in(State.READY)),
-            free=free,
+            free=sum(self.policy.max_in_flight - replica.in_flight for replica in ready),
+            ready=len(ready),
+            starting=len(self._in(State.STARTING)),
+            in_flight=sum(replica.in_flight for replica in ready),
+            concurrency=self.policy.max_in_flight,
+            max_replicas=self.policy.max_replicas,
+            planned_per_replica=self.policy.planned_per_replica,
         )
-        if time.monotonic() >= self._not_before_s:
-            for _ in range(replicas_to_start(self.policy, state)):
-                self._start("request", request_id)
+        for _ in range(count):
+            self._start("request", request_id)
 
     def scale(self, replicas: int) -> None:
         """To exactly `replicas` (at most max): starts what is missing, drains the least recently used of the rest."""
@@ -278,7 +282,8 @@ class Function:
 
     def _check_idle(self, replica: Replica, since_s: float) -> None:
         unused = replica.state is State.READY and replica.in_flight == 0 and replica.last_used_s == since_s
-        if unused and idle_expired(self.policy, idle_since_s=since_s, now_s=time.monotonic(), alive=self.alive):
+        idle_s, floor = time.monotonic() - since_s, self.policy.keep_alive_floor
+        if unused and may_stop(idle_s, self.policy.idle_timeout_s, self.alive, floor):
             self._stop(replica, "idle")
 
     # A replica's life.

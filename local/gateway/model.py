@@ -60,6 +60,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     write_timeout_s: float = 300.0
 
     @property
+    def planned_per_replica(self) -> float:
+        """Load that OpenFaaS' `capacity` plans for one replica; 0 where nothing is planned ahead."""
+        return self.target_in_flight * self.target_proportion if self.scaling_type == "capacity" else 0.0
+
+    @property
     def keep_alive_floor(self) -> int:
         """The number of replicas that idle time-outs leave alone."""
         return self.min_replicas if self.scale_to_zero else max(1, self.min_replicas)

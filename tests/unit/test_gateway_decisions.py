@@ -1,14 +1,10 @@
 import pytest
 
 from fave.errors import ConfigError
-from local.gateway.autoscaler import PoolState, idle_expired, replicas_to_start, restart_delay_s
+from fave.scaling import may_stop, replicas_to_start, restart_delay_s
 from local.gateway.model import Deployment, Policy, command_of, policy_of
 
 pytestmark = pytest.mark.unit
-
-
-def state(**counts):
-    return PoolState(**{"ready": 0, "starting": 0, "waiting": 0, "in_flight": 0, "free": 0, **counts})
 
 
 @pytest.mark.parametrize(
@@ -38,7 +34,15 @@ def state(**counts):
     ],
 )
 def test_replicas_start_for_what_nothing_will_serve(policy, now, expected):
-    assert replicas_to_start(Policy(**policy), state(**now)) == expected
+    counts = dict.fromkeys(("ready", "starting", "waiting", "in_flight", "free"), 0) | now
+    with_policy = Policy(**policy)
+    found = replicas_to_start(
+        **counts,
+        concurrency=with_policy.max_in_flight,
+        max_replicas=with_policy.max_replicas,
+        planned_per_replica=with_policy.planned_per_replica,
+    )
+    assert found == expected
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,8 @@ def test_replicas_start_for_what_nothing_will_serve(policy, now, expected):
     ],
 )
 def test_idle_replicas_go_after_the_time_out_down_to_min(policy, idle_s, alive, expected):
-    assert idle_expired(Policy(**policy), idle_since_s=0, now_s=idle_s, alive=alive) is expected
+    about = Policy(**policy)
+    assert may_stop(idle_s, about.idle_timeout_s, alive, about.keep_alive_floor) is expected
 
 
 def test_restarts_back_off_and_stay_bounded():
