@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,7 +98,7 @@ class Video:
     def sound_blocks(self, rate_hz: int, channels: int) -> Iterator[Samples]:
         """All sound from the start of the timeline, [n, channels] (1 or 2) at `rate_hz`, without a gap."""
         track = _Track(rate_hz, channels)
-        for frame in self._decoded(self.sound):
+        for frame in self._heard():
             yield from track.take(frame, self._at(frame))
         yield from track.rest()
 
@@ -107,7 +108,7 @@ class Video:
             return
         step_s = float(1 / (self.picture.guessed_rate or 25))
         last_s = -step_s
-        for frame in self._decoded(self.picture):
+        for frame in chain.from_iterable(map(_decoded, self._packets_of(self.picture))):
             at = self._at(frame)
             at_s = last_s + step_s if at is None else float(at)
             if at_s > last_s:
@@ -118,15 +119,23 @@ class Video:
         """The frame's time on the timeline; None where it has no stamp."""
         return None if frame.pts is None else _seconds(frame.pts, frame.time_base) - self._zero_s
 
-    def _decoded(self, stream: AudioStream | VideoStream | None) -> Iterator[Any]:
-        """The stream's frames. What cannot be decoded is left out: its place stays empty."""
-        if stream is None:
+    def _heard(self) -> Iterator[AudioFrame]:
+        """All decoded sound. After lost packets the decoder begins anew: most codecs hold back half of a packet, and
+        what was said before the gap would be heard again behind it."""
+        if self.sound is None:
             return
+        last, length = Fraction(0), Fraction(0)  # the packet before: its stamp, and what was in it
+        for packet in self._packets_of(self.sound):
+            at = _seconds(packet.pts or 0, packet.time_base)
+            if length and at - last > length + _JITTER_S:
+                self.sound.codec_context.flush_buffers()
+            frames = _decoded(packet)
+            last, length = at, sum((Fraction(frame.samples, frame.sample_rate) for frame in frames)) or length
+            yield from frames
+
+    def _packets_of(self, stream: AudioStream | VideoStream) -> Iterator[Packet[Any]]:
         stream.codec_context.thread_count = 1
-        for packet in self._packets():
-            if packet.stream is stream:
-                with contextlib.suppress(av.FFmpegError):
-                    yield from packet.decode()
+        return (packet for packet in self._packets() if packet.stream is stream)
 
     def _packets(self) -> Iterator[Packet[Any]]:
         """Every packet of sound and picture, and an empty one for each at the end.
@@ -243,6 +252,14 @@ def opened(path: Path, sound_track: int = 0) -> Iterator[Video]:
         raise StageError("not-a-video", f"none of the containers that are searched ({READ})") from error
     with container:
         yield Video(path, container, sound_track)
+
+
+def _decoded(packet: Packet[Any]) -> list[Any]:
+    """The packet's frames. What cannot be decoded is left out: its place stays empty."""
+    frames = []
+    with contextlib.suppress(av.FFmpegError):
+        frames.extend(packet.decode())
+    return frames
 
 
 def _pictures_of(container: InputContainer) -> list[VideoStream]:

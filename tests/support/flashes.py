@@ -19,13 +19,15 @@ RATE_HZ = 16_000
 
 
 class Form(NamedTuple):
-    """How a container is made. edits: it can say that its beginning is not to be shown."""
+    """How a container is made. edits: it can say that its beginning is not to be shown. counted: its sound has no
+    stamps of its own, samples are counted, and none can be missing in between."""
 
     suffix: str
     picture: tuple[str, ...]
     sound: tuple[str, ...]
     options: tuple[str, ...] = ()
     edits: bool = False
+    counted: bool = False
 
 
 _H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "1", "-pix_fmt", "yuv420p")
@@ -40,7 +42,7 @@ FORMS = {
     "mkv": Form("mkv", _H264, ("-c:a", "flac")),
     "mkv, B-frames": Form("mkv", _B_FRAMES, _AAC),
     "webm": Form("webm", _VP8, _OPUS),
-    "mov": Form("mov", _H264, ("-c:a", "pcm_s16le"), edits=True),
+    "mov": Form("mov", _H264, ("-c:a", "pcm_s16le"), edits=True, counted=True),
     "ts": Form("ts", _H264, ("-c:a", "mp2")),
     "ts, B-frames": Form("ts", _B_FRAMES, _AAC),
 }
