@@ -71,7 +71,7 @@ def test_what_cannot_be_searched_is_refused_with_slug_stage_and_reason(pipeline,
     "make",
     [
         media.rotated,
-        media.variable_rate,
+        pytest.param(media.variable_rate, marks=pytest.mark.long),
         pytest.param(media.odd_size, marks=pytest.mark.long),
         pytest.param(media.ten_bit, marks=pytest.mark.long),
     ],
@@ -84,7 +84,14 @@ def test_what_is_unusual_but_sound_is_searched_like_any_video(pipeline, tmp_path
     assert temporary_files(pipeline) == []
 
 
-@pytest.mark.parametrize("name", ["ein schönes Video.mp4", "視頻 #1 & 50%.mp4", "a+b=c?.mp4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "視頻 #1 & 50%.mp4",
+        pytest.param("ein schönes Video.mp4", marks=pytest.mark.long),
+        pytest.param("a+b=c?.mp4", marks=pytest.mark.long),
+    ],
+)
 def test_keys_may_have_spaces_and_any_letters(pipeline, name):
     asked = ask_about(pipeline, media.SHORT.read_bytes(), name=name)
     assert asked.status == 200, asked.answer["error"]
@@ -228,7 +235,7 @@ def test_a_language_model_explains_where_one_is_configured(pipeline, with_enviro
     [
         pytest.param(lambda _: (200, {}, b"not json"), marks=pytest.mark.long),
         pytest.param(lambda _: (200, {}, b'{"choices": []}'), marks=pytest.mark.long),
-        lambda _: (500, {}, b"overloaded"),
+        pytest.param(lambda _: (500, {}, b"overloaded"), marks=pytest.mark.long),
         lambda _: completion("   "),
         pytest.param(lambda _: (_never.wait(60), completion("too late"))[1], marks=pytest.mark.long),
     ],

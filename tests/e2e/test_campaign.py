@@ -111,7 +111,8 @@ def test_it_can_be_analysed_again_byte_for_byte_from_its_folder_alone(campaign, 
         assert (copy / name).read_bytes() == (folder / name).read_bytes()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_stops_what_was_started_and_keeps_what_was_measured(tmp_path, how):
     """Without a platform of its own: the campaign brings one up, and takes it down again."""
     environment = {**os.environ, "FAVE_STATE": str(tmp_path / "state")}
@@ -133,6 +134,7 @@ def test_an_interrupt_stops_what_was_started_and_keeps_what_was_measured(tmp_pat
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.long
 def test_failed_requests_are_anomalies_with_what_the_function_wrote(platform, child_environment, tmp_path):
     (tmp_path / "failing.yml").write_text(FAILING)
     done = subprocess.run(

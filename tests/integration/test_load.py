@@ -114,7 +114,7 @@ def test_retries_are_off_by_default_and_each_is_a_row(slow_function, child_envir
     assert len({row.scheduled_at_ns for row in attempts}) == 1
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_interrupted_run_has_a_whole_row_for_every_arrival(
     platform, slow_function, child_environment, tmp_path, how
 ):
@@ -151,6 +151,7 @@ def test_a_generator_that_cannot_keep_up_is_invalid_and_says_so(slow_function, c
     assert "invalid: schedule_lag_p99_s" in said
 
 
+@pytest.mark.long
 def test_a_full_disk_is_said_and_the_load_goes_on(slow_function, child_environment, tmp_path):
     """A limit on file size stands in for the disk: to a writer both are a write that fails."""
     slow_function(0)
@@ -164,6 +165,7 @@ def test_a_full_disk_is_said_and_the_load_goes_on(slow_function, child_environme
     assert 0 < len(rows(tmp_path)) < 100
 
 
+@pytest.mark.long
 def test_without_prometheus_a_load_runs_and_a_regime_does_not(slow_function, platform, tmp_path):
     slow_function(0)
     environment = {**os.environ, **platform.endpoints.environment(), "PROMETHEUS_URL": "http://127.0.0.1:1"}
@@ -194,6 +196,7 @@ def test_two_processes_send_each_arrival_exactly_once(slow_function, child_envir
     assert shares == [(len(schedule) + 1) // 2, len(schedule) // 2]
 
 
+@pytest.mark.long
 def test_an_interrupt_of_several_processes_is_told_by_all_of_them(slow_function, child_environment, tmp_path):
     """Ctrl-C reaches the whole process group; what each had sent counts, the rest is unsent."""
     slow_function(0)
@@ -232,6 +235,7 @@ def distributed(child_environment, tmp_path):
         process.stop()
 
 
+@pytest.mark.long
 def test_a_master_and_two_workers_send_each_arrival_exactly_once(slow_function, distributed, tmp_path):
     slow_function(0)
     write_csv(tmp_path / "s.csv", tuple(range(0, 2_000_000, 20_000)))
@@ -308,6 +312,7 @@ def test_a_user_class_that_is_wrong_is_one_message(child_environment, slow_funct
     assert "arrival 0: 0.5 is not a whole microsecond" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("own_function")
 def test_a_regime_that_does_not_come_about_makes_the_run_invalid(platform, child_environment, tmp_path):
     """The function is deleted while the first phase is on."""
@@ -353,6 +358,7 @@ def test_closed_loop_users_wait_for_replies_and_have_rows_too(slow_function, chi
     assert read_json(tmp_path / "generator.json")["outcome"]["verdict"] is None
 
 
+@pytest.mark.long
 def test_closed_loop_bursts_leave_silence_between_them(slow_function, child_environment, tmp_path):
     slow_function(0.02)
     run(headless(tmp_path, "--burst-period", "2s", "-t", "5s", file="closed_bursty"), child_environment)
@@ -366,7 +372,7 @@ def test_closed_loop_bursts_leave_silence_between_them(slow_function, child_envi
     [
         ("steady", "steady"),
         pytest.param("moderate", "moderate", marks=pytest.mark.long),
-        ("bursty", "bursty"),
+        pytest.param("bursty", "bursty", marks=pytest.mark.long),
         pytest.param("heavy_tail", "heavy-tail", marks=pytest.mark.long),
         ("load", "paced"),
         pytest.param("load", "on-off", marks=pytest.mark.long),
@@ -414,21 +420,26 @@ def test_a_schedule_from_a_spreadsheet_is_sent_and_how_it_was_read_is_told(slow_
     [
         (["--rate", "0"], 2, "rate 0/s must be over 0"),
         (["--rate", "10000", "--duration", "1h"], 2, "36,000,000 arrivals; a run may have 10,000,000"),
-        (["--rate", "inf"], 2, "over 10^18 arrivals; a run may have 10,000,000"),
-        (["--timeline", "cold/steady@2000:1h,warm/steady@2000:1h"], 2, "14,400,000 arrivals; a run may have"),
-        (["--duration", "soon"], 2, "'soon' is not a duration"),
-        (["--max-in-flight", "0"], 2, "--max-in-flight 0"),
-        (["--cv", "3"], 2, "cv 3: only for the loads"),
         (["--target", "stage-search"], 2, "stage-search needs inputs"),
-        (["--settings", "{"], 2, "--settings: not JSON"),
         (["--schedule", "/nowhere.csv"], 2, "/nowhere.csv: cannot be read"),
-        (["--timeline", "cold/steady@2:5s,lukewarm/steady@2:5s"], 2, "unknown regime 'lukewarm'"),
-        (["--modulation", "wave"], 2, "--modulation 'wave' is neither"),
         (["--regime", "lukewarm"], 2, "invalid choice: 'lukewarm'"),
-        (["--processes", "2", "--max-in-flight", "1"], 2, "at least one for each of 2 processes"),
         (["--target", "stage-ffmpeg-0"], 4, "not deployed at http"),
-        (["--rate", "0.001"], 2, "less than one arrival"),
-        (["--timeline", "cold/steady@2:5s", "--cv", "2"], 2, "--timeline has its own loads"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                (["--rate", "inf"], 2, "over 10^18 arrivals; a run may have 10,000,000"),
+                (["--timeline", "cold/steady@2000:1h,warm/steady@2000:1h"], 2, "14,400,000 arrivals; a run may have"),
+                (["--duration", "soon"], 2, "'soon' is not a duration"),
+                (["--max-in-flight", "0"], 2, "--max-in-flight 0"),
+                (["--cv", "3"], 2, "cv 3: only for the loads"),
+                (["--settings", "{"], 2, "--settings: not JSON"),
+                (["--timeline", "cold/steady@2:5s,lukewarm/steady@2:5s"], 2, "unknown regime 'lukewarm'"),
+                (["--modulation", "wave"], 2, "--modulation 'wave' is neither"),
+                (["--processes", "2", "--max-in-flight", "1"], 2, "at least one for each of 2 processes"),
+                (["--rate", "0.001"], 2, "less than one arrival"),
+                (["--timeline", "cold/steady@2:5s", "--cv", "2"], 2, "--timeline has its own loads"),
+            )
+        ),
     ],
 )
 def test_what_cannot_work_is_one_message_and_an_exit_code(child_environment, tmp_path, arguments, code, message):

@@ -126,7 +126,7 @@ def test_a_missing_program_is_one_clear_message(tmp_path):
     assert "Traceback" not in reply.stderr
 
 
-@pytest.mark.parametrize("victim", ["local.gateway", "supervisor"])
+@pytest.mark.parametrize("victim", ["supervisor", pytest.param("local.gateway", marks=pytest.mark.long)])
 def test_kill_9_leaves_no_orphan(tmp_path, victim):
     supervisor = start_platform(tmp_path)
     try:

@@ -84,6 +84,7 @@ def test_a_price_table_goes_into_the_run_folder_and_a_wrong_one_does_not(tmp_pat
     assert report_of(run) == again
 
 
+@pytest.mark.long
 def test_two_campaigns_make_a_page_of_their_own(tmp_path):
     run = shutil.copytree(EXAMPLE, tmp_path / "run")
     done = analysis("compare", run, EXAMPLE)

@@ -78,7 +78,7 @@ def workers(url):
     return requests.get(f"{url}/worker-count", timeout=30).json()["worker_count"]
 
 
-@pytest.mark.parametrize("ui", [1, 2], indirect=True)
+@pytest.mark.parametrize("ui", [1, pytest.param(2, marks=pytest.mark.long)], indirect=True)
 def test_a_run_from_the_form_is_shown_and_judged(ui, request):
     if request.node.callspec.params["ui"] > 1:
         assert wait_until(lambda: workers(ui) == 2, timeout_s=30)
