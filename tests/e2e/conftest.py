@@ -69,8 +69,10 @@ class Pipeline:
         return self.read(self.gateway.invoke(f"orchestrator/{request_id}/{action}", b"", timeout_s=120))
 
     def read(self, reply: Any) -> Asked:
-        assert reply.headers["Content-Type"].startswith("application/json"), (reply.status_code, reply.text)
-        answer = reply.json()
+        try:
+            answer = reply.json()
+        except ValueError as error:
+            raise ValueError(f"{reply.status_code} and no JSON: {reply.text}") from error
         final = json.loads(self.store.get(answer["final_uri"])) if answer.get("final_uri") else None
         return Asked(reply.status_code, answer, final)
 

@@ -106,6 +106,7 @@ def test_the_largest_pictures_that_are_taken_fit_into_the_memory(detector, kind,
     detector.output(detector.order({f"{i}.jpg": content for i in range(3)}))
 
 
+@pytest.mark.long
 def test_the_detectors_memory_does_not_grow_with_the_number_of_frames(detector):
     content = pictures.upright()
     for name in range(FRAMES):
@@ -149,6 +150,7 @@ def long_video(pipeline):
     return {name: msgspec.json.encode(value) for name, value in found.items()}
 
 
+@pytest.mark.long
 def test_ten_minutes_of_video_are_embedded_searched_and_explained_within_the_memory(pipeline, long_video):
     embedder, search, explainer = (Stage(pipeline, f"stage-{name}") for name in ("embedder", "search", "explainer"))
     texts = {name: content for name, content in long_video.items() if name != "timestamps.json"}

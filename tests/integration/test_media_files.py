@@ -374,6 +374,7 @@ def ten_minutes(tmp_path_factory):
     return video, made(folder / "long.wav", "-i", str(video), "-vn", "-ac", "1", "-ar", "22050")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", LONG)
 def test_ten_minutes_of_input_stay_within_a_stages_memory(ten_minutes, tmp_path, stage):
     from fave.workload import PIPELINE, functions_of

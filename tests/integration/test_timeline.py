@@ -91,7 +91,9 @@ def check_frames(frames, expected, tolerance_s):
     assert near(flashes.flashes_in(shown), first_seen_s, tolerance_s + FRAME_S) == []
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "mp4" else pytest.mark.long) for name in FORMS]
+)
 def test_sound_picture_clip_and_frame_times_agree_within_one_frame(name):
     """Late starts, gaps and edit lists, at random."""
 
