@@ -27,7 +27,7 @@ def text_of(final: dict[str, Any]) -> str:
         lines += _wrapped("shows", seen_in(clip) or "nothing that the detector knows")
         if clip["frames"]:
             lines += _wrapped("pictures", "; ".join(_picture(frame) for frame in clip["frames"]))
-        lines += _wrapped("says", f"\u201c{clip['text']}\u201d" if clip["text"] else "nothing")
+        lines += _wrapped("says", said_in(clip))
     if final["like"]:
         lines.append(f"\npictures like the one of {final['like']['clip']} at {_picture(final['like'])}")
         lines += [f"{frame['similarity']:.3f}  {frame['clip']}  at {_picture(frame)}" for frame in final["alike"]]
@@ -70,6 +70,15 @@ def _picture(frame: dict[str, Any]) -> str:
 
 def seen_in(clip: dict[str, Any]) -> str:
     return ", ".join(f"{label} {score:.2f}" for label, score in clip["objects"].items())
+
+
+def said_in(clip: dict[str, Any]) -> str:
+    """What the model is sure of; what it only guesses is called that."""
+    sure, guess = clip["text"], clip["uncertain"]
+    if not guess:
+        return f"\u201c{sure}\u201d" if sure else "nothing"
+    said = f"\u201c{sure}\u201d, and more" if sure else "nothing"
+    return f"{said} that the English model is {'not ' if sure else ''}sure of (perhaps \u201c{guess}\u201d)"
 
 
 def write_page(final: dict[str, Any], store: Store, path: Path) -> None:

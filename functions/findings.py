@@ -43,10 +43,11 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transcript(msgspec.Struct, frozen=True):
-    """`transcript.json`"""
+    """`transcript.json`. text: what the model is sure of; uncertain: what it only guesses."""
 
     clip: str
     text: str
+    uncertain: str = ""
 
 
 class Object(msgspec.Struct, frozen=True):
@@ -105,6 +106,7 @@ class RankedClip(msgspec.Struct, frozen=True, kw_only=True):
 
     objects: best score of every label seen; labels, words: those of them that the query asks for. frames: distinct
     pictures of the clip, the one that shows most of what is wanted first.
+    uncertain: what may have been said besides; it counts for nothing.
     """
 
     clip: str
@@ -118,6 +120,7 @@ class RankedClip(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[str, ...]
     objects: dict[str, float]
     text: str
+    uncertain: str = ""
     frames: list[RankedFrame] = []
 
 

@@ -121,7 +121,8 @@ class Video:
 
     def _heard(self) -> Iterator[AudioFrame]:
         """All decoded sound. After lost packets the decoder begins anew: most codecs hold back half of a packet, and
-        what was said before the gap would be heard again behind it."""
+        what was said before the gap would be heard again behind it.
+        """
         if self.sound is None:
             return
         last, length = Fraction(0), Fraction(0)  # the packet before: its stamp, and what was in it
@@ -130,7 +131,7 @@ class Video:
             if length and at - last > length + _JITTER_S:
                 self.sound.codec_context.flush_buffers()
             frames = _decoded(packet)
-            last, length = at, sum((Fraction(frame.samples, frame.sample_rate) for frame in frames)) or length
+            last, length = at, sum(Fraction(frame.samples, frame.sample_rate) for frame in frames) or length
             yield from frames
 
     def _packets_of(self, stream: AudioStream | VideoStream) -> Iterator[Packet[Any]]:

@@ -1,61 +1,92 @@
 """stage-deepspeech, per clip: speech.wav → transcript.json.
 
-The name is the original component's. DeepSpeech has had no wheels since Python 3.9: the model is Whisper tiny.en.
+The name is the original component's. DeepSpeech has had no wheels since Python 3.9: the model is Whisper tiny.en, and
+Silero's voice detector, which comes with faster-whisper, keeps from it what is no speech.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import wave
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fave.errors import StageError
 from fave.programs import asset
 from functions import stage
+from functions.host.work import current
+from functions.stage_deepspeech.certainty import Heard, transcript
 from functions.stage_deepspeech.config import Config
+from functions.stage_deepspeech.sound import RATE_HZ, Samples, windows
 
 MODEL = "whisper-tiny.en-int8"
+_VOICE_FRAME = 512
+_VOICE = 0.5
 
 
-def samples_of(wav: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A 16 kHz mono 16-bit WAV as float32 in [-1, 1]."""
-    try:
-        with wave.open(io.BytesIO(wav)) as file:
-            if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (16_000, 1, 2):
-                raise StageError("not-audio", "speech must be 16 kHz, mono, 16 bit")
-            samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
-            return samples.astype(np.float32) / np.float32(32768)
-    except (wave.Error, EOFError) as error:
-        raise StageError("not-audio", f"not a WAV file: {error}") from error
+class Models(NamedTuple):
+    words: Any
+    voice: Any
 
 
 def work(job: stage.Job) -> None:
     config = job.config(Config)
-    segments, _ = _model.get(job).transcribe(
-        samples_of(job.read(job.inputs_named(".wav")[0])),
+    models = _models.get(job)
+    heard: list[Heard] = []
+    for samples in windows(job.fetch(job.inputs_named("")[0])):
+        current().check()
+        heard.append(hear(models, samples, heard[-1].end_s if heard else 0.0, config))
+    job.write_json("transcript.json", transcript(job.envelope.clip, MODEL, heard, config))
+
+
+def hear(models: Models, samples: Samples, start_s: float, config: Config) -> Heard:
+    """What the model says of one window, however unsure it is; nothing where there is no voice."""
+    heard = Heard(
+        start_s=start_s, end_s=round(start_s + len(samples) / RATE_HZ, 4), voice_s=voice_s(models.voice, samples)
+    )
+    if heard.voice_s < config.min_voice_s:
+        return heard
+    # Temperature 0 alone: where the model is unsure it would draw lots, and say something else the second time.
+    # No threshold: what it is unsure of is judged, not thrown away.
+    segments, _ = models.words.transcribe(
+        samples,
         language="en",
         beam_size=config.beam_size,
+        temperature=0,
+        no_speech_threshold=None,
         without_timestamps=True,
         condition_on_previous_text=False,
     )
-    text = " ".join(segment.text.strip() for segment in segments)
-    job.write_json("transcript.json", {"clip": job.envelope.clip, "text": text, "model": MODEL})
+    for segment in segments:
+        return Heard(
+            start_s=heard.start_s,
+            end_s=heard.end_s,
+            voice_s=heard.voice_s,
+            text=segment.text.strip(),
+            no_speech_prob=round(segment.no_speech_prob, 4),
+            avg_logprob=round(segment.avg_logprob, 4),
+            compression_ratio=round(segment.compression_ratio, 4),
+        )
+    return heard
+
+
+def voice_s(detector: Any, samples: Samples) -> float:
+    """How long somebody speaks, in frames of 32 ms."""
+    padded = np.pad(samples, (0, -len(samples) % _VOICE_FRAME))
+    return round(int(np.count_nonzero(detector(padded) > _VOICE)) * _VOICE_FRAME / RATE_HZ, 4)
 
 
 def handle(event: Any, context: Any) -> dict[str, Any]:
     return stage.run("stage-deepspeech", event, context, work)
 
 
-def _load() -> Any:
+def load() -> Models:
     from faster_whisper import WhisperModel
+    from faster_whisper.vad import get_vad_model
 
     model = str(asset("models/whisper-tiny-en", "FAVE_WHISPER_MODEL"))
     threads = int(os.environ.get("FAVE_THREADS", "1"))
-    return WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads)
+    return Models(WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads), get_vad_model())
 
 
 stage.warm_up()
-_model = stage.Model(_load)
+_models = stage.Model(load)

@@ -14,7 +14,7 @@ from functions.findings import RankedClip, Ranking
 
 _ROLE = (
     "You explain in at most four sentences why these clips of a video answer the query. "
-    "Use only the facts given. Name clips by their times."
+    "Use only the facts given; `uncertain` is none, the speech was not understood. Name clips by their times."
 )
 _MAX_REPLY_BYTES = 64_000
 _MAX_ANSWER_CHARACTERS = 2_000

@@ -12,7 +12,19 @@ _MAX_QUOTE_CHARACTERS = 300
 
 
 def summarise(ranking: Ranking, max_clips: int) -> str:
-    """One sentence on the whole, one on each of the best clips that have anything to do with the query."""
+    """One sentence on the whole, one on each of the best clips that have anything to do with the query.
+
+    And one on what was said and not understood: it may answer the query too.
+    """
+    return " ".join(part for part in (_found(ranking, max_clips), _not_understood(ranking)) if part)
+
+
+def _not_understood(ranking: Ranking) -> str:
+    count = sum(bool(clip.uncertain) for clip in ranking.clips)
+    return f"What is said in {count} of {len(ranking.clips)} clips was not understood for certain." if count else ""
+
+
+def _found(ranking: Ranking, max_clips: int) -> str:
     found = [clip for clip in ranking.clips if clip.labels or clip.words]
     if not found:
         best = ranking.clips[0]

@@ -24,6 +24,7 @@ def work(job: stage.Job) -> None:
             start_s=times[each.clip].start_s,
             end_s=times[each.clip].end_s,
             text=each.text,
+            uncertain=each.uncertain,
             frames=frames.get(each.clip, []),
         )
         for each in job.decode_all("transcript.json", Transcript)

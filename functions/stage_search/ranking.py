@@ -85,6 +85,7 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
     end_s: float
     text: str
     frames: list[Frame]
+    uncertain: str = ""
 
 
 def stem(word: str) -> str:
@@ -136,6 +137,7 @@ def _score(clip: Clip, wanted: list[str], embeddings: Embeddings, pictures: Pict
         words=tuple(word for word in wanted if word in said),
         objects=objects,
         text=clip.text,
+        uncertain=clip.uncertain,
         frames=_best_frames(clip, wanted, likeness, pictures, config.max_pictures),
     )
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 
 import msgspec
 import pytest
 
 from fave.clock import minutes
-from fave.programs import cache_dir
 from fave.records import StageRow
+from tests.support.speech import word_errors, words
 
 _STAMPS = ("sent", "forwarded", "received", "started", "worked", "finished", "returned")
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -24,20 +23,6 @@ SPOKEN = (
 @pytest.fixture(scope="module")
 def cars(pipeline):
     return pipeline.ask("find scenes with cars")
-
-
-def words(text):
-    return re.findall(r"[a-z]+", text.lower())
-
-
-def word_errors(reference, heard):
-    """Edit distance in words."""
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(reference, 1):
-        row, last = [i], row
-        for j, other in enumerate(heard, 1):
-            row.append(min(last[j] + 1, row[-1] + 1, last[j - 1] + (word != other)))
-    return row[-1]
 
 
 def test_the_clip_with_cars_is_first_for_cars(cars):
@@ -86,39 +71,6 @@ def test_each_clip_has_the_words_that_are_said_in_it(cars):
     heard = {clip["clip"]: words(clip["text"]) for clip in answer["ranking"]}
     errors = sum(word_errors(words(text), heard[f"clip-{i:03d}"]) for i, text in enumerate(SPOKEN))
     assert errors / sum(len(words(text)) for text in SPOKEN) < 0.20
-
-
-# The five recordings of human speech that the sample's package ships, and what is said in them.
-RECORDINGS = {
-    "0870": "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do"
-    " for them",
-    "0880": "he was not an ill disposed young man",
-    "0890": "unless to be rather cold hearted and rather selfish is to be ill disposed",
-    "0920": "had he married a more amiable woman he might have been made still more respectable than he was",
-    "0930": "he might even have been made amiable himself",
-}
-
-
-def test_at_most_one_word_in_ten_of_human_speech_is_misunderstood(pipeline):
-    """As heard by the stage itself; `Mr.` and `mister` are the same word."""
-    errors = total = 0
-    for name, text in RECORDINGS.items():
-        request_id = pipeline.new_id("speech")
-        uri = pipeline.store.uri(f"requests/{request_id}/in/speech.wav")
-        pipeline.store.put(uri, (cache_dir() / "sources" / "speech" / f"{name}.wav").read_bytes())
-        order = {
-            "request_id": request_id,
-            "stage": "stage-deepspeech",
-            "clip": name,
-            "input_uris": [uri],
-            "output_uri": pipeline.store.uri(f"requests/{request_id}/stage-deepspeech/{name}/"),
-        }
-        reply = pipeline.gateway.invoke("stage-deepspeech", json.dumps(order).encode())
-        assert reply.status_code == 200, reply.text
-        heard = json.loads(pipeline.store.get(reply.json()["outputs"][0]))["text"].replace("Mr.", "mister")
-        errors += word_errors(words(text), words(heard))
-        total += len(words(text))
-    assert errors / total <= 0.10, f"{errors} of {total}"
 
 
 def test_every_invocation_has_a_complete_row_and_the_parts_add_up(cars):
