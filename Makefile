@@ -77,7 +77,7 @@ images-test: $(VENV)/.installed-dev $(VENV)/.ready  ## Build them and run each a
 	@FAVE_IMAGES_TEST=1 $(PY) -m pytest -m images tests/e2e/test_images.py
 
 ##@ Develop
-.PHONY: test test-all check bench-pipeline bench-analysis bench-load lock clean
+.PHONY: test test-all check bench-pipeline bench-analysis bench-load bench-speech lock clean
 check: $(VENV)/.installed-dev  ## Format, lint, types, layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy . && $(BIN)/lint-imports
 
@@ -95,6 +95,9 @@ bench-analysis: $(VENV)/.installed  ## Measure: a report of a million requests w
 
 bench-load: $(VENV)/.installed-dev $(VENV)/.ready  ## Measure: the generator beside plain Locust and k6; table in runs/bench-load.md
 	@$(PY) -m tests.benchmarks.load
+
+bench-speech: $(VENV)/.ready  ## Measure: how often is speech doubted that is understood, and believed that is not?
+	@$(PY) -m tests.benchmarks.speech
 
 lock: $(VENV)/.installed-dev  ## Pin the newest versions that requirements*.in allow
 	@for set in requirements requirements-dev; do \

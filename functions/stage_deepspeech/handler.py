@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from fave.programs import asset
@@ -56,17 +57,16 @@ def hear(models: Models, samples: Samples, start_s: float, config: Config) -> He
         without_timestamps=True,
         condition_on_previous_text=False,
     )
-    for segment in segments:
-        return Heard(
-            start_s=heard.start_s,
-            end_s=heard.end_s,
-            voice_s=heard.voice_s,
-            text=segment.text.strip(),
-            no_speech_prob=round(segment.no_speech_prob, 4),
-            avg_logprob=round(segment.avg_logprob, 4),
-            compression_ratio=round(segment.compression_ratio, 4),
-        )
-    return heard
+    said = next(iter(segments), None)
+    if said is None:
+        return heard
+    return msgspec.structs.replace(
+        heard,
+        text=said.text.strip(),
+        no_speech_prob=round(said.no_speech_prob, 4),
+        avg_logprob=round(said.avg_logprob, 4),
+        compression_ratio=round(said.compression_ratio, 4),
+    )
 
 
 def voice_s(detector: Any, samples: Samples) -> float:

@@ -41,8 +41,8 @@ PROMPTS = {
     "it": "it_IT_m_Carlo",
     "ru": "ru_RU_f_IvrvoiceRU",
 }
-# So many recordings of each language, evenly over their names, of 1.5 to 30 s.
-PROMPTS_EACH = 40
+# So many recordings, evenly over their names, of 1.5 to 30 s; of English, which can be understood, more.
+PROMPTS_EACH = {"en": 80, "es": 40, "fr": 40, "it": 40, "ru": 40}
 # Below it a model's words are understood, above it they are not; between, neither answer is wrong.
 UNDERSTOOD, MISUNDERSTOOD = 0.25, 0.5
 LIMITS = [-0.3, -0.4, -0.5, -0.6, -0.7, -0.8, -0.9, -1.0, -1.2]
@@ -144,16 +144,16 @@ def _synthetic(folder: Path) -> Iterator[Sample]:
 
 
 def _recorded() -> Iterator[Sample]:
-    """Half by half of the alphabet: names that begin alike say alike things."""
+    """The halves are of the alphabet: names that begin alike say alike things."""
     texts = gzip.decompress(TEXTS.read_bytes()).decode()
     spoken = dict(re.findall(r"^([\w-]+): ([^\[\n]+)$", texts, re.MULTILINE))
     for language, folder in PROMPTS.items():
         paths = [path for path in sorted((RECORDED / folder).glob("*.g722")) if path.stem in spoken]
         sounds = [(path.stem, sound_of(path, "g722")) for path in paths]
         fitting = [(name, sound) for name, sound in sounds if 1.5 * RATE_HZ <= len(sound) <= LONGEST]
-        chosen = [fitting[round(i)] for i in np.linspace(0, len(fitting) - 1, PROMPTS_EACH)]
+        chosen = [fitting[round(i)] for i in np.linspace(0, len(fitting) - 1, PROMPTS_EACH[language])]
         for index, (name, sound) in enumerate(chosen):
-            half = int(index >= PROMPTS_EACH // 2)
+            half = int(index >= len(chosen) // 2)
             kind = "English, prompts" if language == "en" else f"other languages, prompts ({language})"
             yield Sample(kind, half, sound, spoken[name] if language == "en" else "")
 
