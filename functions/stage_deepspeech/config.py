@@ -17,5 +17,5 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     beam_size: Annotated[int, Meta(ge=1, le=10, description="hypotheses followed; more is slower")] = 1
     min_voice_s: _Voice = 0.2
     max_no_speech_prob: _NoSpeech = 0.6
-    min_avg_logprob: _LogProb = -0.7
+    min_avg_logprob: _LogProb = -0.5
     max_compression_ratio: _Ratio = 2.4
