@@ -34,6 +34,8 @@ _H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "1", "-pix_fmt", "yuv4
 _B_FRAMES = ("-c:v", "libx264", "-preset", "veryfast", "-g", "12", "-bf", "2", "-pix_fmt", "yuv420p")
 _VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "1", "-b:v", "1M")
 _AAC, _OPUS = ("-c:a", "aac", "-b:a", "96k"), ("-c:a", "libopus", "-b:a", "96k")
+# Every packet has a stamp: several in one would put what follows a gap where the gap began.
+_STAMPED = ("-pes_payload_size", "0")
 
 FORMS = {
     "mp4": Form("mp4", _H264, _AAC, edits=True),
@@ -43,8 +45,8 @@ FORMS = {
     "mkv, B-frames": Form("mkv", _B_FRAMES, _AAC),
     "webm": Form("webm", _VP8, _OPUS),
     "mov": Form("mov", _H264, ("-c:a", "pcm_s16le"), edits=True, counted=True),
-    "ts": Form("ts", _H264, ("-c:a", "mp2")),
-    "ts, B-frames": Form("ts", _B_FRAMES, _AAC),
+    "ts": Form("ts", _H264, ("-c:a", "mp2"), _STAMPED),
+    "ts, B-frames": Form("ts", _B_FRAMES, _AAC, _STAMPED),
 }
 # Read as well as these containers allow: they have no stamps of their own for pictures, or coarse ones.
 COARSE = {
