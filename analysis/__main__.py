@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,8 @@ import msgspec
 from analysis import across, distortion, index, outcome, publish, report
 from analysis.answers import Prices, Results
 from analysis.load import load
-from fave.cli import run_door
+from fave.cli import run_door, whole
+from fave.errors import ConfigError
 from fave.rundir import RUNS, find_run
 from fave.settings import load_yaml
 
@@ -44,7 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     small.add_argument("to", type=Path, help="the new folder; a campaign there is replaced")
     small.set_defaults(door=_publish)
     simulated = commands.add_parser("calibrate", help="false alarms and coverage of this code on simulated campaigns")
-    simulated.add_argument("--campaigns", type=int, default=1000, help="of each kind of traffic (default: 1000)")
+    simulated.add_argument(
+        "--campaigns",
+        type=partial(whole, least=2, most=1_000_000),
+        default=1000,
+        help="of each kind of traffic (default: 1000)",
+    )
     simulated.set_defaults(door=_calibrate)
     commands.add_parser("schema", help="the JSON Schema of results.json").set_defaults(door=_schema)
     stalled = commands.add_parser("distortion", help="the report of a distortion run (make distortion)")
@@ -72,13 +79,15 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _index(arguments: argparse.Namespace) -> int:
+    if not arguments.folder.is_dir():
+        raise ConfigError(f"{arguments.folder}: there is no such folder")
     count = index.write(arguments.folder)
     print(f"{count} campaign{'s' * (count != 1)}: {arguments.folder / 'index.html'}")
     return 0
 
 
 def _publish(arguments: argparse.Namespace) -> int:
-    size_bytes = publish.publish(find_run(arguments.run), arguments.to)
+    size_bytes = publish.publish(find_run(arguments.run), arguments.to.resolve())
     print(f"{arguments.to}: {size_bytes / 1e6:.1f} MB")
     return 0
 

@@ -128,8 +128,9 @@ def _set(value: Any) -> Any:
 
 
 def _memory(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:
-    far = not at_most(abs(one["memory_kb"] - two["memory_kb"]), _MEMORY_TOLERANCE * one["memory_kb"])
-    return [Difference("host.memory_kb", one["memory_kb"], two["memory_kb"], refuses=True)] if far else []
+    mine, other = one.get("memory_kb", 0), two.get("memory_kb", 0)
+    far = mine and other and not at_most(abs(mine - other), _MEMORY_TOLERANCE * mine)
+    return [Difference("host.memory_kb", mine, other, refuses=True)] if far else []
 
 
 def _of_load(load: str, a: Campaign, b: Campaign) -> list[Difference]:

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from analysis import pages, plots, words
+from analysis import pages, plots, shape, words
 from fave.arrivals import read_csv
 from fave.errors import InvalidRunError
 from fave.records import ArrivalRow
-from fave.rundir import read_json, read_jsonl, write_atomic, write_json
-from fave.validity import Verdict
+from fave.rundir import read_jsonl, write_atomic, write_json
 
 LOOPS = ("open", "closed")
 _SLOW_S = 1.0
@@ -43,12 +42,9 @@ def write(folder: Path) -> dict[str, Any]:
     Raises
     ------
     InvalidRunError
-        When the folder is none, or a record has no answered request.
+        When the folder is none, or a record cannot be read or has no answered request.
     """
-    try:
-        facts = read_json(folder / "distortion.json")
-    except OSError as error:
-        raise InvalidRunError(f"{folder}: no distortion run (no distortion.json)") from error
+    facts = shape.read(folder, "distortion.json", shape.Distortion)
     scenarios, figures = [], {}
     for name in facts["scenarios"]:
         records = {loop: _record(folder / name, loop) for loop in LOOPS}
@@ -69,22 +65,25 @@ def write(folder: Path) -> dict[str, Any]:
 
 def _record(folder: Path, loop: str) -> Record:
     due_us = dict(enumerate(read_csv(folder / "schedule.csv")))
-    started_at_ns = read_json(folder / loop / "generator.json")["started_at_ns"]
-    rows = [row for row in read_jsonl(folder / loop / "arrivals-0.jsonl", ArrivalRow) if row.done_at_ns]
+    started_at_ns = shape.read(folder / loop, "generator.json", shape.Generated)["started_at_ns"]
+    try:
+        rows = [row for row in read_jsonl(folder / loop / "arrivals-0.jsonl", ArrivalRow) if row.done_at_ns]
+        rows.sort(key=lambda row: row.k)
+        due_ns = np.array([started_at_ns + due_us[row.k] * 1000 for row in rows])
+        done_ns = np.array([row.done_at_ns for row in rows])
+        latency_ns = done_ns - np.array([row.scheduled_at_ns for row in rows])
+        cold = sum(int(row.reply_headers.get("X-Fave-Ready-At", "0")) > row.sent_at_ns for row in rows)
+    except (KeyError, ValueError, OverflowError) as error:
+        raise InvalidRunError(f"{folder / loop}: its rows are not those of its schedule ({error})") from error
     if not rows:
         raise InvalidRunError(f"{folder / loop}: no request was answered")
-    rows.sort(key=lambda row: row.k)
-    due_ns = np.array([started_at_ns + due_us[row.k] * 1000 for row in rows])
-    done_ns = np.array([row.done_at_ns for row in rows])
-    latency_ns = done_ns - np.array([row.scheduled_at_ns for row in rows])
-    cold = sum(int(row.reply_headers.get("X-Fave-Ready-At", "0")) > row.sent_at_ns for row in rows)
     return Record((due_ns - started_at_ns) / 1e9, latency_ns / 1e9, (done_ns - due_ns) / 1e9, cold)
 
 
 def _invalid(folder: Path) -> list[str]:
     """Why the open-loop record is not to be believed, if it is not: the load left otherwise than scheduled."""
-    verdict = msgspec.convert(read_json(folder / "open" / "generator.json")["outcome"]["verdict"], Verdict)
-    return verdict.reasons()
+    facts = shape.read(folder / "open", "generator.json", shape.Generated)
+    return msgspec.convert(facts, shape.Generated).outcome.verdict.reasons()
 
 
 def _rows(records: dict[str, Record]) -> list[dict[str, Any]]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
-from analysis import pages
+from analysis import pages, shape
 from analysis.words import Table, percent
 from fave.clock import iso
-from fave.rundir import read_json
+from fave.errors import InvalidRunError
 
 
 class Entry(NamedTuple):
@@ -34,17 +32,17 @@ def write(runs: Path) -> int:
 
 def _entry(folder: Path) -> Entry:
     try:
-        info = read_json(folder / "campaign.json")
-        about = (folder.name, str(info["name"]), iso(info["started_at_ns"]))
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        return Entry(folder.name, "?", "", f"campaign.json cannot be read ({error})", None, [])
-    try:
-        found = read_json(folder / "results.json")
-        return Entry(*about, _state(found), _cells(found), _verdicts(found))
-    except FileNotFoundError:
+        info = shape.campaign(folder)
+    except InvalidRunError as error:
+        return Entry(folder.name, "?", "", error.message, None, [])
+    about = (folder.name, info["name"], iso(info["started_at_ns"]))
+    if not (folder / "results.json").exists():
         return Entry(*about, "no report yet: python -m analysis report " + folder.name, None, [])
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-        return Entry(*about, f"results.json cannot be read ({error})", None, [])
+    try:
+        found = shape.read(folder, "results.json", shape.Results)
+    except InvalidRunError as error:
+        return Entry(*about, error.message, None, [])
+    return Entry(*about, _state(found), _cells(found), _verdicts(found))
 
 
 def _state(found: dict[str, Any]) -> str:
@@ -64,6 +62,6 @@ def _cells(found: dict[str, Any]) -> Table:
 
 def _verdicts(found: dict[str, Any]) -> list[str]:
     return [
-        f"{row['load']}: {row['a']} - {row['b']} {row['verdict']}{', exploratory' * row['exploratory']}"
+        f"{row['load']}: {row['a']} - {row['b']} {row['verdict']}{', exploratory' * row.get('exploratory', False)}"
         for row in found["contrasts"]
     ]

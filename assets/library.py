@@ -13,7 +13,7 @@ from assets import samples
 from assets.fetch import Say, fetch, sha256_of
 from assets.manifest import Manifest, load
 from fave.errors import AssetError, ConfigError
-from fave.programs import asset, cache_dir
+from fave.programs import ELSEWHERE, asset, cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +41,15 @@ def provide(names: Iterable[str], say: Say = print) -> dict[str, Path]:
         raise ConfigError(f"unknown asset {', '.join(unknown)} (known: {', '.join(manifest.products)})")
     cache = cache_dir()
     paths = {name: _own(name, manifest) or cache / manifest.products[name].path for name in names}
-    if all(path.exists() for path in paths.values()):
-        return paths
-    with _only_one(cache):
-        for name in names:
-            if not paths[name].exists():
-                _make(name, manifest, cache, say)
+    try:
+        if all(path.exists() for path in paths.values()):
+            return paths
+        with _only_one(cache):
+            for name in names:
+                if not paths[name].exists():
+                    _make(name, manifest, cache, say)
+    except (PermissionError, NotADirectoryError, FileNotFoundError) as error:
+        raise AssetError(f"assets cannot be kept in {cache}: {error}", hint=ELSEWHERE) from error
     return paths
 
 

@@ -105,6 +105,6 @@ def _as_wav(path: Path) -> Path:
 
 def _ffmpeg(arguments: list[str]) -> None:
     command = [ffmpeg(), "-nostdin", "-v", "error", "-y", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         raise AssetError(f"ffmpeg could not compose {arguments[-1]}: {done.stderr.strip()[-500:]}")

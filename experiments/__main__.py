@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments import distortion, driver, forecast, invoke, model, smoke, ui
 from experiments.plan import plan
-from fave.cli import run_door
+from fave.cli import port, run_door
 from fave.rundir import RUNS, find_run
 from fave.workload import PIPELINE
 
@@ -32,7 +32,7 @@ def main() -> int:
     web = commands.add_parser("ui", help="the Locust web UI on the embedded platform")
     web.add_argument("--regime", default="cold", help="the regime to bring about first (default: cold)")
     web.add_argument("--target", default=PIPELINE, help="pipeline (default), or one stage")
-    web.add_argument("--port", type=int, default=8089, help="default 8089; another one if it is taken")
+    web.add_argument("--port", type=port, default=8089, help="default 8089; another one if it is taken")
     hidden = commands.add_parser("distortion", help="the same arrivals open and closed loop: what the latter hides")
     hidden.add_argument("--runs", type=Path, default=RUNS, help="where the run folder goes (default: runs/)")
     single = commands.add_parser("invoke", help="one request through the pipeline, watched")

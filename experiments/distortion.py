@@ -6,8 +6,6 @@ What a closed-loop tool hides is not a matter of opinion: here are both records 
 from __future__ import annotations
 
 import datetime
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +23,9 @@ from fave.clock import utc_ns
 from fave.endpoints import STATE, Endpoints, PublicEndpoints
 from fave.errors import EXIT_INVALID_RUN, EXIT_OK, FaveError, PlatformError
 from fave.gateway_client import GatewayClient
+from fave.processes import ask_door
 from fave.rundir import read_json, write_json
-from fave.settings import ROOT, Duration
+from fave.settings import Duration
 from prom.client import Prometheus
 from regimes import openfaas
 from regimes.model import Scaling, resolve
@@ -101,8 +100,7 @@ def run(*, runs: Path) -> int:
         "stalls": stalls,
     }
     write_json(folder / "distortion.json", facts)
-    command = [sys.executable, "-m", "analysis", "distortion", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = ask_door("analysis", "distortion", str(folder))
     if done.returncode:
         raise FaveError(f"no report: {done.stderr.strip()}")
     say(done.stdout.rstrip())

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import requests
 
-from analysis import outcome
+from analysis import outcome, shape
 from experiments import facts, forecast
 from experiments.cell_run import Bench, run_cell, touch_caches
 from experiments.journal import Journal
@@ -26,6 +24,7 @@ from experiments.stopping import decide, decided
 from fave.clock import monotonic_s
 from fave.endpoints import Endpoints
 from fave.errors import EXIT_INTERRUPTED, ConfigError, FaveError
+from fave.processes import ask_door
 from fave.rundir import CellDir, read_json, write_json
 from fave.settings import ROOT, decode
 from fave.storage import Store
@@ -69,8 +68,10 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
     ------
     ConfigError
         When its runs would now be planned otherwise, or be other runs: regimes, models or machine have changed.
+    InvalidRunError
+        When a file of its facts cannot be read.
     """
-    info = read_json(folder / "campaign.json")
+    info = shape.campaign(folder)
     experiment = decode(info["experiment"], Experiment, f"{folder.name}/campaign.json")
     planned = plan(experiment)
     if info["schedules_sha256"] != facts.schedules(planned) or info["order"] != facts.order(planned):
@@ -273,8 +274,7 @@ def _report(campaign: Campaign, *, last: bool) -> int:
     Its exit code says more, but about a campaign that may go on.
     """
     folder, progress = campaign.folder, campaign.progress
-    command = [sys.executable, "-m", "analysis", "report", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = ask_door("analysis", "report", str(folder))
     if not done.stdout.strip():
         progress.complain(f"no report: {done.stderr.strip().removeprefix('error: ')}")
         return done.returncode or 1

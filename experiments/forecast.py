@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from analysis import shape
 from experiments.model import Experiment
 from experiments.plan import Group, forecast_s
 from experiments.progress import duration
 from fave import traces
 from fave.errors import ConfigError
-from fave.rundir import read_json
 
 _POWER = 0.8
 _ALPHA = 0.05
@@ -48,12 +48,14 @@ def from_run(folder: Path) -> Pilot:
     ------
     ConfigError
         When it has no results.
+    InvalidRunError
+        When they cannot be read.
     """
     path = folder / "results.json"
     if not path.exists():
         raise ConfigError(f"{folder.name}: has no results.json", hint=f"make report RUN={folder.name}")
     sds = {}
-    for row in read_json(path).get("contrasts", ()):
+    for row in shape.read(folder, path.name, shape.Pilot).get("contrasts", ()):
         a, b = row["rates"][row["a"]], row["rates"][row["b"]]
         sd = statistics.stdev(x - y for x, y in zip(a, b, strict=True)) if len(a) == len(b) >= 2 else 0.0
         if sd > 0:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from fave import environment
 from fave.endpoints import Endpoints
 from fave.errors import EXIT_INVALID_RUN, EXIT_OK, GatewayError
 from fave.processes import OwnedProcess, wait_until
@@ -27,7 +27,8 @@ def generate(
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / locustfile), "--headless", "-u", "1"]
     command += ["--only-summary", "--loglevel", "WARNING", "--exit-code-on-error", "0", f"--out={out}"]
     command += [name if value is None else f"{name}={value}" for name, value in options.items() if str(value)]
-    env = {**os.environ, **endpoints.environment()}
+    # Another home: what an account's ~/.locust.conf says is about its own load tests.
+    env = environment.for_doors(**endpoints.environment(), HOME=str(log.parent))
     with OwnedProcess("locust", command, log=log, env=env, cwd=ROOT) as locust:
         ended = wait_until(lambda: not locust.running(), timeout_s=deadline_s, interval_s=0.1)
         code = locust.process.poll()

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.progress import say
 from experiments.show import text_of, write_page
-from experiments.single import new_id, perform, session, video_address
+from experiments.single import new_id, perform, session, video_address, video_file
 from fave.endpoints import STATE
 from fave.envelope import PipelineRequest, check_request_id
 from fave.errors import ConfigError, StageError
@@ -37,7 +37,9 @@ def run(
     settings = _settings(config, like)
     if not query.strip():
         raise ConfigError("QUERY is empty", hint='say what to look for: make invoke QUERY="find scenes with cars"')
-    request_id = check_request_id(request_id) if request_id else new_id("invoke")
+    request_id = _checked(request_id) if request_id else new_id("invoke")
+    if not video.startswith("s3://"):
+        video_file(video)
     with session(regime, say, stays=opens) as here:
         uri = video_address(video, request_id, here, say)
         request = PipelineRequest(video_uri=uri, query=query, request_id=request_id, config=settings)
@@ -59,11 +61,18 @@ def run(
     return 0
 
 
+def _checked(request_id: str) -> str:
+    try:
+        return check_request_id(request_id)
+    except StageError as error:
+        raise ConfigError(f"--request-id: {error}") from error
+
+
 def _settings(config: str, like: str) -> dict[str, Any]:
     """The short clips of the samples want more pictures than the original's one in five seconds."""
     try:
         given = json.loads(config)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--config: not JSON: {error}") from error
     if not isinstance(given, dict) or not all(isinstance(value, dict) for value in given.values()):
         raise ConfigError(f"--config {config!r}: need an object of objects, settings by function")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,4 +51,6 @@ class Journal:
 
 
 def _without_places(text: str) -> str:
-    return text.replace(f"{ROOT}/", "").replace(str(Path.home()), "~")
+    home = os.path.expanduser("~")
+    without = text.replace(f"{ROOT}/", "")
+    return without.replace(home, "~") if len(home) > 1 else without

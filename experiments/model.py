@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -266,9 +267,9 @@ def load(name: str) -> Experiment:
         With every mistake in the file, or those of its regimes.
     """
     path = Path(name) if name.endswith(".yml") else FOLDER / f"{name}.yml"
-    if not path.exists() and name.endswith(".yml"):
+    if not os.path.exists(path) and name.endswith(".yml"):
         raise ConfigError(f"{name}: there is no such file")
-    if not path.exists():
+    if not os.path.exists(path):
         raise ConfigError(f"unknown experiment {name!r}", hint=f"there are: {', '.join(names())}; or give a .yml file")
     document = yaml_file.read(path)
     experiment = decode(document.data, Experiment, document.place)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
 import msgspec
 
-from fave.endpoints import STATE, Endpoints, PublicEndpoints, find, shown
-from fave.errors import ConfigError, FaveError, PlatformError
+from fave.endpoints import STATE, Endpoints, PublicEndpoints, find
+from fave.environment import check_function_settings, shown
+from fave.errors import NoPlatformError, PlatformError
 from fave.gateway_client import GatewayClient
-from fave.processes import OwnedProcess
+from fave.processes import OwnedProcess, need_door
 from fave.settings import ROOT
 from prom.client import Prometheus
 
@@ -31,6 +31,7 @@ def platform(say: Callable[[str], None]) -> Iterator[Endpoints]:
         return
     if os.environ.get("GATEWAY_URL"):
         raise PlatformError(f"GATEWAY_URL={shown(os.environ['GATEWAY_URL'])} does not answer")
+    check_function_settings()
     say("starting object store, gateway and Prometheus ...")
     log = STATE / "logs" / "supervisor.log"
     log.unlink(missing_ok=True)
@@ -44,10 +45,18 @@ def platform(say: Callable[[str], None]) -> Iterator[Endpoints]:
 
 
 def running() -> Endpoints | None:
-    """The endpoints of the platform in force, None when it does not answer."""
+    """The endpoints of the platform in force, None when it does not answer.
+
+    Raises
+    ------
+    ConfigError
+        When the environment names another platform, but not the whole of it, or cannot be used.
+    """
     try:
         endpoints = find()
-    except ConfigError:
+    except NoPlatformError:
+        if os.environ.get("GATEWAY_URL"):
+            raise
         return None
     return endpoints if GatewayClient(endpoints.gateway_url).healthy() else None
 
@@ -56,7 +65,7 @@ def _published_by(pid: int) -> bool:
     """Whether endpoints.json is this supervisor's, not one that a killed platform left behind."""
     try:
         published = msgspec.json.decode((STATE / "endpoints.json").read_bytes(), type=PublicEndpoints)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, ValueError):
         return False
     return published.pid == pid
 
@@ -75,9 +84,4 @@ def upload_samples(more: list[str] | None = None) -> None:
         With what `python -m assets` said, and its exit code.
     """
     for names in [[], more] if more else [[]]:
-        command = [sys.executable, "-m", "assets", *names, "--upload", "--quiet"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            error = FaveError(done.stderr.strip().removeprefix("error: "))
-            error.exit_code = done.returncode
-            raise error
+        need_door("assets", *names, "--upload", "--quiet")

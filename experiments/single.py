@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +22,9 @@ from fave.envelope import PipelineRequest
 from fave.errors import ConfigError, GatewayError, StageError, StorageError
 from fave.gateway_client import Cancellation
 from fave.invocation import Invocation
+from fave.processes import need_door
 from fave.programs import cache_dir
 from fave.records import StageRow
-from fave.settings import ROOT
 from fave.storage import Store
 from fave.workload import ORCHESTRATOR, PIPELINE, functions_of
 from regimes import openfaas
@@ -52,38 +52,45 @@ def session(regime: str, say: Say, *, stays: bool = False) -> Iterator[Session]:
 
     Functions that are deployed stay as they are; where one is missing, `regime` is brought about.
     """
+    functions = functions_of(PIPELINE)
+    settings = resolve(regime, functions)
     if stays and running() is None:
-        subprocess.run([sys.executable, "-m", "local", "up", "--state", str(STATE)], cwd=ROOT, check=True)
+        need_door("local", "up", "--state", str(STATE), shown=True)
         say("the platform stays up: `make down` stops it")
     with platform(say) as endpoints:
         here = Session(endpoints)
-        functions = functions_of(PIPELINE)
         if not {function.name for function in here.gateway.functions()} >= set(functions):
             say(f"deploying the pipeline (regime {regime}) ...")
-            openfaas.apply(here.gateway, here.prometheus, regime, resolve(regime, functions), say)
+            openfaas.apply(here.gateway, here.prometheus, regime, settings, say)
         yield here
 
 
 def video_address(video: str, request_id: str, here: Session, say: Say) -> str:
-    """An s3:// address as it is; a sample or a file of this machine after its upload.
+    """An s3:// address as it is; a sample or a file of this machine after its upload."""
+    if video.startswith("s3://"):
+        return video
+    path = video_file(video)
+    uri = here.store.uri(f"requests/{request_id}/input/{path.name}")
+    say(f"uploading {path.name} ({path.stat().st_size / 1e6:.1f} MB) ...")
+    here.store.put(uri, path.read_bytes(), content_type="video/mp4")
+    return uri
+
+
+def video_file(video: str) -> Path:
+    """A sample, which is fetched if need be, or a file of this machine.
 
     Raises
     ------
     ConfigError
         When there is no such file.
     """
-    if video.startswith("s3://"):
-        return video
-    path = cache_dir() / "samples" / f"{video}.mp4" if video in SAMPLES else Path(video).expanduser()
+    path = cache_dir() / "samples" / f"{video}.mp4" if video in SAMPLES else Path(os.path.expanduser(video))
     if video in SAMPLES and not path.exists():
-        subprocess.run([sys.executable, "-m", "assets", video], cwd=ROOT, check=True)
-    if not path.is_file():
+        need_door("assets", video, shown=True)
+    if not os.path.isfile(path):
         hint = f"a file, an s3:// address, or a sample: {', '.join(SAMPLES)}"
         raise ConfigError(f"VIDEO={video}: there is no such file", hint=hint)
-    uri = here.store.uri(f"requests/{request_id}/input/{path.name}")
-    say(f"uploading {path.name} ({path.stat().st_size / 1e6:.1f} MB) ...")
-    here.store.put(uri, path.read_bytes(), content_type="video/mp4")
-    return uri
+    return path
 
 
 def new_id(kind: str) -> str:

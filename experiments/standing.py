@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
+from analysis import shape
 from experiments.model import Experiment
 from experiments.plan import Group, plan
 from experiments.stopping import decided
-from fave.rundir import CellDir, read_json
-from fave.validity import Verdict
+from fave.rundir import CellDir
 
 
 class Standing(NamedTuple):
@@ -64,4 +62,4 @@ def _attempts(group: Group, folder: Path) -> set[int]:
 
 
 def _valid(cell: CellDir) -> bool:
-    return msgspec.convert(read_json(cell.verdict)["verdict"], Verdict).valid
+    return shape.verdict(cell.path).valid

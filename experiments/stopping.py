@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from analysis import shape
 from experiments.model import Experiment
-from fave.rundir import read_json, write_json
+from fave.rundir import write_json
 
 FILE = "stopping.json"
 
@@ -27,8 +28,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 def decided(folder: Path) -> dict[str, Decision] | None:
     """By load; None before the decision, and where there is no stopping rule."""
-    path = folder / FILE
-    return msgspec.convert(read_json(path), dict[str, Decision]) if path.exists() else None
+    if not (folder / FILE).exists():
+        return None
+    return msgspec.convert(shape.read(folder, FILE, dict[str, Decision]), dict[str, Decision])
 
 
 def decide(experiment: Experiment, contrasts: list[dict[str, Any]], folder: Path) -> dict[str, Decision]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from experiments.platform_session import clients, platform, upload_samples
 from experiments.progress import say
+from fave import environment
 from fave.endpoints import STATE
+from fave.gateway_client import answers
 from fave.processes import OwnedProcess, free_port
 from fave.settings import ROOT
 from fave.workload import PIPELINE, functions_of
@@ -30,17 +31,8 @@ def run(*, regime: str, target: str, port: int) -> int:
         if target == PIPELINE:
             # One a second, the default, is more than two cores can do with a whole pipeline.
             command += ["--rate", "0.2"]
-        env = {**os.environ, **endpoints.environment()}
+        env = environment.for_doors(**endpoints.environment(), HOME=str(STATE))
         with OwnedProcess("locust", command, log=STATE / "logs" / "locust-ui.log", env=env, cwd=ROOT) as locust:
-            locust.wait_ready(lambda: _listens(port), timeout_s=30)
+            locust.wait_ready(lambda: answers(f"http://127.0.0.1:{port}/"), timeout_s=30)
             say(f"Locust web UI: http://127.0.0.1:{port}   (Ctrl-C stops everything that was started here)")
             return locust.process.wait()
-
-
-def _listens(port: int) -> bool:
-    import requests
-
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/", timeout=1).status_code == 200
-    except requests.RequestException:
-        return False

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from fave.errors import ConfigError
+from fave.environment import address, read
+from fave.errors import ConfigError, NoPlatformError
 from fave.settings import ROOT
 
 # The embedded platform's folder; tests and second platforms use one of their own.
-STATE = Path(os.environ.get("FAVE_STATE") or ROOT / ".fave").resolve()
+STATE = Path(os.path.realpath(os.environ.get("FAVE_STATE") or ROOT / ".fave"))
 DEFAULT_BUCKET = "fave-artifacts"
-
-
-def shown(url: str) -> str:
-    """An address for people and files: it may carry a password, which is nobody's business."""
-    return re.sub(r"//[^/]*@", "//", url)
+_BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}")
+_ADDRESSES = {"gateway_url": "GATEWAY_URL", "prometheus_url": "PROMETHEUS_URL", "s3_endpoint_url": "S3_ENDPOINT_URL"}
+_BELONGING = {
+    "gateway_url": ("gateway_user", "gateway_password"),
+    "s3_endpoint_url": ("access_key", "secret_key", "bucket"),
+}
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +34,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     gateway_password: str
     access_key: str
     secret_key: str
+    session_token: str = ""
     bucket: str = DEFAULT_BUCKET
     embedded: bool = False
 
@@ -40,6 +44,8 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
             "S3_ENDPOINT_URL": self.s3_endpoint_url,
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            # Also where there is none: that of the account belongs to other keys.
+            "AWS_SESSION_TOKEN": self.session_token,
             "FAVE_BUCKET": self.bucket,
         }
 
@@ -75,46 +81,64 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find(state: Path = STATE) -> Endpoints:
-    """The endpoints in force.
+    """The endpoints in force: of gateway, Prometheus and object store the environment's, else the embedded platform's.
+
+    Credentials belong to their address: those of an account that has some for other purposes say nothing here.
 
     Raises
     ------
-    ConfigError
+    NoPlatformError
         Naming every address that is set nowhere, with the remedy.
+    ConfigError
+        For a variable that cannot be used.
     """
-    found: dict[str, str] = {}
-    try:
-        found |= msgspec.to_builtins(msgspec.json.decode((state / "endpoints.json").read_bytes(), type=PublicEndpoints))
-        found |= msgspec.to_builtins(msgspec.json.decode((state / "credentials.json").read_bytes(), type=Credentials))
-    except (FileNotFoundError, msgspec.MsgspecError):
-        found = {}
-    variables = {
-        "gateway_url": "GATEWAY_URL",
-        "prometheus_url": "PROMETHEUS_URL",
-        "s3_endpoint_url": "S3_ENDPOINT_URL",
-        "gateway_user": "GATEWAY_USER",
-        "gateway_password": "GATEWAY_PASSWORD",
-        "access_key": "AWS_ACCESS_KEY_ID",
-        "secret_key": "AWS_SECRET_ACCESS_KEY",
-        "bucket": "FAVE_BUCKET",
-    }
-    elsewhere = os.environ.get("GATEWAY_URL")
-    if found and elsewhere and elsewhere != found["gateway_url"]:
+    elsewhere = {name: address(variable) for name, variable in _ADDRESSES.items()}
+    found = _published(state)
+    if elsewhere["gateway_url"] not in ("", found.get("gateway_url")):
         # Another platform: nothing of the local one, least of all its passwords, belongs to it.
         found = {}
-    password = _password_file()
-    if password:
-        found["gateway_password"] = password
-    embedded = "pid" in found
-    values = {key: os.environ.get(variable) or found.get(key, "") for key, variable in variables.items()}
-    values["bucket"] = values["bucket"] or DEFAULT_BUCKET
-    missing = [variables[key] for key in ("gateway_url", "prometheus_url", "s3_endpoint_url") if not values[key]]
+    values = {name: url or found.get(name, "") for name, url in elsewhere.items()}
+    missing = [_ADDRESSES[name] for name, url in values.items() if not url]
     if missing:
-        raise ConfigError(
+        raise NoPlatformError(
             f"no platform: {', '.join(missing)} set neither in the environment nor in {state.name}/endpoints.json",
             hint="start the embedded platform with `make up`, or set these to your OpenFaaS, Prometheus and S3",
         )
-    return Endpoints(**values, embedded=embedded)
+    gateway = _own(found, values, "gateway_url") or {
+        "gateway_user": os.environ.get("GATEWAY_USER", ""),
+        "gateway_password": _password_file() or os.environ.get("GATEWAY_PASSWORD", ""),
+    }
+    store = _own(found, values, "s3_endpoint_url") or {
+        "access_key": os.environ.get("AWS_ACCESS_KEY_ID", ""),
+        "secret_key": os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
+        "session_token": os.environ.get("AWS_SESSION_TOKEN", ""),
+        "bucket": bucket(),
+    }
+    return Endpoints(**values, **gateway, **store, embedded="pid" in found)
+
+
+def _published(state: Path) -> dict[str, Any]:
+    """What the embedded platform said of itself; empty where there is none."""
+    try:
+        public = msgspec.json.decode((state / "endpoints.json").read_bytes(), type=PublicEndpoints)
+        secret = msgspec.json.decode((state / "credentials.json").read_bytes(), type=Credentials)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return msgspec.to_builtins(public) | msgspec.to_builtins(secret)  # type: ignore[no-any-return]
+
+
+def _own(found: dict[str, Any], values: dict[str, str], name: str) -> dict[str, str]:
+    """The embedded platform's credentials for an address of its own; empty for another one."""
+    return {key: found[key] for key in _BELONGING[name]} if values[name] == found.get(name) else {}
+
+
+def bucket() -> str:
+    def parse(text: str) -> str:
+        if not _BUCKET.fullmatch(text):
+            raise ValueError(text)
+        return text
+
+    return read("FAVE_BUCKET", DEFAULT_BUCKET, parse, "the name of a bucket")
 
 
 def credential(variable: str) -> str:
@@ -123,10 +147,13 @@ def credential(variable: str) -> str:
     if value:
         return value
     folder = Path(os.environ.get("secret_mount_path", "/var/openfaas/secrets"))  # noqa: SIM112 - OpenFaaS' name
+    name = variable.lower().replace("_", "-")
     try:
-        return (folder / variable.lower().replace("_", "-")).read_text(encoding="utf-8").strip()
-    except OSError:
+        return (folder / name).read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the secret {folder / name} cannot be read ({error})") from error
 
 
 def _password_file() -> str:
@@ -135,5 +162,5 @@ def _password_file() -> str:
         return ""
     try:
         return Path(name).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"GATEWAY_PASSWORD_FILE={name}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"environment GATEWAY_PASSWORD_FILE={name}: cannot be read ({error})") from error

@@ -2,6 +2,7 @@
 
 FaveError                    1
 ├── ConfigError              2   a file, flag or environment value is wrong; nothing was started
+│   └── NoPlatformError          no address is set, and no embedded platform runs
 ├── AssetError               3   a model, a sample or a system program is missing
 ├── PlatformError            4   gateway, object store or Prometheus does not answer or refuses
 │   ├── GatewayError             the gateway answered with an error
@@ -49,6 +50,10 @@ class ConfigError(FaveError):
     def __init__(self, problems: list[str] | str, *, hint: str = "") -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems), hint=hint)
+
+
+class NoPlatformError(ConfigError):
+    pass
 
 
 class AssetError(FaveError):

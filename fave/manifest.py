@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from fave import environment
 from fave.errors import AssetError
 from fave.programs import cache_dir, ffmpeg, prometheus
 from fave.settings import ROOT, load_yaml
@@ -88,11 +89,26 @@ def _digest(path: Path) -> str:
 def _said(find: Callable[[], object], option: str) -> str:
     """The version in a program's first line."""
     try:
-        done = subprocess.run([str(find()), option], capture_output=True, text=True, timeout=10, check=False)
+        said = re.search(r"version (\S+)", _output(str(find()), option))
     except (OSError, subprocess.TimeoutExpired, AssetError):
         return "missing"
-    said = re.search(r"version (\S+)", done.stdout + done.stderr)
     return said[1] if said else "unknown"
+
+
+def _output(*command: str) -> str:
+    """All that a program of this machine prints; empty when it fails."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment.for_doors(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        timeout=10,
+        check=False,
+    )
+    return "" if done.returncode else done.stdout.strip()
 
 
 def commit() -> dict[str, Any]:
@@ -102,10 +118,9 @@ def commit() -> dict[str, Any]:
 
 def _git(*arguments: str) -> str:
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+        return _output("git", *arguments)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _read(path: str) -> str:

@@ -8,13 +8,16 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fave.errors import PlatformError
+from fave import environment
+from fave.errors import FaveError, PlatformError
+from fave.settings import ROOT
 
 _PR_SET_PDEATHSIG = 1
 # Loaded before any fork: a child between fork and exec must not import or allocate.
@@ -56,8 +59,40 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, interval_s: f
     return True
 
 
+def ask_door(*arguments: str, shown: bool = False) -> subprocess.CompletedProcess[str]:
+    """Another of FAVE's doors as a child, to its end. shown: what it prints goes to our own output as it comes."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env=environment.for_doors(),
+        stdout=None if shown else subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+
+
+def need_door(*arguments: str, shown: bool = False) -> None:
+    """The same, where we cannot go on without it.
+
+    Raises
+    ------
+    FaveError
+        With what it said, and its exit code.
+    """
+    done = ask_door(*arguments, shown=shown)
+    if done.returncode:
+        error = FaveError(done.stderr.strip().removeprefix("error: "))
+        error.exit_code = done.returncode
+        raise error
+
+
 class OwnedProcess:
-    """A child in its own process group, whose output goes to `log`; killed when this process dies."""
+    """A child in its own process group, whose output goes to `log`; killed when this process dies.
+
+    env: by default that of FAVE's doors.
+    """
 
     def __init__(
         self,
@@ -79,7 +114,7 @@ class OwnedProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=env,
+                env=environment.for_doors() if env is None else env,
                 cwd=cwd,
                 start_new_session=True,
                 preexec_fn=die_with_parent,

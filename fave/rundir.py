@@ -16,6 +16,7 @@ from fave.settings import ROOT
 T = TypeVar("T")
 RUNS = ROOT / "runs"
 _encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Any)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -78,11 +79,25 @@ def read_jsonl(path: Path, cls: type[T]) -> Iterator[T]:
         for line in file:
             if not line.endswith(b"\n"):
                 return
-            yield decoder.decode(line)
+            yield _decoded(line, decoder)
 
 
 def read_json(path: Path) -> Any:
-    return msgspec.json.decode(path.read_bytes())
+    """The file's value.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        For what is no JSON: other bytes than text, or brackets beyond all bounds, too.
+    """
+    return _decoded(path.read_bytes(), _decoder)
+
+
+def _decoded(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    try:
+        return decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def find_run(name: str) -> Path:
@@ -98,12 +113,12 @@ def find_run(name: str) -> Path:
         if not found:
             raise ConfigError(f"no campaign in {RUNS.name}/ yet", hint="`make bench` makes one")
         return found[-1]
-    path = (RUNS / name if (RUNS / name / "campaign.json").exists() else Path(name)).resolve()
-    if not (path / "campaign.json").exists():
+    path = next((path for path in (RUNS / name, Path(name)) if os.path.isfile(path / "campaign.json")), None)
+    if path is None:
         there = [found.parent.name for found in sorted(RUNS.glob("*/campaign.json"))]
         hint = f"there are: {', '.join(there)}" if there else "`make bench` makes one"
         raise ConfigError(f"{name}: no campaign (there is no campaign.json)", hint=hint)
-    return path
+    return path.resolve()
 
 
 class CellDir:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+from fave.environment import threads
 from fave.programs import asset
 
 
@@ -12,7 +12,6 @@ def load(relative: str, variable: str) -> Any:
     """The model at `relative` in the asset cache, or where the environment `variable` says."""
     import onnxruntime  # a quarter of a second, which a lazily loading replica does not spend before it is ready
 
-    threads = int(os.environ.get("FAVE_THREADS", "1"))
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.intra_op_num_threads = options.inter_op_num_threads = threads()
     return onnxruntime.InferenceSession(str(asset(relative, variable)), options, providers=["CPUExecutionProvider"])

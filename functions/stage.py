@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import os
 import tempfile
 import threading
 import time
@@ -28,9 +27,10 @@ from fave.envelope import (
     failure_of,
     http_status_of,
 )
+from fave.environment import loads_models_lazily, max_input_bytes
 from fave.errors import StageError, StorageError
 from fave.records import StageRow, derive
-from fave.storage import Store, max_input_bytes, parse_uri
+from fave.storage import Store, parse_uri
 from functions.host.work import Work
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Model(Generic[M]):
         self._load = load
         self._lock = threading.Lock()
         self._loaded: list[M] = []
-        if os.environ.get("FAVE_LAZY", "") in ("", "0"):
+        if not loads_models_lazily():
             self._loaded.append(load())
 
     def get(self, job: Job) -> M:

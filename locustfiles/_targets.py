@@ -61,7 +61,7 @@ def target_of(options: RunOptions, bucket: str) -> Target:
 def _parse(config: str) -> dict[str, Any]:
     try:
         value = json.loads(config)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--settings: not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ConfigError(f"--settings: {config!r} is not an object")

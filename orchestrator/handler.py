@@ -18,10 +18,11 @@ import msgspec
 
 from fave.clock import utc_ns
 from fave.envelope import PipelineRequest, check_request_id, decode_body, failure_of, http_status_of
+from fave.environment import address, max_input_bytes
 from fave.errors import StageError, StorageError
 from fave.gateway_client import GatewayClient
 from fave.records import StageRow, derive
-from fave.storage import Head, Store, max_input_bytes
+from fave.storage import Head, Store
 from fave.workload import GRAPH, ORCHESTRATOR, STAGES
 from orchestrator import results
 from orchestrator.control import abort, progress, replay
@@ -39,7 +40,7 @@ _MAX_QUERY = 1000
 _store = Store.from_environment()
 # For state and final record: an answer within a lease, or an error that a beat can live with.
 _quick = Store.from_environment(quick=True)
-_gateway = GatewayClient(os.environ.get("GATEWAY_URL", "http://gateway.openfaas:8080"), pool_size=64)
+_gateway = GatewayClient(address("GATEWAY_URL", "http://gateway.openfaas:8080"), pool_size=64)
 
 
 def handle(event: Any, context: Any) -> dict[str, Any]:

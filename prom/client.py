@@ -9,7 +9,7 @@ import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
 from urllib3.util.retry import Retry
 
-from fave.endpoints import shown
+from fave.environment import shown
 from fave.errors import PlatformError
 from prom import queries
 

@@ -11,6 +11,7 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
+from yaml import YAMLError
 
 from fave.errors import PlatformError
 from fave.records import ReplicaRow
@@ -44,7 +45,7 @@ class Cluster:
             return None
         try:
             made = config.new_client_from_config(config_file=path)  # type: ignore[no-untyped-call]
-        except ConfigException as error:
+        except (ConfigException, OSError, ValueError, YAMLError) as error:
             raise PlatformError(f"KUBECONFIG={path}: {error}") from error
         return cls(client.CoreV1Api(made), namespace)
 

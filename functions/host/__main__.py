@@ -10,26 +10,31 @@ import sys
 import waitress
 
 from fave.cli import run_door
+from fave.environment import check_function_settings, count
+from fave.errors import ConfigError
 from functions.host.logs import Log
 from functions.host.replica import Identity
-from functions.host.server import Host
+from functions.host.server import Handler, Host
 from functions.host.settings import Limits
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m functions.host", description=__doc__)
     parser.add_argument("module", help="importable module with handle(event, context)")
+    module = parser.parse_args().module
     identity, limits = Identity.from_environment(), Limits.from_environment()
+    check_function_settings()
+    port = count("port", 8080, most=65_535)
     log = Log.from_environment(identity)
     log.take_over_logging()
     # The handler's import loads its model: only then is the replica ready.
-    handler = importlib.import_module(parser.parse_args().module).handle
+    handler = _handler(module)
     host = Host(handler, identity, limits, log)
     host.drain_on_sigterm()
     server = waitress.create_server(
         host,
         host=os.environ.get("bind", "127.0.0.1"),  # noqa: SIM112 - of-watchdog's style
-        port=int(os.environ.get("port", "8080")),  # noqa: SIM112
+        port=port,
         # Probes must be answered while every handler thread is busy.
         threads=limits.max_in_flight + 2,
         ident="fave",
@@ -41,6 +46,32 @@ def main() -> int:
     host.mark_ready()
     server.run()
     return 0
+
+
+def _handler(module: str) -> Handler:
+    """What the module handles requests with. Whatever else its import raises is its own defect.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such module, or it has no handler.
+    """
+    names = module.split(".")
+    if not all(map(str.isidentifier, names)):
+        raise ConfigError(
+            f"{module[:80]!r} is no module", hint="name one as Python imports it, e.g. orchestrator.handler"
+        )
+    try:
+        return importlib.import_module(module).handle  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        # A module that it imports and that is not installed is another mistake.
+        if error.name is None or names[: error.name.count(".") + 1] != error.name.split("."):
+            raise
+        raise ConfigError(f"there is no module {error.name[:80]!r}") from error
+    except AttributeError as error:
+        if error.name != "handle":
+            raise
+        raise ConfigError(f"{module} has no handle(event, context)") from error
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import time
 from typing import TYPE_CHECKING
 
 from fave.clock import iso, utc_ns
+from fave.environment import ship_logs_every_s
 from fave.errors import StorageError
 from functions.host.replica import Identity
-from functions.host.settings import seconds
 
 if TYPE_CHECKING:
     from fave.storage import Store
@@ -50,7 +50,7 @@ class Log:
 
     @classmethod
     def from_environment(cls, identity: Identity) -> Log:
-        return cls(identity, ship_every_s=seconds("FAVE_SHIP_LOGS", 0.0))
+        return cls(identity, ship_every_s=ship_logs_every_s())
 
     def write(self, **entry: object) -> None:
         who = {"timestamp": iso(utc_ns()), "stage": self._identity.function, "replica_id": self._identity.replica_id}

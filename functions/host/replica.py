@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import msgspec
 
+from fave.environment import count
+
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     function: str
@@ -25,7 +27,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
             function=get("FAVE_FUNCTION", socket.gethostname()),
             replica_id=get("FAVE_REPLICA_ID") or f"{socket.gethostname()}-{uuid4().hex[:8]}",
             process_started_at_ns=process_started_at_ns(),
-            memory_limit_mb=int(get("FAVE_MEMORY_LIMIT_MB") or 0),
+            memory_limit_mb=count("FAVE_MEMORY_LIMIT_MB", 0),
         )
 
 

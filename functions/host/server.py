@@ -21,10 +21,11 @@ import msgspec
 
 from fave import invocation as wire
 from fave.clock import utc_ns
+from fave.environment import parse_seconds
 from functions.host.logs import Log
 from functions.host.metrics import Metrics
 from functions.host.replica import Identity
-from functions.host.settings import Limits, parse_seconds
+from functions.host.settings import Limits
 from functions.host.work import Work
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 
 from fave.cli import run_door
-from functions.images.build import BASE, GROUPS, Target, build
+from functions.images.build import BASE, GROUPS, Target, build, docker
 
 
 def main() -> int:
@@ -29,12 +28,10 @@ def main() -> int:
     target = Target(arguments.prefix, arguments.tag, arguments.debian_image, arguments.index)
     built = build(target, arguments.groups or GROUPS, lambda text: print(text, flush=True))
     for image in [target.name(BASE), *built]:
-        size = subprocess.run(
-            ["docker", "image", "inspect", "--format", "{{.Size}}", image], capture_output=True, text=True, check=True
-        )
-        print(f"{image:48}{int(size.stdout) / 1e6:8.0f} MB")
+        size_bytes = docker(["image", "inspect", "--format", "{{.Size}}", image], f"{image} is not there")
+        print(f"{image:48}{int(size_bytes) / 1e6:8.0f} MB")
     for image in built if arguments.push else []:
-        subprocess.run(["docker", "push", image], check=True)
+        docker(["push", image], f"{image} was not pushed")
     return 0
 
 

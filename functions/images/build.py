@@ -106,10 +106,31 @@ def _docker_build(context: Path, group: str, image: str, arguments: dict[str, st
     say(f"building {image} ...")
     if target.pip_index:
         arguments = {**arguments, "PIP_INDEX_URL": target.pip_index}
-    command = ["docker", "build", "--network", "host", "--file", f"functions/images/{group}/Dockerfile", "--tag", image]
+    command = ["build", "--network", "host", "--file", f"functions/images/{group}/Dockerfile", "--tag", image]
     command += [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
+    docker([*command, "."], f"{image} was not built", cwd=context)
+
+
+def docker(arguments: list[str], failed: str, *, cwd: Path = ROOT) -> str:
+    """What the container engine prints.
+
+    Raises
+    ------
+    PlatformError
+        When it fails: `failed`, and the end of what it said.
+    """
     # The classic builder is in every engine; BuildKit's plugin is not in Debian's.
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
-    done = subprocess.run([*command, "."], cwd=context, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["docker", *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
     if done.returncode:
-        raise PlatformError(f"{image} was not built:\n{(done.stdout + done.stderr).strip()[-2000:]}")
+        raise PlatformError(f"{failed}:\n{done.stdout.strip()[-2000:]}")
+    return done.stdout

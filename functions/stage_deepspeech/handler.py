@@ -6,12 +6,12 @@ Silero's voice detector, which comes with faster-whisper, keeps from it what is 
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
+from fave.environment import threads
 from fave.programs import asset
 from functions import stage
 from functions.host.work import current
@@ -84,8 +84,7 @@ def load() -> Models:
     from faster_whisper.vad import get_vad_model
 
     model = str(asset("models/whisper-tiny-en", "FAVE_WHISPER_MODEL"))
-    threads = int(os.environ.get("FAVE_THREADS", "1"))
-    return Models(WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads), get_vad_model())
+    return Models(WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads()), get_vad_model())
 
 
 stage.warm_up()

@@ -92,7 +92,7 @@ def _bounded(reply: requests.Response, deadline_s: float) -> bytes:
 def _words_of(content: bytes) -> str:
     try:
         choices = msgspec.json.decode(content, type=_Completion).choices
-    except msgspec.MsgspecError as error:
+    except ValueError as error:
         raise StageError("llm", f"the answer is no chat completion: {error}") from error
     words = choices[0].message.content.strip() if choices else ""
     if not words:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import cv2
 import numpy as np
 
+from fave.environment import threads
 from functions import onnx_model, stage
 from functions.frames import time_of
 from functions.stage_object_detector.config import Config
@@ -71,7 +71,7 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
 
 
 def _load() -> Any:
-    cv2.setNumThreads(int(os.environ.get("FAVE_THREADS", "1")))
+    cv2.setNumThreads(threads())
     return onnx_model.load("models/ssdlite-mobilenet-v2-coco-features.onnx", "FAVE_DETECTOR_MODEL")
 
 

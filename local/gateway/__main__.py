@@ -8,22 +8,26 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import uvloop
 from aiohttp import web
 
-from fave.cli import run_door
+from fave.cli import port, run_door
+from fave.errors import ConfigError
 from local.gateway.app import Gateway, Options
 
+T = TypeVar("T")
 
-async def serve(options: Options, port: int, metrics_port: int) -> None:
+
+async def serve(options: Options, own_port: int, metrics_port: int) -> None:
     gateway = Gateway(options)
     stopped = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
     runners = []
-    for app, at in ((gateway.app(), port), (gateway.metrics_app(), metrics_port)):
+    for app, at in ((gateway.app(), own_port), (gateway.metrics_app(), metrics_port)):
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -43,20 +47,35 @@ async def serve(options: Options, port: int, metrics_port: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.gateway", description=__doc__)
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--metrics-port", type=int, default=8082)
+    parser.add_argument("--port", type=port, default=8080)
+    parser.add_argument("--metrics-port", type=port, default=8082)
     parser.add_argument("--state", type=Path, required=True, help="folder for logs and the event log")
     arguments = parser.parse_args()
     options = Options(
         user=os.environ.get("GATEWAY_USER", "admin"),
-        password=os.environ["GATEWAY_PASSWORD"],
+        password=_password(),
         state=arguments.state,
         # By environment, not by flag: they hold the object store's credentials.
-        function_env=msgspec.json.decode(os.environ.get("FAVE_FUNCTION_ENV", "{}"), type=dict[str, str]),
-        own_env=msgspec.json.decode(os.environ.get("FAVE_OWN_ENV", "{}"), type=dict[str, dict[str, str]]),
+        function_env=_from_environment("FAVE_FUNCTION_ENV", dict[str, str]),
+        own_env=_from_environment("FAVE_OWN_ENV", dict[str, dict[str, str]]),
     )
     uvloop.run(serve(options, arguments.port, arguments.metrics_port))
     return 0
+
+
+def _password() -> str:
+    password = os.environ.get("GATEWAY_PASSWORD", "")
+    if not password:
+        raise ConfigError("environment GATEWAY_PASSWORD is not set", hint="it guards the gateway's /system addresses")
+    return password
+
+
+def _from_environment(variable: str, kind: type[T]) -> T:
+    """Its value is not shown: it holds credentials."""
+    try:
+        return msgspec.json.decode(os.environ.get(variable) or "{}", type=kind)
+    except ValueError as error:
+        raise ConfigError(f"environment {variable}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import subprocess
-import sys
 import time
 import uuid
 from collections import deque
@@ -20,6 +19,7 @@ from typing import NamedTuple
 
 import aiohttp
 
+from fave import environment
 from fave.gateway_client import FunctionStatus
 from fave.scaling import may_stop, replicas_to_start, restart_delay_s
 from fave.settings import ROOT
@@ -35,7 +35,6 @@ _HOPELESS_STARTS = 3
 _SINGLE_THREADED = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "FAVE_THREADS"), "1"
 )
-_INHERITED = ("HOME", "LANG", "TZ", "XDG_CACHE_HOME", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", *FUNCTION_SETTINGS)
 _INHERITED_PREFIX = "CONFIG_"
 _PRIVATE = ("URL", "KEY", "SECRET", "PASSWORD", "TOKEN")
 
@@ -356,10 +355,10 @@ class Function:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if name in _INHERITED or name.startswith(_INHERITED_PREFIX)
+            if name in FUNCTION_SETTINGS or name.startswith(_INHERITED_PREFIX)
         }
         return {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+            **environment.for_measured(),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(self._scratch(replica)),

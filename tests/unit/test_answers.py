@@ -143,7 +143,7 @@ def test_a_cell_whose_facts_are_half_written_is_named(folder):
     path = cell(folder) / "cell.json"
     path.write_bytes(path.read_bytes()[:40])
     found = shown(folder)
-    assert "00_l_a_1: cell.json or verdict.json cannot be read" in found["validity"]["findings"][0]
+    assert "00_l_a_1: cell.json cannot be read" in found["validity"]["findings"][0]
     assert outcome.exit_code(found) == EXIT_INVALID_RUN
 
 

@@ -1,7 +1,8 @@
 import msgspec
 import pytest
 
-from fave.endpoints import Credentials, PublicEndpoints, find, shown
+from fave.endpoints import Credentials, PublicEndpoints, find
+from fave.environment import shown
 from fave.errors import ConfigError
 
 pytestmark = pytest.mark.unit
