@@ -3,32 +3,42 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
-override PY := $(BIN)/python
 EXPERIMENT ?= quick
 RUN ?= latest
 CAMPAIGNS ?= 1000
 VIDEO ?= short
 QUERY ?= find scenes with cars
-# A variable's value as one word for the shell, whatever is in it.
-quoted = '$(subst ','\'',$(value $(1)))'
+OPEN ?=
+REGIME ?= cold
+# What people say goes into recipes by the environment ("$$QUERY"): nothing of it is read by make or by a shell, whatever
+# letters are in it. Options in plural are words, in which quotes hold as they do in a shell.
+WORDS := PYTHON VENV EXPERIMENT RUN A B CAMPAIGNS PRICES REGIME VIDEO QUERY OPEN INVOKE_OPTIONS IMAGE_OPTIONS
+$(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
+export $(WORDS)
+# VENV is a target, too, and make has no way to quote one.
+$(foreach letter,' " ` : ; % * ? [ | & < > ( ) = ~ $$,$(if $(findstring $(letter),$(VENV)),$(error VENV=$(VENV): a path with letters, digits and - . _ / only)))
+$(if $(filter 1,$(words $(VENV))),,$(error VENV=$(VENV): a path without blanks))
+# As everywhere: without what an account's PYTHON* variables say, and in UTF-8.
+override PY := '$(VENV)/bin/python' -E -X utf8
+split = mapfile -d '' -t words < <(xargs -r printf '%s\0' <<< "$$$(1)" 2>/dev/null) && wait $$! \
+  || { echo "error: $(1): a quote has no end" >&2; exit 2; }
 
 ##@ Measure
 .PHONY: bench plan resume controls compare ui distortion report index calibrate
 bench: $(VENV)/.ready  ## Benchmark without a browser: install, fetch, run EXPERIMENT (quick), report in runs/
-	@$(PY) -m experiments run $(EXPERIMENT)
+	@$(PY) -m experiments run -- "$$EXPERIMENT"
 
 plan: $(VENV)/.installed  ## What EXPERIMENT (quick) would run, how long it takes and what it can show; runs nothing
-	@$(PY) -m experiments plan $(EXPERIMENT)
+	@$(PY) -m experiments plan -- "$$EXPERIMENT"
 
 resume: $(VENV)/.ready  ## Go on with a campaign that was cut short: RUN (a folder of runs/; default: the latest)
-	@$(PY) -m experiments resume $(RUN)
+	@$(PY) -m experiments resume -- "$$RUN"
 
 controls: $(VENV)/.ready  ## Does the instrument give the answers that are known beforehand? (15 minutes) passed or failed
 	@$(PY) -m experiments run controls
 
 compare: $(VENV)/.installed  ## Two campaigns side by side: A and B (folders of runs/); unlike ones are refused
-	@$(PY) -m analysis compare $(A) $(B)
+	@$(PY) -m analysis compare -- "$$A" "$$B"
 
 ui: $(VENV)/.ready  ## The Locust web UI with FAVE's tab, on the embedded platform
 	@$(PY) -m experiments ui
@@ -37,18 +47,19 @@ distortion: $(VENV)/.ready  ## The same arrivals open loop and closed loop (2 mi
 	@$(PY) -m experiments distortion
 
 report: $(VENV)/.installed  ## Analyse RUN (a folder of runs/; default: the latest) anew; PRICES (a file) adds money
-	@$(PY) -m analysis report $(RUN) $(if $(PRICES),--prices $(PRICES))
+	@$(PY) -m analysis report $${PRICES:+"--prices=$$PRICES"} -- "$$RUN"
 
 index: $(VENV)/.installed  ## runs/index.html: all campaigns on one page
 	@$(PY) -m analysis index
 
 calibrate: $(VENV)/.installed  ## Are the verdicts as often wrong as they say? CAMPAIGNS (1000) of each kind, simulated (2 minutes)
-	@$(PY) -m analysis calibrate --campaigns $(CAMPAIGNS)
+	@$(PY) -m analysis calibrate "--campaigns=$$CAMPAIGNS"
 
 ##@ Search a video
 .PHONY: invoke smoke
 invoke: $(VENV)/.ready  ## One request, watched: VIDEO (a file, s3://, short, long), QUERY; OPEN=1 shows pictures and clips
-	@$(PY) -m experiments invoke $(if $(filter 1 yes,$(OPEN)),--open) $(INVOKE_OPTIONS) -- $(call quoted,VIDEO) $(call quoted,QUERY)
+	@case "$$OPEN" in 1|yes) open=--open ;; ''|0|no) open= ;; *) echo "error: OPEN=$$OPEN: need 1 or 0" >&2; exit 2 ;; esac; \
+	  $(call split,INVOKE_OPTIONS); $(PY) -m experiments invoke $$open "$${words[@]}" -- "$$VIDEO" "$$QUERY"
 
 smoke: $(VENV)/.ready  ## Invoke every function once and see that each reaches the object store
 	@$(PY) -m experiments smoke
@@ -66,12 +77,11 @@ status: $(VENV)/.installed  ## Show where it answers and what its functions do
 
 ##@ Cluster
 .PHONY: stack images images-test
-REGIME ?= cold
 stack: $(VENV)/.installed  ## functions/stack.yml with REGIME (cold) in it, for faas-cli; to standard output
-	@$(PY) -m regimes stack $(REGIME)
+	@$(PY) -m regimes stack -- "$$REGIME"
 
 images: $(VENV)/.ready  ## Build the functions' container images (FAVE_IMAGE_PREFIX, FAVE_IMAGE_TAG, IMAGE_OPTIONS)
-	@$(PY) -m functions.images $(IMAGE_OPTIONS)
+	@$(call split,IMAGE_OPTIONS); $(PY) -m functions.images "$${words[@]}"
 
 images-test: $(VENV)/.installed-dev $(VENV)/.ready  ## Build them and run each against the embedded platform (FAVE_DEBIAN_IMAGE)
 	@FAVE_IMAGES_TEST=1 $(PY) -m pytest -m images tests/e2e/test_images.py
@@ -79,7 +89,8 @@ images-test: $(VENV)/.installed-dev $(VENV)/.ready  ## Build them and run each a
 ##@ Develop
 .PHONY: test test-all check bench-pipeline bench-analysis bench-load bench-speech lock clean
 check: $(VENV)/.installed-dev  ## Format, lint, types, layers
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy . && $(BIN)/lint-imports
+	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy . \
+	  && $(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
 
 test: $(VENV)/.installed-dev $(VENV)/.ready  ## What protects a change, at most ten minutes on two cores: every room, no browser
 	@$(PY) -m pytest -m "unit" && $(PY) -m pytest -m "not unit and not long and not images"
@@ -101,13 +112,13 @@ bench-speech: $(VENV)/.ready  ## Measure: how often is speech doubted that is un
 
 lock: $(VENV)/.installed-dev  ## Pin the newest versions that requirements*.in allow
 	@for set in requirements requirements-dev; do \
-	  $(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links $$set.in; done
-	@for folder in functions/images/*/; do (cd $$folder && $(abspath $(BIN))/pip-compile --quiet --upgrade \
-	  --strip-extras --no-emit-index-url --no-emit-find-links requirements.in); done
+	  $(PY) -m piptools compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links $$set.in; done
+	@python="$$(cd '$(VENV)/bin' && pwd)/python"; for folder in functions/images/*/; do (cd "$$folder" && "$$python" -E -m piptools compile \
+	  --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links requirements.in); done
 
 clean:  ## Remove the virtual environment, caches and the platform's files (runs/ and the download cache stay)
-	@if [ -x $(PY) ]; then $(PY) -m local down 2>/dev/null || true; fi
-	rm -rf $(VENV) .fave .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@if [ -x '$(VENV)/bin/python' ]; then $(PY) -m local down 2>/dev/null || true; fi
+	rm -rf -- '$(VENV)' .fave .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -117,41 +128,41 @@ help:  ## This list
 
 # What stands behind the names.
 
-$(PY):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	  || { echo "error: FAVE needs Python 3.11 or newer as $(PYTHON) (set PYTHON=...)"; exit 3; }
-	@if [ -e $(VENV) ]; then echo "error: $(VENV) is there and has no python; remove it, or set VENV=..."; exit 3; fi
+$(VENV)/bin/python:
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "error: FAVE needs Python 3.11 or newer as $$PYTHON (set PYTHON=...)"; exit 3; }
+	@if [ -e '$(VENV)' ]; then echo "error: $(VENV) is there and has no python; remove it, or set VENV=..."; exit 3; fi
 	@echo "making the virtual environment $(VENV) ..." >&2
-	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
-	  || { rm -rf $(VENV); if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	@"$$PYTHON" -m venv '$(VENV)' >/dev/null 2>&1 \
+	  || { rm -rf -- '$(VENV)'; if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	       echo "installing Debian's python3-venv ..." >&2; apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null \
-	       && $(PYTHON) -m venv $(VENV); else false; fi; } \
-	  || { rm -rf $(VENV); echo "error: $(PYTHON) has no venv module; as root: apt-get install python3-venv"; exit 3; }
+	       && "$$PYTHON" -m venv '$(VENV)'; else false; fi; } \
+	  || { rm -rf -- '$(VENV)'; echo "error: $$PYTHON has no venv module; as root: apt-get install python3-venv"; exit 3; }
 
-$(VENV)/.installed: requirements.txt | $(PY)
+$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 	@echo "installing packages (the first time some minutes) ..." >&2
 	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements.txt \
 	  || { echo "error: pip could not install requirements.txt; check that it reaches its package index (pip config list)"; exit 3; }
-	@touch $@
+	@touch '$@'
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "installing tools for checks and tests ..." >&2
 	@$(PY) -m pip install -qq --disable-pip-version-check -r requirements-dev.txt \
 	  || { echo "error: pip could not install requirements-dev.txt; check that it reaches its package index"; exit 3; }
-	@touch $@
+	@touch '$@'
 
 # For one long test, which drives the web UI as a person does; without Chromium it is skipped, and says so.
-$(VENV)/.browser: | $(PY)
+$(VENV)/.browser: | $(VENV)/bin/python
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing Debian's chromium for the browser test ..." >&2 \
 	       && { apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null 2>&1 \
 	            || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; }; }; } \
 	  || echo "no Chromium: the browser test is skipped (as root: apt-get install chromium chromium-driver)" >&2
-	@touch $@
+	@touch '$@'
 
 # Models and media, and librosa's compile cache: once, so that no cold start pays for it.
 $(VENV)/.ready: $(VENV)/.installed assets/manifest.yml
 	@$(PY) -m assets >&2
 	@echo "warming librosa's compile cache (once) ..." >&2
 	@$(PY) -c 'import numpy, librosa; librosa.effects.split(numpy.sin(numpy.arange(8192, dtype=numpy.float32)))'
-	@touch $@
+	@touch '$@'

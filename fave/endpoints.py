@@ -16,7 +16,7 @@ from fave.settings import ROOT
 # The embedded platform's folder; tests and second platforms use one of their own.
 STATE = Path(os.path.realpath(os.environ.get("FAVE_STATE") or ROOT / ".fave"))
 DEFAULT_BUCKET = "fave-artifacts"
-_BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}")
+_BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 _ADDRESSES = {"gateway_url": "GATEWAY_URL", "prometheus_url": "PROMETHEUS_URL", "s3_endpoint_url": "S3_ENDPOINT_URL"}
 _BELONGING = {
     "gateway_url": ("gateway_user", "gateway_password"),

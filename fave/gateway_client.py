@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import weakref
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -19,6 +19,7 @@ from fave.endpoints import Endpoints
 from fave.environment import shown
 from fave.errors import GatewayError
 
+T = TypeVar("T")
 _CONNECT_TIMEOUT_S = 3.05
 
 
@@ -58,6 +59,10 @@ class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     limits: dict[str, str] | None = None
     requests: dict[str, str] | None = None
     read_only_root_filesystem: bool = msgspec.field(name="readOnlyRootFilesystem", default=False)
+
+
+class _Secret(msgspec.Struct, frozen=True):
+    name: str
 
 
 class Cancellation:
@@ -161,12 +166,12 @@ class GatewayClient:
         return cls(endpoints.gateway_url, endpoints.gateway_user, endpoints.gateway_password)
 
     def functions(self) -> list[FunctionStatus]:
-        return msgspec.json.decode(self._system("GET", "functions").content, type=list[FunctionStatus])
+        return self._decoded(self._system("GET", "functions").content, list[FunctionStatus])
 
     def function(self, name: str) -> FunctionStatus | None:
         """The status, or None when there is no such function."""
         reply = self._system("GET", f"function/{name}", accept=(404,))
-        return None if reply.status_code == 404 else msgspec.json.decode(reply.content, type=FunctionStatus)
+        return None if reply.status_code == 404 else self._decoded(reply.content, FunctionStatus)
 
     def deploy(self, spec: FunctionSpec) -> None:
         """Update, or create where it is missing."""
@@ -183,12 +188,12 @@ class GatewayClient:
         self._system("POST", f"scale-function/{name}", body)
 
     def info(self) -> dict[str, Any]:
-        return dict(self._system("GET", "info").json())
+        return self._decoded(self._system("GET", "info").content, dict[str, Any])
 
     def events(self, since: int = 0) -> list[dict[str, Any]]:
         """The embedded gateway's event log after sequence number `since` (404 → GatewayError elsewhere)."""
         text = self._system("GET", f"events?since={since}").content
-        return [msgspec.json.decode(line) for line in text.splitlines() if line]
+        return [self._decoded(line, dict[str, Any]) for line in text.splitlines() if line]
 
     def logs(self, function: str, since: str, tail: int) -> list[dict[str, Any]]:
         """The last `tail` lines of a function's replicas, written since (ISO 8601); `instance` is the replica's id."""
@@ -196,7 +201,7 @@ class GatewayClient:
         reply = self._system("GET", f"logs?{query}", accept=(404,))
         if reply.status_code == 404:
             return []
-        return [msgspec.json.decode(line) for line in reply.content.splitlines() if line.strip()]
+        return [self._decoded(line, dict[str, Any]) for line in reply.content.splitlines() if line.strip()]
 
     def invoke(
         self,
@@ -246,7 +251,7 @@ class GatewayClient:
     # Secrets, which functions find in files (`fave.endpoints.credential`).
 
     def secrets(self) -> list[str]:
-        return [secret["name"] for secret in self._system("GET", "secrets").json()]
+        return [secret.name for secret in self._decoded(self._system("GET", "secrets").content, list[_Secret])]
 
     def put_secret(self, name: str, value: str) -> None:
         """Create, or change where it is there."""
@@ -256,6 +261,16 @@ class GatewayClient:
 
     def delete_secret(self, name: str) -> None:
         self._system("DELETE", "secrets", msgspec.json.encode({"name": name}), accept=(404,))
+
+    def _decoded(self, content: bytes, kind: type[T]) -> T:
+        """Whatever answers at an address may be something else than a gateway."""
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except ValueError as error:
+            raise GatewayError(
+                f"{self._shown} answers, but not as OpenFaaS' gateway does ({error})",
+                hint="GATEWAY_URL names the gateway",
+            ) from error
 
     def healthy(self) -> bool:
         try:

@@ -11,7 +11,8 @@ import msgspec
 
 from fave import csv_file, traces
 from fave.arrivals import Modulation, Traffic
-from fave.errors import ConfigError
+from fave.envelope import check_request_id
+from fave.errors import ConfigError, StageError
 from fave.loads import traffic_of
 from fave.settings import Duration, decode
 from fave.timeline import Timeline, parse
@@ -101,6 +102,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
                     problems.append(f"--{name.replace('_', '-')} {getattr(self, name)}: must be longer than 0")
             except ValueError as error:
                 problems.append(f"--{name.replace('_', '-')}: {error}")
+        problems += self._wrong_texts()
         if problems:
             raise ConfigError(problems)
         phases = self.phases()
@@ -108,6 +110,21 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         if unknown:
             known = ", ".join(regimes.names())
             raise ConfigError([f"--timeline: unknown regime {name!r} (there are: {known})" for name in sorted(unknown)])
+
+    def _wrong_texts(self) -> list[str]:
+        """What would be refused with every single request."""
+        problems = []
+        for name in self.__struct_fields__:
+            try:
+                str(getattr(self, name)).encode()
+            except UnicodeEncodeError:
+                problems.append(f"--{name.replace('_', '-')} {getattr(self, name)!r}: is no text in UTF-8")
+        try:
+            check_request_id(f"{self.id_prefix or 'adhoc'}-k000000")
+        except StageError as error:
+            problems.append(f"--id-prefix: {error}")
+        wrong = [uri for uri in filter(None, self.inputs.split(",")) if not uri.startswith("s3://")]
+        return problems + [f"--inputs {uri}: is not an s3://bucket/key address" for uri in wrong]
 
     def phases(self) -> Timeline | None:
         return parse(self.timeline) if self.timeline else None

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.unit
 
 VARIABLES = (
     *("GATEWAY_URL", "GATEWAY_USER", "GATEWAY_PASSWORD", "GATEWAY_PASSWORD_FILE", "PROMETHEUS_URL"),
-    *("S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FAVE_BUCKET"),
+    *("S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "FAVE_BUCKET"),
 )
 
 
@@ -57,6 +57,33 @@ def test_a_foreign_gateway_gets_nothing_of_the_local_platform(state, monkeypatch
         monkeypatch.setenv(name, value)
     found = find(state)
     assert (found.gateway_password, found.access_key, found.embedded) == ("remote-secret", "", False)
+
+
+def test_an_accounts_own_keys_say_nothing_to_the_embedded_platform(state, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "FAVE_BUCKET", "GATEWAY_PASSWORD"):
+        monkeypatch.setenv(name, "of-other-purpose")
+    found = find(state)
+    assert (found.access_key, found.secret_key, found.session_token, found.bucket) == ("a", "s", "", "b")
+    assert found.gateway_password == "local-secret"
+    monkeypatch.setenv("S3_ENDPOINT_URL", "http://elsewhere")
+    found = find(state)
+    assert {found.access_key, found.secret_key, found.session_token, found.bucket} == {"of-other-purpose"}
+    assert found.gateway_password == "local-secret", "the gateway is still the embedded one"
+
+
+def test_a_child_that_is_told_the_whole_platform_finds_the_same(state, monkeypatch, tmp_path):
+    told = find(state)
+    for name, value in told.environment().items():
+        monkeypatch.setenv(name, value)
+    assert find(state) == told
+    assert find(tmp_path / "nowhere").environment() == told.environment()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'"\xff"', b"\x89PNG\r\n"])
+def test_an_endpoints_file_that_is_none_counts_for_nothing(state, content):
+    (state / "endpoints.json").write_bytes(content)
+    with pytest.raises(ConfigError, match="no platform"):
+        find(state)
 
 
 def test_without_any_platform_the_message_says_what_to_do(state, tmp_path):
