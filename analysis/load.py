@@ -150,6 +150,8 @@ def _foreign(facts: dict[str, Any], name: str, info: dict[str, Any]) -> list[str
     problems = []
     if not name.startswith(f"{facts['block']:02d}_{load}_{regime}_"):
         problems.append("mixed campaigns: cell.json is of another cell than its folder")
+    if facts["target"] != experiment["loads"][load]["target"]:
+        problems.append(f"mixed campaigns: its target is {facts['target']}")
     planned = info.get("schedules_sha256", {}).get(f"{facts['block']:02d}_{load}")
     used = facts.get("schedule_sha256")
     if planned and used and planned != used:

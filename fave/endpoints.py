@@ -143,9 +143,16 @@ def bucket() -> str:
 
 def credential(variable: str) -> str:
     """From the environment, else from OpenFaaS' secret of that name (`aws-access-key-id`), else empty."""
-    value = os.environ.get(variable, "")
-    if value:
-        return value
+    return os.environ.get(variable) or _secret(variable)
+
+
+def session_token() -> str:
+    """Of temporary keys: it comes from where the keys come from."""
+    from_environment = os.environ.get("AWS_ACCESS_KEY_ID")
+    return os.environ.get("AWS_SESSION_TOKEN", "") if from_environment else _secret("AWS_SESSION_TOKEN")
+
+
+def _secret(variable: str) -> str:
     folder = Path(os.environ.get("secret_mount_path", "/var/openfaas/secrets"))  # noqa: SIM112 - OpenFaaS' name
     name = variable.lower().replace("_", "-")
     try:

@@ -16,13 +16,14 @@ from botocore.config import Config
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as BOTO_VARIABLES
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fave.endpoints import Endpoints, bucket, credential
+from fave.endpoints import Endpoints, bucket, credential, session_token
 from fave.environment import address, read
 from fave.errors import ConfigError, StorageError
 
 T = TypeVar("T")
 _LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 _PART_BYTES = 2**20
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _SLUGS = {
     "404": "not-found",
     "NoSuchKey": "not-found",
@@ -104,8 +105,8 @@ class Store:
             s3={"addressing_style": "path", "us_east_1_regional_endpoint": "regional"},
         )
         if bool(access_key) != bool(secret_key):
-            lacks = "AWS_SECRET_ACCESS_KEY" if access_key else "AWS_ACCESS_KEY_ID"
-            raise ConfigError(f"{lacks} is missing: one key of the object store is no use without the other")
+            has, lacks = _KEYS if access_key else reversed(_KEYS)
+            raise ConfigError(f"{has} is set and {lacks} is not: one is no use without the other")
         try:
             self.client: Any = _session(with_keys=bool(access_key)).client(
                 "s3",
@@ -129,7 +130,7 @@ class Store:
             endpoint_url=address("S3_ENDPOINT_URL"),
             access_key=credential("AWS_ACCESS_KEY_ID"),
             secret_key=credential("AWS_SECRET_ACCESS_KEY"),
-            session_token=credential("AWS_SESSION_TOKEN"),
+            session_token=session_token(),
             bucket=bucket(),
             readable=frozenset(filter(None, os.environ.get("FAVE_ALLOWED_BUCKETS", "").split(","))),
             quick=quick,

@@ -29,6 +29,17 @@ number of clips (`search_threshold: true` brings it back), and the detector's th
 are short.
 """
 
+CREDENTIALS = """
+With keys nothing else of an AWS account counts: no profile, no file, no `AWS_ENDPOINT_URL`, no session token but that
+of the same source. `AWS_CA_BUNDLE` does where the store speaks https, and proxies where it is not on this machine.
+Without keys boto3 looks for an identity as it always does: `AWS_PROFILE`, a pod's role.
+
+For FAVE's own commands, credentials belong to their address: user and password to `GATEWAY_URL`; keys, session token
+and `FAVE_BUCKET` to `S3_ENDPOINT_URL`. Where an address is not set, the embedded platform is meant, which has its own.
+
+A value that cannot be used ends the start with variable, value and remedy (exit code 2).
+"""
+
 SETTINGS_HEAD = """
 ## Every function
 
@@ -39,6 +50,7 @@ cluster write them into `functions/stack.yml`, which has addresses, secrets and 
 |---|---|
 | `S3_ENDPOINT_URL`, `FAVE_BUCKET` | the object store and its bucket |
 | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` | or secrets of these names: `aws-access-key-id`, … |
+| `AWS_SESSION_TOKEN` | with temporary keys; or secret `aws-session-token` |
 | `secret_mount_path` | where secrets lie as files (/var/openfaas/secrets) |
 | `LLM_API_KEY` | stage-explainer: sent to the language model as a bearer token; or secret `llm-api-key` |
 | `GATEWAY_URL` | orchestrator: where the stages are called |
@@ -58,7 +70,7 @@ def page() -> str:
         parts += [_row(field, config_of(function)) for field in msgspec.structs.fields(config_of(function))]
     parts.append(SETTINGS_HEAD)
     parts += [f"| `{name}` | {meaning} |\n" for name, meaning in FUNCTION_SETTINGS.items()]
-    return "".join(parts)
+    return "".join([*parts, CREDENTIALS])
 
 
 def _row(field: Any, cls: type[msgspec.Struct]) -> str:

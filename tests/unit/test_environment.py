@@ -14,40 +14,16 @@ from fave.errors import AssetError, ConfigError
 from fave.programs import cache_dir, ffmpeg, prometheus
 from fave.storage import Store
 from functions.host.settings import Limits
+from tests.support.hostile import ENVIRONMENT
 
 pytestmark = pytest.mark.unit
 
-# An account that uses AWS, a proxy, another Python and another locale for other purposes.
-HOSTILE = {
-    "AWS_PROFILE": "nobody",
-    "AWS_CONFIG_FILE": "/nonexistent",
-    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-    "AWS_SESSION_TOKEN": "of-other-keys",
-    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
-    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
-    "AWS_CA_BUNDLE": "/nonexistent.pem",
-    "AWS_USE_FIPS_ENDPOINT": "true",
-    "AWS_USE_DUALSTACK_ENDPOINT": "true",
-    "AWS_RETRY_MODE": "nonsense",
-    "AWS_MAX_ATTEMPTS": "nonsense",
-    "AWS_DEFAULTS_MODE": "nonsense",
-    "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "nonsense",
-    **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9"),
-    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9"),
-    "PYTHONPATH": "/nonexistent",
-    "PYTHONWARNINGS": "error",
-    "LOCUST_USERS": "7",
-    "MPLBACKEND": "nonsense",
-    "GIT_DIR": "/nonexistent",
-    "LC_ALL": "POSIX",
-    "LANG": "de_DE.ISO-8859-1",
-}
 KEYS = {"endpoint_url": "http://127.0.0.1:8333", "access_key": "a", "secret_key": "s", "bucket": "fave-artifacts"}
 
 
 @pytest.fixture
 def hostile(monkeypatch):
-    for name, value in HOSTILE.items():
+    for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
 
@@ -136,7 +112,7 @@ def test_services_and_replicas_get_nothing_of_the_account_that_is_not_named(host
 def test_doors_get_the_account_without_what_bends_interpreters_and_tools(hostile, monkeypatch):
     monkeypatch.setenv("FAVE_SHIP_LOGS", "10s")
     found = for_doors(EXTRA="1")
-    bending = ("PYTHONPATH", "PYTHONWARNINGS", "LOCUST_USERS", "MPLBACKEND", "GIT_DIR", "LANG")
+    bending = ("PYTHONPATH", "PYTHONWARNINGS", "LOCUST_USERS", "MPLBACKEND", "GIT_DIR")
     assert [name for name in bending if name in found] == []
     assert (found["LC_ALL"], found["PYTHONUTF8"], found["FAVE_SHIP_LOGS"], found["EXTRA"]) == (
         "C.UTF-8",
@@ -145,7 +121,7 @@ def test_doors_get_the_account_without_what_bends_interpreters_and_tools(hostile
         "1",
     )
     # Package clients behind `python -m assets` need them.
-    assert found["HTTPS_PROXY"] == HOSTILE["HTTPS_PROXY"]
+    assert found["HTTPS_PROXY"] == ENVIRONMENT["HTTPS_PROXY"]
 
 
 def credentials_of(store):
@@ -178,6 +154,18 @@ def test_temporary_keys_bring_their_token(monkeypatch):
     for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "s"), ("SESSION_TOKEN", "t")):
         monkeypatch.setenv(f"AWS_{name}", value)
     assert credentials_of(Store.from_environment()) == ("a", "s", "t")
+
+
+def test_keys_from_secrets_do_not_take_a_token_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("S3_ENDPOINT_URL", KEYS["endpoint_url"])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-other-keys")
+    monkeypatch.setenv("secret_mount_path", str(tmp_path))
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+        (tmp_path / variable.lower().replace("_", "-")).write_text("from-secret\n", encoding="utf-8")
+    assert credentials_of(Store.from_environment()) == ("from-secret", "from-secret", None)
+    (tmp_path / "aws-session-token").write_text("its-own", encoding="utf-8")
+    assert credentials_of(Store.from_environment()) == ("from-secret", "from-secret", "its-own")
 
 
 def test_without_keys_boto3_looks_for_an_identity_and_an_absent_profile_is_a_clear_message(hostile):
