@@ -70,8 +70,9 @@ def prometheus() -> str:
     cached = cache_dir() / "bin" / "prometheus"
     if not cached.exists():
         raise AssetError(
-            "prometheus is missing: neither FAVE_PROMETHEUS, nor on the PATH, nor in the cache",
-            hint="`python -m assets prometheus` unpacks Debian's package without root, or `apt-get install prometheus`",
+            f"prometheus is missing: neither FAVE_PROMETHEUS, nor on the PATH, nor {cached}",
+            hint="`python -m assets prometheus` unpacks Debian's package without root, or `apt-get install prometheus`"
+            f", or {ELSEWHERE}",
         )
     return str(cached)
 
