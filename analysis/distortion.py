@@ -82,8 +82,8 @@ def _record(folder: Path, loop: str) -> Record:
 
 def _invalid(folder: Path) -> list[str]:
     """Why the open-loop record is not to be believed, if it is not: the load left otherwise than scheduled."""
-    facts = shape.read(folder / "open", "generator.json", shape.Generated)
-    return msgspec.convert(facts, shape.Generated).outcome.verdict.reasons()
+    facts = shape.read(folder / "open", "generator.json", shape.JudgedLoad)
+    return msgspec.convert(facts, shape.JudgedLoad).outcome.verdict.reasons()
 
 
 def _rows(records: dict[str, Record]) -> list[dict[str, Any]]:

@@ -149,9 +149,13 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """verdict.json."""
+    """verdict.json, and the outcome in an open-loop run's generator.json."""
 
     verdict: Verdict
+
+    def __post_init__(self) -> None:
+        if any(None in (each.observed, each.limit) and not each.note for each in self.verdict.findings if not each.ok):
+            raise ValueError("findings: one that is not ok needs numbers, or a note")
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,15 +213,16 @@ class Distortion(msgspec.Struct, frozen=True):
     target: str
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    verdict: Verdict
-
-
 class Generated(msgspec.Struct, frozen=True):
     """generator.json."""
 
     started_at_ns: Stamp
-    outcome: Outcome
+
+
+class JudgedLoad(Generated, frozen=True):
+    """The same of an open-loop run; closed-loop users have no schedule to be judged by."""
+
+    outcome: Judged
 
 
 def read(folder: Path, name: str, kind: Any) -> Any:
@@ -247,10 +252,5 @@ def campaign(folder: Path) -> dict[str, Any]:
 
 
 def verdict(folder: Path) -> Verdict:
-    """Of a cell. Raises InvalidRunError, also for one whose reasons cannot be told."""
-    found = msgspec.convert(read(folder, "verdict.json", Judged), Judged).verdict
-    try:
-        found.reasons()
-    except TypeError as error:
-        raise InvalidRunError(f"{folder.name}: verdict.json cannot be read ({error})") from error
-    return found
+    """Of a cell. Raises InvalidRunError."""
+    return msgspec.convert(read(folder, "verdict.json", Judged), Judged).verdict

@@ -295,7 +295,8 @@ def replaced(path, content):
         ("results.json", 2, ("plan TINY --pilot @", "index ABOVE")),
     ],
 )
-def test_a_run_folder_of_another_shape_is_refused_or_reported(run_folder, name, depth, lines):
+def test_a_run_folder_of_another_shape_is_refused_or_reported(run_folder, tmp_path, monkeypatch, name, depth, lines):
+    monkeypatch.setattr("analysis.__main__.RUNS", tmp_path)  # where comparisons go
     path = run_folder / name
     facts = json.loads(path.read_bytes())
     for at in spots(facts, depth):
@@ -338,11 +339,15 @@ def test_a_distortion_run_of_another_shape_is_refused(tmp_path, nowhere):
     (tmp_path / "stall").mkdir()
     (tmp_path / "stall" / "schedule.csv").write_text("k,at_us\n0,0\n", encoding="utf-8")
     rows = [ArrivalRow(k=k, request_id="r", invocation_id="i", scheduled_at_ns=1, done_at_ns=2) for k in (0, 7)]
-    for loop in ("open", "closed"):
-        write_json(tmp_path / "stall" / loop / "generator.json", {"started_at_ns": 1, "outcome": verdict})
+    for loop, outcome in (("open", verdict), ("closed", {"verdict": None})):
+        write_json(tmp_path / "stall" / loop / "generator.json", {"started_at_ns": 1, "outcome": outcome})
         write_jsonl(tmp_path / "stall" / loop / "arrivals-0.jsonl", rows)
     code, said = through("analysis", ["distortion", str(tmp_path)])
     assert (code, "not those of its schedule" in said) == (5, True), said
+    nameless = {"gate": "g", "ok": False, "observed": None, "limit": None}
+    untold = json.dumps({"started_at_ns": 1, "outcome": {"verdict": {"valid": False, "findings": [nameless]}}}).encode()
+    with replaced(tmp_path / "stall" / "open" / "generator.json", untold):
+        assert through("analysis", ["distortion", str(tmp_path)])[0] == 5
     for name in ("distortion.json", "stall/open/generator.json", "stall/schedule.csv", "stall/open/arrivals-0.jsonl"):
         with replaced(tmp_path / name, b'[1]\n{"a"\n'):
             code, said = through("analysis", ["distortion", str(tmp_path)])
