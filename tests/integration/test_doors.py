@@ -42,6 +42,7 @@ WORDS = (
     ),
     *("-1", "0", "nan", "inf", "-inf", "1e9", "99999999999999999999", "1_0", "0x10", "٣"),
     *(os.fsdecode(b"\xff\xfe"), "x" * 100_000, "[" * 100_000, "..", "/", "~", "/dev/null", "/proc/self/mem"),
+    *(str(ROOT / "README.md"), str(ROOT / "tests/data/german.ogg")),
     *('{"a": 1}', '{"a": {"b": NaN}}', "[1]", "null", "a/../../b", "s3://", "http://["),
 )
 TINY = str(ROOT / "tests" / "data" / "tiny.yml")

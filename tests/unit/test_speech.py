@@ -208,7 +208,7 @@ def test_a_transcript_keeps_apart_what_is_certain_and_what_is_not_and_has_the_fi
 
 def ranked(text="", uncertain=""):
     clip = Clip(name="clip-000", start_s=0, end_s=4, text=text, frames=[], uncertain=uncertain)
-    none = Embeddings(query="cars", clips={}, frames={}, vectors={})
+    none = Embeddings(query="cars", clips={}, frames={}, features={}, vectors={})
     return rank("cars", [clip], none, SearchConfig())[0]
 
 
