@@ -109,7 +109,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
         settle=experiment.settle,
     )
     # Replica rows begin here, before the first arrival: integrals need the state at the start.
-    verified_at_ns, host = utc_ns(), HostStrain()
+    verified_at_ns, host = utc_ns(), HostStrain(_own_processes(bench))
     before = openfaas.configuration(bench.gateway, settings)
     snapshot = _snapshot(bench, cell, folder)
     arrivals.write_csv(folder.schedule, group.schedule)
@@ -117,7 +117,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
     _generate(bench, cell, folder)
     phase("draining")
     drained = drain(bench.prometheus, load.functions)
-    ended_at_ns = utc_ns()
+    ended_at_ns, cpu = utc_ns(), host.cpu_so_far()
     phase("collecting")
     write_json(folder.snapshots, {"before": snapshot, "after": _snapshot(bench, cell, folder)})
     raw = [row for path in folder.arrivals() for row in read_jsonl(path, ArrivalRow)]
@@ -148,6 +148,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
             unchanged=openfaas.configuration(bench.gateway, settings) == before,
             drained=drained,
             strain=_strain(bench, host, verified_at_ns),
+            cpu=cpu,
         ),
     )
     verdict = judge(observed, experiment.gates)
@@ -189,6 +190,11 @@ def _keep_logs(gateway: GatewayClient, functions: tuple[str, ...], folder: CellD
         with contextlib.suppress(GatewayError):
             found += gateway.logs(function, iso(since_ns), _LOG_LINES)
     write_jsonl(folder.function_logs, found)
+
+
+def _own_processes(bench: Bench) -> list[int]:
+    """Roots of the trees that are FAVE's: the driver with its generator, and the embedded platform's supervisor."""
+    return [os.getpid(), *filter(None, [bench.endpoints.supervisor_pid])]
 
 
 def _strain(bench: Bench, host: HostStrain, since_ns: int) -> Strain | None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from experiments.collect import Rows
 from fave.records import ReplicaRow, StageRow
-from fave.strain import Strain
+from fave.strain import CpuUse, Strain
 from fave.validity import Observed, measure
 
 # A replica stamps itself ready, then the platform's probe notices: within this the two may disagree about a caller.
@@ -21,7 +21,7 @@ class Conditions(NamedTuple):
     """Under which a cell ran.
 
     initial_ready: what was verified for each function at `verified_at_ns`, when the rows begin. unchanged: the
-    configuration. strain: of the platform's nodes during the run; None where nobody can tell.
+    configuration. strain: of the platform's nodes during the run; None where nobody can tell. cpu: of this machine.
     """
 
     initial_ready: Mapping[str, int]
@@ -29,6 +29,7 @@ class Conditions(NamedTuple):
     unchanged: bool
     drained: bool
     strain: Strain | None
+    cpu: CpuUse
 
 
 def observe(
@@ -39,7 +40,7 @@ def observe(
     conditions: Conditions,
 ) -> Observed:
     """`ready_at_ns`: by replica, from the platform's events; empty where it has none."""
-    initial_ready, verified_at_ns, unchanged, drained, strain = conditions
+    initial_ready, verified_at_ns, unchanged, drained, strain, cpu = conditions
     sent = [row for row in rows.requests if row.sent_at_ns]
     latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
     served = [row for row in rows.stages if not refused(row)]
@@ -65,6 +66,9 @@ def observe(
         clock_offset_s=clock_offset_s(rows.stages),
         memory_pressure_share=strain.memory_pressure_share if strain else None,
         evictions=strain.evictions if strain else None,
+        foreign_cpu_share=cpu.foreign_share,
+        cpu_steal_share=cpu.steal_share,
+        cpu_pressure_share=cpu.pressure_share,
     )
 
 

@@ -36,7 +36,12 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     secret_key: str
     session_token: str = ""
     bucket: str = DEFAULT_BUCKET
-    embedded: bool = False
+    # Of the embedded platform; 0 where it is another one.
+    supervisor_pid: int = 0
+
+    @property
+    def embedded(self) -> bool:
+        return self.supervisor_pid > 0
 
     def storage_environment(self) -> dict[str, str]:
         """What a function needs to reach the object store, by environment."""
@@ -114,7 +119,7 @@ def find(state: Path = STATE) -> Endpoints:
         "session_token": os.environ.get("AWS_SESSION_TOKEN", ""),
         "bucket": bucket(),
     }
-    return Endpoints(**values, **gateway, **store, embedded="pid" in found)
+    return Endpoints(**values, **gateway, **store, supervisor_pid=int(found.get("pid", 0)))
 
 
 def _published(state: Path) -> dict[str, Any]:

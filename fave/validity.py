@@ -45,6 +45,9 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset_s: float = 0.020
     # Share of the run in which something waited for memory. Evictions and kernel kills are never allowed.
     memory_pressure_share: float = 0.10
+    # Of the cores' time. A core that others hold for a twentieth of the time makes starts and service about that much
+    # longer, which is within what they vary by anyway; kernel threads and writing back to disk take about 1 %.
+    foreign_cpu_share: float = 0.05
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.__struct_fields__ if not 0 <= getattr(self, name) < math.inf]
@@ -89,6 +92,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     replica_age_p99_s: of the newest replica sample at a moment of the run.
     clock_offset_s: the least by which the clocks of caller and replica differ if the stamps are possible.
     memory_pressure_share, evictions: of the node or nodes; evictions are pods', or processes that the kernel killed.
+    foreign_cpu_share: of the generator's machine, what others used: processes that are not FAVE's, and other guests of
+    the host (cpu_steal_share alone). cpu_pressure_share: of the time, while some task waited for a core, own or not.
     """
 
     fidelity: Fidelity
@@ -105,6 +110,9 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset_s: float | None = None
     memory_pressure_share: float | None = None
     evictions: int | None = None
+    foreign_cpu_share: float | None = None
+    cpu_steal_share: float | None = None
+    cpu_pressure_share: float | None = None
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,6 +223,7 @@ def judge(observed: Observed, gates: Gates | None = None) -> Verdict:
         _at_most("clock_offset_s", observed.clock_offset_s, limits.clock_offset_s),
         _at_most("memory_pressure_share", observed.memory_pressure_share, limits.memory_pressure_share),
         _at_most("evictions", observed.evictions, 0),
+        _at_most("foreign_cpu_share", observed.foreign_cpu_share, limits.foreign_cpu_share),
         _disagreement(observed, limits),
         _fact("initial_state", observed.initial_state_ok, "wrong initial replicas"),
         _fact("configuration", observed.configuration_unchanged, "configuration changed during the run"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fave.errors import EXIT_INVALID_RUN
 from fave.processes import OwnedProcess, wait_until
 from fave.settings import ROOT
 
@@ -27,7 +29,7 @@ seed: 1
 regimes: [warm]
 primary_outcome: invocation_cold_rate
 contrasts: []
-gates: {schedule_lag_p99_s: 5, schedule_lag_floor_s: 5, replica_gap_s: 10, generator_cpu_share: 1}
+gates: {schedule_lag_p99_s: 5, schedule_lag_floor_s: 5, replica_gap_s: 10, generator_cpu_share: 1, foreign_cpu_share: 1}
 loads:
   absent:
     target: stage-object-detector
@@ -132,6 +134,35 @@ def test_an_interrupt_stops_what_was_started_and_keeps_what_was_measured(tmp_pat
     assert (folder / "report.html").exists()
     assert "interrupted" in (folder / "journal.jsonl").read_text()
     assert "Traceback" not in log.read_text()
+
+
+def test_a_run_beside_a_busy_neighbour_is_invalid_though_it_only_takes_what_is_idle(
+    platform, child_environment, tmp_path
+):
+    """The neighbour has the lowest priority there is; every other gate is wide."""
+    text = FAILING.replace("{model: paced, requests: 2", "{model: paced, requests: 3")
+    (tmp_path / "disturbed.yml").write_text(text.replace("foreign_cpu_share: 1", "foreign_cpu_share: 0.05"))
+    spin = "import os; os.nice(19)\nwhile True: pass"
+    with contextlib.ExitStack() as neighbours:
+        for core in range(os.cpu_count() or 1):
+            log = tmp_path / f"neighbour-{core}.log"
+            neighbours.enter_context(OwnedProcess("neighbour", [sys.executable, "-c", spin], log=log))
+        done = subprocess.run(
+            command(tmp_path / "runs", tmp_path / "disturbed.yml"),
+            cwd=ROOT,
+            env=child_environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    (folder,) = (tmp_path / "runs").iterdir()
+    found = json.loads((folder / "cells" / "00_absent_warm_1" / "verdict.json").read_text())
+    failed = [finding["gate"] for finding in found["verdict"]["findings"] if not finding["ok"]]
+    assert failed == ["foreign_cpu_share"], done.stdout + done.stderr
+    assert 0.2 < found["observed"]["foreign_cpu_share"] <= 1
+    assert found["observed"]["cpu_steal_share"] <= found["observed"]["foreign_cpu_share"]
+    assert done.returncode == EXIT_INVALID_RUN
 
 
 @pytest.mark.long

@@ -32,7 +32,7 @@ primary_outcome: invocation_cold_rate
 contrasts: [[cold, warm]]
 attempts: 9
 gates: {schedule_lag_p99_s: 5, schedule_lag_share_of_median: 100, rate_error: 1, gap_ks: 1, gap_cv_error: 100,
-        replica_gap_s: 9, replica_age_p99_s: 9}
+        replica_gap_s: 9, replica_age_p99_s: 9, foreign_cpu_share: 1}
 loads:
   tiny:
     target: stage-object-detector
@@ -225,7 +225,7 @@ regimes: [cold, warm]
 primary_outcome: invocation_cold_rate
 contrasts: [[cold, warm]]
 gates: {schedule_lag_p99_s: 5, schedule_lag_share_of_median: 100, rate_error: 1, gap_ks: 1, gap_cv_error: 100,
-        replica_gap_s: 9, replica_age_p99_s: 9}
+        replica_gap_s: 9, replica_age_p99_s: 9, foreign_cpu_share: 1}
 stopping: {target_half_width: 0.0001, max_blocks: 3}
 thresholds: ["tiny/warm: failures == 0", "tiny/cold: runs < 2"]
 loads:

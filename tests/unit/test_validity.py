@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fave.strain import CoreTime, cpu_use
 from fave.validity import (
     Fidelity,
     Gates,
@@ -79,6 +80,7 @@ def test_a_clean_run_is_valid():
         ("clock_offset_s", {"clock_offset_s": 0.021}),
         ("memory_pressure_share", {"memory_pressure_share": 0.2}),
         ("evictions", {"evictions": 1}),
+        ("foreign_cpu_share", {"foreign_cpu_share": 0.06}),
         ("initial_state", {"initial_state_ok": False}),
         ("configuration", {"configuration_unchanged": False}),
         ("drained", {"drained": False}),
@@ -224,3 +226,11 @@ def test_without_tolerance_the_distance_is_kolmogorov_and_smirnovs(a, b):
     at = np.sort([*a, *b])
     one, other = (np.searchsorted(np.sort(sample), at, side="right") / len(sample) for sample in (a, b))
     assert gap_distance(a, b, 0.0) == pytest.approx(float(np.abs(one - other).max()), abs=1e-9)
+
+
+def test_what_others_and_other_guests_used_is_foreign():
+    before, after = CoreTime(busy_s=100, steal_s=5, own_s=40), CoreTime(busy_s=130, steal_s=7, own_s=60)
+    assert cpu_use(before, after, elapsed_s=60, cores=2) == pytest.approx((12 / 120, 2 / 120))
+    assert cpu_use(before, CoreTime(110, 5, 52), elapsed_s=60, cores=2) == (0, 0), (
+        "ticks may say less than the processes"
+    )
