@@ -32,9 +32,8 @@ def judged_again(campaign: Campaign, run: Run, requests: pl.DataFrame) -> tuple[
     sent = requests.filter(pl.col("sent_at_ns") > 0).select(pl.col("scheduled_at_ns", "sent_at_ns") // 1000)
     dropped = int(requests["dropped"].sum())
     load = measure(list(sent.iter_rows()), scheduled=len(requests), dropped=dropped, cpu_share=None)
-    latencies = requests.filter(pl.col("status") == "ok")["latency_s"]
     gates = msgspec.convert(campaign.experiment["gates"], Gates)
-    again = judge_load(load, gates, latencies.median())  # type: ignore[arg-type]
+    again = judge_load(load, gates, campaign.reference_latency_s(run.load))
     stored = {finding.gate: finding.ok for finding in run.verdict.findings}
     return load, [
         f"{run.folder}: {finding.gate} is {'' if finding.ok else 'not '}met by its rows, its verdict says otherwise"

@@ -15,7 +15,7 @@ from analysis import shape
 from fave.errors import InvalidRunError
 from fave.records import SCHEMA, ReplicaRow, RequestRow, StageRow
 from fave.rundir import CellDir
-from fave.validity import Verdict
+from fave.validity import Judged, Verdict, reference_latency_s
 
 # What no figure of the report is made of stays in the files: rows are many.
 _NOT_NEEDED = frozenset(
@@ -28,7 +28,7 @@ class Run(NamedTuple):
     """One finished cell: who it was, what it was judged to be, what its replicas could use.
 
     settings: by function, as they were applied. scheduled: arrivals of its schedule, 0 where that is not recorded.
-    problems: why it does not belong to its campaign.
+    problems: why it does not belong to its campaign. median_latency_s: as the driver observed it.
     """
 
     block: int
@@ -43,6 +43,7 @@ class Run(NamedTuple):
     folder: str
     scheduled: int = 0
     problems: tuple[str, ...] = ()
+    median_latency_s: float | None = None
 
     @property
     def key(self) -> tuple[int, str, str, int]:
@@ -95,6 +96,13 @@ class Campaign(NamedTuple):
     def regimes(self) -> list[str]:
         return list(self.experiment["regimes"])
 
+    def reference_latency_s(self, load: str) -> float | None:
+        """What the schedule lag of the load's runs is judged by."""
+        runs = (run for run in self.runs if run.load == load)
+        judged = [Judged(run.block, run.attempt, run.regime, run.median_latency_s, run.verdict) for run in runs]
+        known = load in self.experiment["loads"]
+        return reference_latency_s(judged, regimes_of(self.experiment, load)) if known else None
+
 
 def load(folder: Path) -> Campaign:
     """The facts of a campaign.
@@ -125,20 +133,21 @@ def load(folder: Path) -> Campaign:
 
 def _run(cell: CellDir, info: dict[str, Any]) -> Run:
     facts = shape.read(cell.path, cell.cell.name, shape.Cell)
-    verdict = shape.verdict(cell.path)
+    found = shape.read(cell.path, cell.verdict.name, shape.Judged)
     return Run(
         block=facts["block"],
         load=facts["load"],
         regime=facts["regime"],
         attempt=int(cell.path.name.rpartition("_")[2]),
         target=facts["target"],
-        verdict=verdict,
+        verdict=msgspec.convert(found["verdict"], Verdict),
         settings=facts["settings"],
         initial_ready=facts["initial_ready"],
         started_at_ns=facts["started_at_ns"],
         folder=cell.path.name,
         scheduled=facts.get("generator", {}).get("scheduled", 0),
         problems=tuple(_foreign(facts, cell.path.name, info)),
+        median_latency_s=found.get("observed", {}).get("median_latency_s"),
     )
 
 

@@ -148,10 +148,17 @@ class Decision(msgspec.Struct, frozen=True):
     blocks: Count
 
 
+class Observed(msgspec.Struct, frozen=True):
+    """What a run's verdict rests on, as far as others are judged by it."""
+
+    median_latency_s: float | None = None
+
+
 class Judged(msgspec.Struct, frozen=True):
     """verdict.json, and the outcome in an open-loop run's generator.json."""
 
     verdict: Verdict
+    observed: Observed = Observed()
 
     def __post_init__(self) -> None:
         if any(None in (each.observed, each.limit) and not each.note for each in self.verdict.findings if not each.ok):

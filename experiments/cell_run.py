@@ -16,6 +16,7 @@ from experiments.generator import generate
 from experiments.model import Experiment
 from experiments.observe import Conditions, observe
 from experiments.plan import Cell, Group
+from experiments.standing import reference
 from fave import arrivals
 from fave.clock import iso, monotonic_s, utc_ns
 from fave.endpoints import Endpoints
@@ -27,7 +28,7 @@ from fave.rundir import CellDir, read_json, read_jsonl, write_json, write_jsonl,
 from fave.settings import to_plain
 from fave.storage import Store
 from fave.strain import HostStrain, Strain
-from fave.validity import Verdict, judge
+from fave.validity import Gates, Observed, Verdict, judge
 from prom.client import Prometheus
 from regimes import openfaas
 from regimes.cluster import Cluster
@@ -151,8 +152,9 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
             cpu=cpu,
         ),
     )
-    verdict = judge(observed, experiment.gates)
-    write_json(folder.verdict, {"observed": observed, "verdict": verdict})
+    verdict = write_verdict(
+        folder, observed, experiment.gates, reference(folder.path.parent, cell.load, experiment.regimes_of(cell.load))
+    )
     times = _times(began_s, ended_at_ns, applied.took_s, group.schedule, generator["started_at_ns"])
     write_json(
         folder.cell,
@@ -176,6 +178,13 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
         },
     )
     return _summary(rows, verdict, times)
+
+
+def write_verdict(folder: CellDir, observed: Observed, gates: Gates, reference_s: float | None) -> Verdict:
+    observed = msgspec.structs.replace(observed, reference_latency_s=reference_s)
+    verdict = judge(observed, gates)
+    write_json(folder.verdict, {"observed": observed, "verdict": verdict})
+    return verdict
 
 
 def _trouble(rows: Rows, replicas: list[ReplicaRow]) -> bool:

@@ -13,13 +13,13 @@ import requests
 
 from analysis import outcome, shape
 from experiments import facts, forecast
-from experiments.cell_run import Bench, run_cell, touch_caches
+from experiments.cell_run import Bench, run_cell, touch_caches, write_verdict
 from experiments.journal import Journal
 from experiments.model import Experiment
 from experiments.plan import Group, forecast_s, plan
 from experiments.platform_session import clients, platform, upload_samples
 from experiments.progress import Progress
-from experiments.standing import Standing, left, may_run, standing, unfinished, wanted
+from experiments.standing import Standing, left, may_run, reference, standing, unfinished, wanted
 from experiments.stopping import decide, decided
 from fave.clock import monotonic_s
 from fave.endpoints import Endpoints
@@ -28,6 +28,7 @@ from fave.processes import ask_door
 from fave.rundir import CellDir, read_json, write_json
 from fave.settings import ROOT, decode
 from fave.storage import Store
+from fave.validity import Observed
 from regimes.cluster import Cluster
 
 # So often in a row may the platform fail without a single group getting done.
@@ -263,9 +264,25 @@ def _run_group(campaign: Campaign, bench: Bench, group: Group, found: Standing) 
             )
             progress.finished(cell, summary, expected_s)
             all_valid &= summary.verdict.valid
+        all_valid &= _judged_by_reference(campaign, group, attempt)
         if all_valid:
             return
         journal.note("group_invalid", block=group.block, load=group.load, attempt=attempt)
+
+
+def _judged_by_reference(campaign: Campaign, group: Group, attempt: int) -> bool:
+    """Judge the runs again that were judged before there was a reference for their lag: it comes from them."""
+    experiment, cells = campaign.experiment, campaign.folder / "cells"
+    reference_s = reference(cells, group.load, experiment.regimes_of(group.load))
+    all_valid = True
+    for cell_dir in (CellDir(cells / cell.folder(attempt)) for cell in group.cells):
+        observed = msgspec.convert(read_json(cell_dir.verdict)["observed"], Observed)
+        if observed.reference_latency_s is None and reference_s is not None:
+            verdict = write_verdict(cell_dir, observed, experiment.gates, reference_s)
+            if not verdict.valid:
+                campaign.progress.say(f"{cell_dir.path.name} is invalid after all: {'; '.join(verdict.reasons())}")
+            all_valid &= verdict.valid
+    return all_valid
 
 
 def _report(campaign: Campaign, *, last: bool) -> int:

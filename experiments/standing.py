@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from analysis import shape
 from experiments.model import Experiment
 from experiments.plan import Group, plan
 from experiments.stopping import decided
 from fave.rundir import CellDir
+from fave.validity import Judged, Verdict, reference_latency_s
 
 
 class Standing(NamedTuple):
@@ -51,6 +55,21 @@ def standing(group: Group, folder: Path) -> Standing:
         invalid += not all(valid)
         done = len(valid) == len(cells) and all(valid)
     return Standing(attempts=attempts, invalid=invalid, done=done)
+
+
+def reference(cells: Path, load: str, regimes: Sequence[str]) -> float | None:
+    """What the schedule lag of a load's runs is judged by, from those that are finished."""
+    finished = [cell for cell in map(CellDir, sorted(cells.glob(f"*_{load}_*"))) if cell.finished]
+    facts = [(cell, shape.read(cell.path, cell.cell.name, shape.Cell)) for cell in finished]
+    judged = [_judged(cell, fact) for cell, fact in facts if fact["load"] == load]
+    return reference_latency_s(judged, regimes)
+
+
+def _judged(cell: CellDir, facts: dict[str, Any]) -> Judged:
+    found = shape.read(cell.path, cell.verdict.name, shape.Judged)
+    attempt = int(cell.path.name.rpartition("_")[2])
+    median_s = found.get("observed", {}).get("median_latency_s")
+    return Judged(facts["block"], attempt, facts["regime"], median_s, msgspec.convert(found["verdict"], Verdict))
 
 
 def _attempts(group: Group, folder: Path) -> set[int]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 
+_LAG = "schedule_lag_p99_s"
 # Far above what sums and quotients lose to rounding, far below any difference that could matter.
 _ROUNDING = {"rel_tol": 1e-9, "abs_tol": 1e-12}
 
@@ -86,6 +88,7 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """What a run showed. None where a figure could not be observed, which a gate reports as such.
 
+    reference_latency_s: what the schedule lag is judged by, of the campaign and load; None until there is one.
     served: requests and invocations that reached a replica or should have; those that the platform refused are
     failures, an outcome and no gate. cold_missing: those among them without a label.
     label_mismatches: of `labelled` invocations, where the label and the platform's own events disagree.
@@ -110,6 +113,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset_s: float | None = None
     memory_pressure_share: float | None = None
     evictions: int | None = None
+    reference_latency_s: float | None = None
     foreign_cpu_share: float | None = None
     cpu_steal_share: float | None = None
     cpu_pressure_share: float | None = None
@@ -202,12 +206,36 @@ def _cv(gaps_s: list[float]) -> float:
     return statistics.pstdev(gaps_s) / statistics.fmean(gaps_s)
 
 
-def judge_load(fidelity: Fidelity, gates: Gates | None = None, median_latency_s: float | None = None) -> Verdict:
+class Judged(NamedTuple):
+    """A run of one load, with its own median latency."""
+
+    block: int
+    attempt: int
+    regime: str
+    median_latency_s: float | None
+    verdict: Verdict
+
+
+def reference_latency_s(runs: Iterable[Judged], regimes: Iterable[str]) -> float | None:
+    """The latency that schedule lag is judged by in all runs of a load; None until it is known.
+
+    The smallest run median of the first block and attempt in which the runs of all regimes hold every other gate. Fixed
+    from then on: neither a disturbed run nor one full of cold starts widens its own limit.
+    """
+    medians_s: dict[tuple[int, int], dict[str, float]] = {}
+    for run in runs:
+        if run.median_latency_s is not None and all(f.ok or f.gate == _LAG for f in run.verdict.findings):
+            medians_s.setdefault((run.block, run.attempt), {})[run.regime] = run.median_latency_s
+    whole = [key for key, found in medians_s.items() if found.keys() >= set(regimes)]
+    return min(medians_s[min(whole)].values()) if whole else None
+
+
+def judge_load(fidelity: Fidelity, gates: Gates | None = None, reference_latency_s: float | None = None) -> Verdict:
     """Is this the load that was asked for? The part of the verdict that the generator alone can give."""
     limits = gates or Gates()
     if not fidelity.sent:
         return _verdict((_fact("requests", False, "no requests were sent"),))
-    return _verdict(_load_findings(fidelity, limits, median_latency_s))
+    return _verdict(_load_findings(fidelity, limits, reference_latency_s))
 
 
 def judge(observed: Observed, gates: Gates | None = None) -> Verdict:
@@ -216,7 +244,7 @@ def judge(observed: Observed, gates: Gates | None = None) -> Verdict:
     if not observed.fidelity.sent:
         return judge_load(observed.fidelity, limits)
     findings = (
-        *_load_findings(observed.fidelity, limits, observed.median_latency_s),
+        *_load_findings(observed.fidelity, limits, observed.reference_latency_s),
         _at_most("cold_missing_share", observed.cold_missing / max(1, observed.served), limits.cold_missing_share),
         _at_most("replica_gap_s", observed.replica_gap_s, limits.replica_gap_s),
         _at_most("replica_age_p99_s", observed.replica_age_p99_s, limits.replica_age_p99_s),
@@ -236,9 +264,9 @@ def _verdict(findings: tuple[Finding, ...]) -> Verdict:
     return Verdict(valid=all(finding.ok for finding in findings), findings=findings)
 
 
-def _load_findings(fidelity: Fidelity, limits: Gates, median_latency_s: float | None) -> tuple[Finding, ...]:
+def _load_findings(fidelity: Fidelity, limits: Gates, reference_s: float | None) -> tuple[Finding, ...]:
     return (
-        _lag(fidelity, limits, median_latency_s),
+        _lag(fidelity, limits, reference_s),
         _rate(fidelity, limits),
         _gap_cv(fidelity, limits),
         # Of few gaps a single one is more than the limit: one alone is what the lag gate judges.
@@ -248,16 +276,16 @@ def _load_findings(fidelity: Fidelity, limits: Gates, median_latency_s: float | 
     )
 
 
-def _lag(fidelity: Fidelity, limits: Gates, median_latency_s: float | None) -> Finding:
+def _lag(fidelity: Fidelity, limits: Gates, reference_s: float | None) -> Finding:
     p99_s = fidelity.schedule_lag_p99_s or 0.0
     limit_s = limits.schedule_lag_p99_s
-    if median_latency_s is not None:
-        share_s = limits.schedule_lag_share_of_median * median_latency_s
+    if reference_s is not None:
+        share_s = limits.schedule_lag_share_of_median * reference_s
         # The stricter of the two, but never stricter than the floor.
         limit_s = min(limit_s, max(share_s, limits.schedule_lag_floor_s))
     few = fidelity.sent < 100
     note = f"p99 {p99_s * 1000:.1f} ms against {limit_s * 1000:.1f} ms" + (", p99 is the maximum here" if few else "")
-    return Finding(gate="schedule_lag_p99_s", ok=at_most(p99_s, limit_s), observed=p99_s, limit=limit_s, note=note)
+    return Finding(gate=_LAG, ok=at_most(p99_s, limit_s), observed=p99_s, limit=limit_s, note=note)
 
 
 def _rate(fidelity: Fidelity, limits: Gates) -> Finding:

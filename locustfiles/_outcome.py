@@ -44,8 +44,9 @@ def outcome_of(
         dropped=sum(each["counts"]["dropped"] for each in told),
         cpu_share=max((each["cpu_share"] for each in told), default=None),
     )
-    median_s = quantile(latency, 0.5) / 1e6 if latency else None
-    verdict = judge_load(fidelity, median_latency_s=median_s)
+    # A lone run has no reference but itself: its fastest twentieth, which cold starts and neighbours move least.
+    fastest_s = quantile(latency, 0.05) / 1e6 if latency else None
+    verdict = judge_load(fidelity, reference_latency_s=fastest_s)
     return Outcome(fidelity=fidelity, verdict=verdict, stopped_early=stopped_early, trouble=trouble)
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from analysis import load
 from fave.errors import EXIT_INVALID_RUN
 from fave.processes import OwnedProcess, wait_until
+from fave.rundir import read_json
 from fave.settings import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -92,6 +94,15 @@ def test_the_run_folder_holds_everything_that_was_promised(campaign):
     assert journal[0] == "campaign_started"
     assert journal[-1] == "campaign_finished"
     assert journal.count("cell_finished") == 4
+
+
+def test_the_lag_of_all_runs_is_judged_by_one_latency_that_cold_starts_do_not_raise(campaign):
+    _, folder = campaign
+    observed = {path.parent.name: read_json(path)["observed"] for path in folder.glob("cells/*/verdict.json")}
+    (reference_s,) = {each["reference_latency_s"] for each in observed.values()}
+    assert reference_s == observed["00_paced_warm_1"]["median_latency_s"]
+    assert load.load(folder).reference_latency_s("paced") == reference_s
+    assert not json.loads((folder / "results.json").read_text())["validity"]["notes"][1:], "the report agrees"
 
 
 def test_no_secret_is_in_the_run_folder(campaign, platform):

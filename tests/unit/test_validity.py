@@ -11,6 +11,7 @@ from fave.strain import CoreTime, cpu_use
 from fave.validity import (
     Fidelity,
     Gates,
+    Judged,
     Observed,
     Verdict,
     at_most,
@@ -20,6 +21,7 @@ from fave.validity import (
     judge_load,
     measure,
     quantile,
+    reference_latency_s,
 )
 
 pytestmark = pytest.mark.unit
@@ -67,7 +69,7 @@ def test_a_clean_run_is_valid():
     ("gate", "change"),
     [
         ("schedule_lag_p99_s", {"schedule_lag_p99_s": 0.06}),
-        ("schedule_lag_p99_s", {"schedule_lag_p99_s": 0.02, "median_latency_s": 0.2}),
+        ("schedule_lag_p99_s", {"schedule_lag_p99_s": 0.02, "reference_latency_s": 0.2}),
         ("rate_error", {"rate_error": 0.02, "span_error_s": 1.0}),
         ("gap_cv_error", {"sent_gap_cv": 1.2}),
         ("gap_ks", {"gap_ks": 0.2}),
@@ -157,7 +159,7 @@ def test_a_reason_has_the_digits_that_it_takes():
 
 
 def test_lag_below_the_floor_is_accepted_however_fast_the_function_is():
-    assert judge(observed(schedule_lag_p99_s=0.009, median_latency_s=0.01)).valid
+    assert judge(observed(schedule_lag_p99_s=0.009, reference_latency_s=0.01)).valid
 
 
 def test_gates_are_settings():
@@ -234,3 +236,34 @@ def test_what_others_and_other_guests_used_is_foreign():
     assert cpu_use(before, CoreTime(110, 5, 52), elapsed_s=60, cores=2) == (0, 0), (
         "ticks may say less than the processes"
     )
+
+
+def judged(block, attempt, regime, median_s, **change):
+    return Judged(block, attempt, regime, median_s, judge(observed(**change)))
+
+
+def test_no_run_widens_its_own_limit_of_lag():
+    """The same lag, beside a median that a neighbour or cold starts have made ten times longer."""
+    for median_s in (0.04, 0.4):
+        run = observed(schedule_lag_p99_s=0.015, median_latency_s=median_s, reference_latency_s=0.04)
+        assert not judge(run).valid
+
+
+def test_the_reference_is_the_fastest_regimes_median_in_the_first_whole_undisturbed_attempt():
+    disturbed = [judged(0, 1, "cold", 0.9), judged(0, 1, "warm", 0.3, foreign_cpu_share=0.5)]
+    assert reference_latency_s(disturbed, ["cold", "warm"]) is None
+    begun = [*disturbed, judged(0, 2, "warm", 0.05)]
+    assert reference_latency_s(begun, ["cold", "warm"]) is None
+    whole = [*begun, judged(0, 2, "cold", 0.5)]
+    later = [judged(1, 1, "warm", 0.01), judged(1, 1, "cold", 0.5)]
+    assert reference_latency_s([*later, *whole], ["cold", "warm"]) == 0.05
+
+
+def test_judging_the_runs_again_by_the_reference_that_comes_from_them_does_not_change_it():
+    before, after = (
+        [judged(0, 1, "warm", 0.05, schedule_lag_p99_s=0.02, reference_latency_s=reference_s), judged(1, 1, "warm", 9)]
+        for reference_s in (None, 0.05)
+    )
+    assert before[0].verdict.valid
+    assert not after[0].verdict.valid
+    assert reference_latency_s(before, ["warm"]) == reference_latency_s(after, ["warm"]) == 0.05
