@@ -63,6 +63,7 @@ class Digest(NamedTuple):
     problems: why its rows are not to be believed. latencies_s: sorted, of answered requests, from the schedule.
     waited_s: sorted, of requests that were given up: so long at least they would have taken. statuses: requests by how
     they ended. said: by error, what was written about the first request that ended so. evidence: labels by grade.
+    start_mean_s: from start to ready, by events.
     has_events: the platform tells of starts and ends, in any run. predicted: by the simulator.
     """
 
@@ -76,6 +77,8 @@ class Digest(NamedTuple):
     unlabelled: int
     evidence: dict[str, int]
     queue_mean_s: float | None
+    start_mean_s: float | None
+    service_mean_s: float | None
     ready_mean: float | None
     window_s: float
     execution_gb_s: float
@@ -117,6 +120,8 @@ def of(campaign: Campaign, run: Run) -> Digest:
         unlabelled=int(stages["cold"].null_count()),
         evidence=_counts(stages["evidence"]),
         queue_mean_s=measures.mean_queue_s(stages),
+        start_mean_s=measures.mean_start_s(replicas),
+        service_mean_s=measures.mean(stages["service_s"]),
         ready_mean=measures.mean_ready(replicas, requests),
         window_s=(end_ns - start_ns) / 1e9,
         execution_gb_s=math.fsum(stages["cost_gb_s"].to_list()),

@@ -153,6 +153,16 @@ def mean_queue_s(stages: pl.DataFrame) -> float | None:
     return mean(stages["queue_s"])
 
 
+def mean_start_s(replicas: pl.DataFrame) -> float | None:
+    """From a replica's start to its being ready, by the platform's events."""
+    began, ready = (
+        replicas.filter((pl.col("source") == "gateway") & (pl.col("event") == event)).select("replica_id", "at_ns")
+        for event in ("start", "ready")
+    )
+    spans = began.join(ready, on="replica_id", suffix="_ready")
+    return mean((spans["at_ns_ready"] - spans["at_ns"]) / 1e9)
+
+
 def mean(values: pl.Series) -> float | None:
     """Of what is known; the same to the last digit in any order, for rows of a group come in none. None of nothing."""
     known = values.drop_nulls().to_list()

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 import msgspec
 
-from analysis import advice, anomalies, capacity, contrasts, controls, fidelity, foresight, scorecard, thresholds
+from analysis import (
+    advice,
+    anomalies,
+    capacity,
+    contrasts,
+    controls,
+    fidelity,
+    foresight,
+    scorecard,
+    thresholds,
+    trends,
+)
 from analysis.answers import About, Excluded, Prices, Results, Validity
 from analysis.cells import cell, in_cell
 from analysis.digest import Digest, unsound
@@ -45,7 +56,7 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
         capacity=capacity.ladder(campaign, runs),
         stopping=campaign.stopping,
         load_as_sent=fidelity.load_as_sent((each.run, each.fidelity) for each in digests),
-        anomalies=anomalies.anomalies(digests),
+        anomalies=[*anomalies.anomalies(digests), *trends.anomalies(mine, experiment["primary_outcome"])],
         recommendations=advice.recommendations(cells, rates, even, curves, kept),
         scorecard=scorecard.scorecard(campaign, runs, cells, rates, prices),
         prices=prices,

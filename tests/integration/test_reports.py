@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from analysis import digest, load, trends
 from fave.settings import ROOT
 
 pytestmark = pytest.mark.integration
@@ -121,3 +122,14 @@ def test_a_folder_that_is_no_campaign_is_refused_without_a_traceback(tmp_path):
     assert done.returncode == 5
     assert "campaign.json cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_drift_of_the_published_example_is_told():
+    whole = load.load(EXAMPLE)
+    told = trends.anomalies(digest.of_all(whole), whole.experiment["primary_outcome"])
+    (detail,) = next(
+        each.detail for each in told if (each.where, each.what[:15]) == ("bursty, cold", "mean start time")
+    )
+    assert "from 0.445 (first) to 0.534 s (last); Spearman's rho with time 0.90" in detail
+    block = [run.median_latency_s for run in whole.runs if (run.load, run.block) == ("bursty", 0)]
+    assert whole.reference_latency_s("bursty") == min(block) < 0.1 < max(block)
