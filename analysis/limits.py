@@ -34,13 +34,29 @@ def limits(campaign: Campaign, found: dict[str, Any], used: Sequence[Digest]) ->
 def _machine(campaign: Campaign) -> list[str]:
     told = []
     if campaign.info["co_located"]:
-        told.append("Generator and system share one machine: they compete for its processors, and there is no network.")
+        told.append(
+            f"Generator and system share one machine: they compete for its processors, and there is no network. "
+            f"{_sharing(campaign)}"
+        )
     if campaign.info.get("embedded"):
         told.append(
             "Replicas are processes, not containers: no image is pulled, no pod scheduled. Cold starts on a cluster "
             "are longer, so that more arrivals meet one."
         )
     return told
+
+
+def _sharing(campaign: Campaign) -> str:
+    places = campaign.info["platform"].get("places")
+    if not places:
+        return f"Nothing is pinned: all parts and replicas share its {campaign.info['host']['cores']} cores."
+    parts: dict[str, list[str]] = {}
+    for part, cores in places.items():
+        parts.setdefault(", ".join(map(str, cores)), []).append(part)
+    pinned = "; ".join(f"{' and '.join(names)} on {cores}" for cores, names in parts.items())
+    several = [name for name, load in campaign.experiment["loads"].items() if load.get("processes", 1) > 1]
+    wander = f" The generator of {', '.join(several)} has several processes and is not pinned." if several else ""
+    return f"Cores: {pinned}. Caches, memory and, between hyperthreads, cores stay shared.{wander}"
 
 
 def _time(used: Sequence[Digest]) -> list[str]:

@@ -21,7 +21,7 @@ from regimes import openfaas
 _SAME_HERE = ("regimes", "assets", "traces")
 _SAME_THERE = ("embedded", "nodes", "images")
 _SAME_OF_HOST = ("cpu_model", "cores")
-_SAME_OF_PLATFORM = ("provider", "limits", "function_settings")
+_SAME_OF_PLATFORM = ("provider", "limits", "function_settings", "places")
 _TOLD = ("versions", "source")
 # A reboot may leave a machine some kilobytes more or less.
 _MEMORY_TOLERANCE = 0.05

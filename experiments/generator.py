@@ -9,6 +9,7 @@ from pathlib import Path
 from fave import environment
 from fave.endpoints import Endpoints
 from fave.errors import EXIT_INVALID_RUN, EXIT_OK, GatewayError
+from fave.gateway_client import GatewayClient
 from fave.processes import OwnedProcess, wait_until
 from fave.settings import ROOT
 
@@ -29,7 +30,10 @@ def generate(
     command += [name if value is None else f"{name}={value}" for name, value in options.items() if str(value)]
     # Another home: what an account's ~/.locust.conf says is about its own load tests.
     env = environment.for_doors(**endpoints.environment(), HOME=str(log.parent))
-    with OwnedProcess("locust", command, log=log, env=env, cwd=ROOT) as locust:
+    # One process has its core; several would not fit there.
+    places = {} if options.get("--processes") else GatewayClient.at(endpoints).info().get("places", {})
+    cores = places.get("generator", [])
+    with OwnedProcess("locust", command, log=log, env=env, cwd=ROOT, cores=cores) as locust:
         ended = wait_until(lambda: not locust.running(), timeout_s=deadline_s, interval_s=0.1)
         code = locust.process.poll()
         if not ended or code not in (EXIT_OK, EXIT_INVALID_RUN) or not (out / "generator.json").exists():

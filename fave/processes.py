@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,6 +27,37 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def die_with_parent() -> None:
     """For `preexec_fn`: the kernel kills this process when the thread that started it dies (Linux)."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def owned(cores: Collection[int]) -> Callable[[], None]:
+    """For `preexec_fn`: `die_with_parent`, and all its threads on these cores only; on any where there are none."""
+
+    def before_exec() -> None:
+        die_with_parent()
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+    return before_exec
+
+
+def places(cores: Iterable[int]) -> dict[str, list[int]]:
+    """Which part of an embedded platform runs on which of a machine's cores; empty where they are too few to part.
+
+    From four cores on the generator has one and the services share one; from eight on each service has its own. The
+    replicas have the rest.
+    """
+    own = sorted(cores)
+    if len(own) < 4:
+        return {}
+    services = 3 if len(own) >= 8 else 1
+    gateway, store, prometheus = own[1:4] if services == 3 else own[1:2] * 3
+    return {
+        "generator": own[:1],
+        "gateway": [gateway],
+        "object store": [store],
+        "prometheus": [prometheus],
+        "replicas": own[1 + services :],
+    }
 
 
 def kill_group(pid: int, sig: int = signal.SIGKILL) -> None:
@@ -103,6 +134,7 @@ class OwnedProcess:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         stop_grace_s: float = 5.0,
+        cores: Collection[int] = (),
     ) -> None:
         self.name = name
         self.log = log
@@ -117,7 +149,7 @@ class OwnedProcess:
                 env=environment.for_doors() if env is None else env,
                 cwd=cwd,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=owned(cores),
             )
 
     @property

@@ -15,7 +15,7 @@ import msgspec
 from fave import environment
 from fave.endpoints import DEFAULT_BUCKET, Credentials
 from fave.errors import AssetError, PlatformError, StorageError
-from fave.processes import OwnedProcess, free_port
+from fave.processes import OwnedProcess, free_port, places
 from fave.programs import prometheus
 from fave.settings import ROOT
 from fave.storage import Store
@@ -117,7 +117,9 @@ def start_object_store(state: Path, ports: Ports, credentials: Credentials, own:
     log = state / "logs" / "object-store.log"
     # Its tidy end takes 16 s, waiting for clients that are gone; what was acknowledged is on disk already.
     env = _service_environment(state, state)
-    return OwnedProcess("object store", command, log=log, env=env, cwd=state, stop_grace_s=1)
+    return OwnedProcess(
+        "object store", command, log=log, env=env, cwd=state, stop_grace_s=1, cores=_cores("object store")
+    )
 
 
 def start_gateway(state: Path, ports: Ports, credentials: Credentials, own: dict[str, Keys]) -> OwnedProcess:
@@ -158,7 +160,18 @@ def start_prometheus(state: Path, ports: Ports) -> OwnedProcess:
         f"--web.listen-address=127.0.0.1:{ports.prometheus}",
     ]
     env = _service_environment(state, folder)
-    return OwnedProcess("prometheus", command, log=state / "logs" / "prometheus.log", env=env, cwd=folder)
+    return OwnedProcess(
+        "prometheus",
+        command,
+        log=state / "logs" / "prometheus.log",
+        env=env,
+        cwd=folder,
+        cores=_cores("prometheus"),
+    )
+
+
+def _cores(part: str) -> list[int]:
+    return places(os.sched_getaffinity(0)).get(part, [])
 
 
 def _service_environment(state: Path, folder: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from fave.cli import port, run_door
 from fave.errors import ConfigError
+from fave.processes import places
 from local.gateway.app import Gateway, Options
 
 T = TypeVar("T")
@@ -51,6 +52,9 @@ def main() -> int:
     parser.add_argument("--metrics-port", type=port, default=8082)
     parser.add_argument("--state", type=Path, required=True, help="folder for logs and the event log")
     arguments = parser.parse_args()
+    where = places(os.sched_getaffinity(0))
+    if where:
+        os.sched_setaffinity(0, where["gateway"])
     options = Options(
         user=os.environ.get("GATEWAY_USER", "admin"),
         password=_password(),
@@ -58,6 +62,7 @@ def main() -> int:
         # By environment, not by flag: they hold the object store's credentials.
         function_env=_from_environment("FAVE_FUNCTION_ENV", dict[str, str]),
         own_env=_from_environment("FAVE_OWN_ENV", dict[str, dict[str, str]]),
+        places=where,
     )
     uvloop.run(serve(options, arguments.port, arguments.metrics_port))
     return 0

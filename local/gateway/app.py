@@ -37,13 +37,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """function_env: what every function gets; own_env: by function, what only it gets (its credentials)."""
+    """function_env: what every function gets; own_env: by function, what only it gets (its credentials).
+
+    places: by part of the platform, the cores that it runs on; empty where nothing is pinned.
+    """
 
     user: str
     password: str
     state: Path
     function_env: dict[str, str]
     own_env: dict[str, dict[str, str]] = {}
+    places: dict[str, list[int]] = {}
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +118,7 @@ class Gateway:
                 environment_of=self._environment_of,
                 secrets=self.secrets,
                 logs=self.options.state / "logs",
+                replica_cores=self.options.places.get("replicas", []),
             )
             self._proxy = Proxy(self._session, self.metrics)
             self._queue = AsyncQueue(self._proxy, self._session)
@@ -222,7 +227,7 @@ class Gateway:
             "max_queued_async": MAX_QUEUED,
         }
         info = {"provider": provider, "version": version, "arch": host_platform.machine(), "limits": limits}
-        return _json(info | {"function_settings": inherited_settings()})
+        return _json(info | {"function_settings": inherited_settings(), "places": self.options.places})
 
     async def _namespaces(self, _: web.Request) -> web.Response:
         return _json([NAMESPACE])

@@ -69,6 +69,7 @@ class Platform(NamedTuple):
     environment_of: Callable[[str], dict[str, str]]
     secrets: dict[str, str]
     logs: Path
+    replica_cores: list[int]
 
 
 class Function:
@@ -292,7 +293,7 @@ class Function:
         try:
             self._scratch(replica).mkdir(parents=True)
             self._write_secrets(replica)
-            await replica.spawn(self.command, self._environment(replica), log)
+            await replica.spawn(self.command, self._environment(replica), log, self._platform.replica_cores)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._ended(replica, 127, f"{self.command[0]}: {error}")
             return

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Collection
 from enum import Enum
 from pathlib import Path
 
 import aiohttp
 
 from fave.invocation import REPLICA_ID
-from fave.processes import die_with_parent, kill_group
+from fave.processes import kill_group, owned
 
 READY_PATH = "/_/ready"
 PROBE_INTERVAL_S = 0.02
@@ -49,7 +50,7 @@ class Replica:
     def pid(self) -> int | None:
         return self._process.pid if self._process and self._process.returncode is None else None
 
-    async def spawn(self, command: list[str], env: dict[str, str], log: Path) -> None:
+    async def spawn(self, command: list[str], env: dict[str, str], log: Path, cores: Collection[int]) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
@@ -59,7 +60,7 @@ class Replica:
                 stderr=output,
                 env=env,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=owned(cores),
             )
 
     async def wait_ready(self, session: aiohttp.ClientSession) -> bool:

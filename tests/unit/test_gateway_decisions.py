@@ -1,6 +1,7 @@
 import pytest
 
 from fave.errors import ConfigError
+from fave.processes import places
 from fave.scaling import may_stop, replicas_to_start, restart_delay_s
 from local.gateway.model import Deployment, Policy, command_of, policy_of
 
@@ -108,3 +109,18 @@ def test_scaling_labels_are_not_part_of_a_deployments_identity():
     two = Deployment(service="f", image="i", labels={"com.openfaas.scale.min": "2", "team": "x"})
     other = Deployment(service="f", image="i", labels={"com.openfaas.scale.min": "1", "team": "y"})
     assert one.identity() == two.identity() != other.identity()
+
+
+@pytest.mark.parametrize("cores", range(1, 65))
+def test_parts_have_cores_of_their_own_where_there_are_enough(cores):
+    found = places(range(cores))
+    assert (found == {}) == (cores < 4), "two or three cores cannot be parted"
+    if found:
+        parts = {part: set(its) for part, its in found.items()}
+        assert all(parts.values())
+        assert set.union(*parts.values()) == set(range(cores)), "no core lies idle"
+        services = ("gateway", "object store", "prometheus")
+        assert not parts["generator"] & parts["replicas"]
+        assert all(not parts[name] & (parts["generator"] | parts["replicas"]) for name in services)
+        assert (len(set.union(*(parts[name] for name in services))) == 3) == (cores >= 8)
+        assert len(parts["replicas"]) >= cores / 2
