@@ -62,11 +62,11 @@ def _chunks(file: BinaryIO, size: int) -> Iterator[int]:
         yield at
 
 
-def _segment(file: BinaryIO, _size: int) -> Iterator[int]:
+def _segment(file: BinaryIO, size: int) -> Iterator[int]:
     """Where the segment ends, if it says so; a live recording does not."""
     file.seek(4)
     header_bytes = _variable_size(file) or 0
-    file.seek(header_bytes, 1)
+    file.seek(min(file.tell() + header_bytes, size))  # a header may lie beyond what can be sought
     if file.read(4) == _SEGMENT:
         length = _variable_size(file)
         if length is not None:
