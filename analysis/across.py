@@ -5,13 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import msgspec
 
 from analysis import compare, digest, pages, plots
-from analysis.cells import in_cell, rates, run_quantile
+from analysis.cells import cold_counts, in_cell, run_quantile
+from analysis.clustered import Counts, pooled_rate
 from analysis.digest import Digest
 from analysis.intervals import geometric_mean_interval
 from analysis.load import Campaign, used_runs
@@ -156,7 +156,7 @@ def _of_load(load: str, a: Campaign, b: Campaign) -> list[Difference]:
 
 
 def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> Comparison:
-    """Every load and regime of which both have two valid runs; Welch on run rates, Holm over all of them.
+    """Every load and regime of which both have two valid runs; CR2 over runs, Holm over all of them.
 
     Raises
     ------
@@ -171,28 +171,28 @@ def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> Comparison:
             hint="--anyway compares them all the same and states this",
         )
     sides = _cells(a, digest.of_all(a)), _cells(b, digest.of_all(b))
-    common = [cell for cell, mine in sides[0].items() if min(len(mine.rates), len(_side(sides[1], cell).rates)) >= 2]
+    common = [cell for cell, mine in sides[0].items() if min(len(mine.counts), len(_side(sides[1], cell).counts)) >= 2]
     if not common:
         raise ConfigError(f"{a.name} and {b.name}: no load and regime of which both have two valid runs")
     margin = a.experiment["equivalence_margin"]
-    results = [compare.unpaired(sides[1][cell].rates, sides[0][cell].rates, margin=margin) for cell in common]
+    results = [compare.unpaired(sides[1][cell].counts, sides[0][cell].counts, margin=margin) for cell in common]
     adjusted = compare.holm([1.0 if result.p is None else result.p for result in results])
     rows = [
         _row(cell, sides[0][cell], sides[1][cell], result, None if result.p is None else p_holm)
         for cell, result, p_holm in zip(common, results, adjusted, strict=True)
     ]
     left_out = [
-        f"{load}, {regime}: {len(_side(sides[0], (load, regime)).rates)} usable runs in A, "
-        f"{len(_side(sides[1], (load, regime)).rates)} in B; both need 2"
+        f"{load}, {regime}: {len(_side(sides[0], (load, regime)).counts)} usable runs in A, "
+        f"{len(_side(sides[1], (load, regime)).counts)} in B; both need 2"
         for load, regime in sorted((sides[0].keys() | sides[1].keys()) - set(common))
     ]
     return Comparison(a, b, found, rows, left_out)
 
 
 class _Side(NamedTuple):
-    """One load and regime of one campaign: cold shares and median latencies of its runs, where they are known."""
+    """One load and regime of one campaign: (cold, known) of its runs, and their latencies, where they are known."""
 
-    rates: list[float]
+    counts: list[Counts]
     p50_s: float | None
     p95_s: float | None
 
@@ -207,7 +207,7 @@ def _cells(campaign: Campaign, digests: Sequence[Digest]) -> dict[tuple[str, str
     outcome = campaign.experiment["primary_outcome"]
     cells = dict.fromkeys((each.run.load, each.run.regime) for each in mine)
     return {
-        cell: _Side(rates(found, outcome), *(_percentile(found, q) for q in (0.5, 0.95)))
+        cell: _Side(cold_counts(found, outcome), *(_percentile(found, q) for q in (0.5, 0.95)))
         for cell in cells
         if (found := in_cell(mine, *cell))
     }
@@ -224,20 +224,20 @@ def _row(cell: tuple[str, str], a: _Side, b: _Side, result: compare.Unpaired, p_
     return Compared(
         load=cell[0],
         regime=cell[1],
-        runs=(len(a.rates), len(b.rates)),
-        cold_rate=(fmean(a.rates), fmean(b.rates)),
+        runs=(len(a.counts), len(b.counts)),
+        cold_rate=(pooled_rate(a.counts), pooled_rate(b.counts)),
         result=result,
         p_holm=p_holm,
         verdict=compare.verdict(result, p_holm),
         p50_s=(a.p50_s, b.p50_s),
         p95_s=(a.p95_s, b.p95_s),
-        exploratory=min(len(a.rates), len(b.rates)) < compare.CONFIRMATORY_BLOCKS,
+        exploratory=min(len(a.counts), len(b.counts)) < compare.CONFIRMATORY_BLOCKS,
     )
 
 
 _LEGEND = (
-    "cold share: mean over runs (their number); Welch's t on run rates. Campaigns are no blocks: what else changed "
-    "between them (time, load of the host, versions) is in the difference, too."
+    "cold-start rate: of all runs together (their number); variances clustered by run (CR2). Campaigns are no blocks: "
+    "what else changed between them (time, load of the host, versions) is in the difference, too."
 )
 
 

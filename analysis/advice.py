@@ -14,7 +14,7 @@ _FEW_COLD = 0.05
 _WORTH_SAVING = 0.05
 # Regimes that hold so much more than the cheapest are called as cheap.
 _SAME_COST = 0.05
-# How far the simulator may be off, in cold share, to be believed about settings that were not run.
+# How far the simulator may be off, in cold-start rate, to be believed about settings that were not run.
 _CREDIBLE = 0.10
 # The same difference in every block is one, though there is no variance to test it against.
 _SHOWN = ("different", "different-within-margin", "degenerate")
@@ -102,7 +102,7 @@ def _idle_timeout(curve: IdleTimeouts, cells: Sequence[Cell]) -> Recommendation 
     now = cell.cost_gb_s.provisioned
     return Recommendation(
         text=f"Under {curve.load} traffic an idle time-out of {number(best.idle_timeout_s)} s "
-        f"({number(best.per_mean_gap)} mean gaps) brings the cold share of a function that scales to zero below "
+        f"({number(best.per_mean_gap)} mean gaps) brings the cold-start rate of a function that scales to zero below "
         f"{percent(_FEW_COLD)}: {percent(best.cold_rate)}, holding {number(best.held_gb_s)} GB-s a run"
         + (f" (now {number(now)})." if now is not None else "."),
         evidence=f"simulated on the arrivals and times of {curve.runs} run{'s' * (curve.runs != 1)}; it gives "

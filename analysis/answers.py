@@ -37,7 +37,7 @@ class ColdRate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean over runs with its interval; (cold, of): all runs together."""
+    """Pooled over all runs, with its interval."""
 
     estimate: float | None
     low: float | None
@@ -173,7 +173,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contrast(msgspec.Struct, frozen=True, kw_only=True):
-    """a - b, paired by block. simultaneous95: holds for all planned contrasts together (Bonferroni)."""
+    """a - b of pooled rates, paired by block. simultaneous95: holds for all planned contrasts together (Bonferroni).
+
+    standard_error, df: of the difference (CR2, blocks as clusters), or the pilot's. rates: of each run.
+    """
 
     target: str
     load: str
@@ -187,6 +190,8 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     p_holm: float | None
     p_sign_flip: float | None
     p_equivalence: float | None
+    standard_error: float | None
+    df: float | None
     margin: float
     method: str
     blocks: int

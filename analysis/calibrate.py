@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis import compare, simulate
-from analysis.alternatives import cr2, pooled_chi_square
-from analysis.intervals import run_rate_interval
+from analysis.alternatives import pooled_chi_square, welch_p
+from analysis.intervals import pooled_rate_interval
 from analysis.simulate import Function, Times
 from analysis.words import Table
 from fave.arrivals import generate
@@ -134,8 +134,8 @@ def _judged(kind: str, campaigns: Sequence[Campaign], blocks: int) -> Calibrated
     tests: dict[str, Callable[[Campaign, Campaign], float | None]] = {
         "paired t": lambda c, _: _paired(c, 1).p,
         "sign-flip": lambda c, _: _paired(c, 1).p_sign_flip,
-        "Welch": lambda c, d: compare.welch_p(_rates(c), _rates(d)),
-        "CR2": lambda c, d: cr2(_counts(c, 0), _counts(d, 0)).p,
+        "Welch": lambda c, d: welch_p(_counts(c, 0), _counts(d, 0)),
+        "CR2": lambda c, d: compare.unpaired_p(_counts(c, 0), _counts(d, 0)),
         "chi-square": lambda c, d: pooled_chi_square(_counts(c, 0), _counts(d, 0)),
     }
     alarms = {
@@ -145,7 +145,7 @@ def _judged(kind: str, campaigns: Sequence[Campaign], blocks: int) -> Calibrated
         for name, test in tests.items()
     }
     coverage = {
-        "rate": _held((_ends(run_rate_interval(_counts(c, 0))) for c in short), rate),
+        "rate": _held((_ends(pooled_rate_interval(_counts(c, 0))) for c in short), rate),
         "difference": _held((_paired(c, 2).ci95 for c in short), difference),
         "p95 ratio": _held((_ends(_p95_ratio(c)) for c in short), ratio),
     }
@@ -153,12 +153,7 @@ def _judged(kind: str, campaigns: Sequence[Campaign], blocks: int) -> Calibrated
 
 
 def _paired(campaign: Campaign, arm: int) -> compare.Paired:
-    a, b = ([block[i].rate for block in campaign] for i in (0, arm))
-    return compare.paired(a, b, margin=0.05)
-
-
-def _rates(campaign: Campaign) -> list[float]:
-    return [a.rate for a, _, _ in campaign]
+    return compare.paired(_counts(campaign, 0), _counts(campaign, arm), margin=0.05)
 
 
 def _p95_ratio(campaign: Campaign) -> compare.Ratio:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis import answers, measures
+from analysis import answers, clustered, measures
 from analysis.answers import (
     Cell,
     ColdRate,
@@ -29,7 +29,7 @@ from analysis.intervals import (
     geometric_mean_interval,
     intraclass_correlation,
     mean_interval,
-    run_rate_interval,
+    pooled_rate_interval,
     runs_upper,
 )
 from analysis.path import PARTS
@@ -70,14 +70,14 @@ def cell(
     )
 
 
-def rates(mine: Sequence[Digest], outcome: str) -> list[float]:
-    """Of the runs whose rate is known."""
-    return [cold / known for cold, known in (each.primary(outcome) for each in mine) if known]
+def cold_counts(mine: Sequence[Digest], outcome: str) -> list[clustered.Counts]:
+    """(cold, known) of the runs whose rate is known."""
+    return [counts for each in mine if (counts := each.primary(outcome))[1]]
 
 
 def _cold_rate(outcome: str, mine: Sequence[Digest]) -> ColdRate:
     counts = [each.primary(outcome) for each in mine]
-    rate = run_rate_interval(counts)
+    rate = pooled_rate_interval(counts)
     without = sum(cold == 0 for cold, known in counts if known)
     known_runs = sum(known > 0 for _, known in counts)
     return ColdRate(
@@ -100,7 +100,7 @@ def _cold_rate(outcome: str, mine: Sequence[Digest]) -> ColdRate:
 
 
 def _share(counts: Sequence[Counts]) -> Share:
-    return answers.share(run_rate_interval(counts), sum(x for x, _ in counts), sum(n for _, n in counts))
+    return answers.share(pooled_rate_interval(counts), sum(x for x, _ in counts), sum(n for _, n in counts))
 
 
 def _levels(mine: Sequence[Digest]) -> Levels:

@@ -1,4 +1,4 @@
-"""Two regimes, paired by block: the difference of their run rates, its interval, and what may be said of it."""
+"""Two regimes, paired by block: the difference of their pooled rates, its interval, and what may be said of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 from scipy import stats
 
+from analysis import clustered
+from analysis.clustered import Array, Clustered, Counts
 from fave.validity import below
 
 VerdictName = Literal["different", "equivalent", "different-within-margin", "inconclusive", "degenerate"]
@@ -18,10 +20,10 @@ _ALPHA = 0.05
 
 
 class Paired(msgspec.Struct, frozen=True, kw_only=True):
-    """Differences a - b per block. p, interval and TOST are null when all differences are the same (degenerate).
+    """a - b, pooled over blocks. p, interval and TOST are null when all differences are the same (degenerate).
 
-    method: `paired t`, or `Stein, n0 = ...` when the number of blocks followed from a pilot. error, df: the standard
-    error of the mean and its degrees of freedom.
+    method: `paired CR2`, or `Stein, n0 = ...` when the number of blocks followed from a pilot. error, df: the standard
+    error of the difference and its degrees of freedom.
     """
 
     mean: float
@@ -30,9 +32,9 @@ class Paired(msgspec.Struct, frozen=True, kw_only=True):
     p_sign_flip: float
     p_equivalence: float | None
     blocks: int
-    method: str = "paired t"
+    method: str = "paired CR2"
     error: float | None = None
-    df: int | None = None
+    df: float | None = None
 
     @property
     def degenerate(self) -> bool:
@@ -56,7 +58,7 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """How large a difference is, in other words than the risk difference (methodology §2.4).
+    """How large a difference of run rates is, in other words than the risk difference (methodology §2.4).
 
     hodges_lehmann: median of the averages of all pairs of block differences. cliffs_delta: P(a > b) - P(a < b) over
     all pairs of runs.
@@ -114,67 +116,76 @@ def simultaneous_interval(result: Paired, contrasts: int) -> tuple[float, float]
     return max(-1.0, result.mean - half), min(1.0, result.mean + half)
 
 
-def paired(a: Sequence[float], b: Sequence[float], *, margin: float, pilot: int = 0) -> Paired:
-    """Paired t test, its interval (clipped to [-1, 1]), exact sign-flip permutation test, TOST at `margin`.
+def paired(a: Sequence[Counts], b: Sequence[Counts], *, margin: float, pilot: int = 0) -> Paired:
+    """CR2 difference of pooled rates, its interval (clipped to [-1, 1]), exact sign-flip permutation test, TOST.
 
-    a, b: rates of the same blocks in the same order; at least two. pilot: so many of the first decided how many blocks
-    there are (0: the number was fixed beforehand).
+    a, b: (events, trials) of the same blocks in the same order; at least two. With the same counts in all runs this is
+    the paired t test on run rates. pilot: so many of the first decided how many blocks there are (0: the number was
+    fixed beforehand).
     """
-    differences = np.asarray(a, float) - np.asarray(b, float)
-    p_sign_flip = sign_flip_p(differences)
-    if np.ptp(differences) < 1e-12:
+    found, method, blocks = clustered.paired_difference(a, b), "paired CR2", len(a)
+    p_sign_flip = sign_flip_p(_weighted_differences(a, b))
+    if not found.error:
         return Paired(
-            mean=float(differences.mean()),
-            ci95=None,
-            p=None,
-            p_sign_flip=p_sign_flip,
-            p_equivalence=None,
-            blocks=len(differences),
+            mean=found.estimate, ci95=None, p=None, p_sign_flip=p_sign_flip, p_equivalence=None, blocks=blocks
         )
-    spread = np.ptp(differences[:pilot]) >= 1e-12 if pilot else False
-    if spread:
-        return _two_stage(differences, pilot, margin, p_sign_flip)
-    test = stats.ttest_rel(a, b)
-    interval = test.confidence_interval(0.95)
+    if pilot:
+        first = clustered.paired_difference(a[:pilot], b[:pilot])
+        # Where this contrast's own pilot had no spread it asked for nothing; another one's did.
+        method = f"Stein, n0 = {pilot}" if first.error else "paired CR2 (the pilot had no spread)"
+        found = _two_stage(found.estimate, first, pilot / blocks) if first.error else found
     return Paired(
-        mean=float(differences.mean()),
-        ci95=(max(-1.0, float(interval.low)), min(1.0, float(interval.high))),
-        p=float(test.pvalue),
+        mean=found.estimate,
+        ci95=_interval(found, 0.95),
+        p=_two_sided(found),
         p_sign_flip=p_sign_flip,
-        p_equivalence=tost_p(differences, margin),
-        blocks=len(differences),
-        error=float(np.std(differences, ddof=1)) / math.sqrt(len(differences)),
-        df=len(differences) - 1,
-        # This contrast's own pilot asked for nothing; another one's did.
-        method="paired t (the pilot had no spread)" if pilot else "paired t",
+        p_equivalence=tost_p(found, margin),
+        blocks=blocks,
+        method=method,
+        error=found.error,
+        df=found.df,
     )
 
 
-def _two_stage(
-    differences: np.ndarray[tuple[int], np.dtype[np.float64]], pilot: int, margin: float, p_sign_flip: float
-) -> Paired:
-    """Stein's interval: mean of all blocks, spread and degrees of freedom of the pilot's alone.
+def unpaired_p(a: Sequence[Counts], b: Sequence[Counts]) -> float | None:
+    """Of `unpaired`, without the permutation test; None where neither arm varies."""
+    found = clustered.unpaired_difference(a, b)
+    return _two_sided(found) if found.error else None
+
+
+def _weighted_differences(a: Sequence[Counts], b: Sequence[Counts]) -> Array:
+    """Of run rates, each by its block's share of all arrivals: with one schedule a block they sum to the difference."""
+    (xa, na), (xb, nb) = np.asarray(a, float).T, np.asarray(b, float).T
+    weights = (na / na.sum() + nb / nb.sum()) / 2
+    weighted: Array = weights * (xa / na - xb / nb)
+    return weighted
+
+
+def _two_stage(estimate: float, pilot: Clustered, share: float) -> Clustered:
+    """Stein's: difference of all blocks, spread and degrees of freedom of the pilot's alone. share: of the pilot.
 
     With the spread of all blocks the interval would be too short: their number was chosen by looking at it.
     """
-    mean, error = float(differences.mean()), float(np.std(differences[:pilot], ddof=1)) / math.sqrt(len(differences))
-    df = pilot - 1
-    half = float(stats.t.ppf(0.975, df)) * error
-    return Paired(
-        mean=mean,
-        ci95=(max(-1.0, mean - half), min(1.0, mean + half)),
-        p=float(2 * stats.t.sf(abs(mean) / error, df)),
-        p_sign_flip=p_sign_flip,
-        p_equivalence=float(max(stats.t.sf((mean + margin) / error, df), stats.t.sf((margin - mean) / error, df))),
-        blocks=len(differences),
-        error=error,
-        df=df,
-        method=f"Stein, n0 = {pilot}",
-    )
+    return Clustered(estimate, pilot.error * math.sqrt(share), pilot.df)
+
+
+def _interval(found: Clustered, confidence: float) -> tuple[float, float]:
+    half = float(stats.t.ppf((1 + confidence) / 2, found.df)) * found.error
+    return max(-1.0, found.estimate - half), min(1.0, found.estimate + half)
+
+
+def _two_sided(found: Clustered) -> float:
+    return float(2 * stats.t.sf(abs(found.estimate) / found.error, found.df))
+
+
+def tost_p(found: Clustered, margin: float) -> float:
+    """Two one-sided t tests against ±margin: the larger p. Below .05 the 90 % interval lies within the margin."""
+    over, under = (found.estimate + margin) / found.error, (margin - found.estimate) / found.error
+    return float(max(stats.t.sf(over, found.df), stats.t.sf(under, found.df)))
 
 
 class Unpaired(msgspec.Struct, frozen=True, kw_only=True):
-    """Difference of means a - b of runs that share no blocks. All but the mean is null when neither arm varies."""
+    """Difference a - b of pooled rates of runs that share no blocks. All but it is null when neither arm varies."""
 
     mean: float
     ci95: tuple[float, float] | None
@@ -188,66 +199,54 @@ class Unpaired(msgspec.Struct, frozen=True, kw_only=True):
         return self.p is None
 
 
-def unpaired(a: Sequence[float], b: Sequence[float], *, margin: float) -> Unpaired:
-    """Welch's t test on run rates, its interval, a two-sample permutation test beside it, TOST by Welch's t.
+def unpaired(a: Sequence[Counts], b: Sequence[Counts], *, margin: float) -> Unpaired:
+    """CR2 difference of pooled rates, its interval, a permutation test of the runs beside it, TOST.
 
-    a, b: at least two runs each.
+    a, b: (events, trials) of at least two runs each.
     """
-    mean, runs = float(np.mean(a) - np.mean(b)), (len(a), len(b))
-    if np.ptp(a) < 1e-12 and np.ptp(b) < 1e-12:
-        return Unpaired(mean=mean, ci95=None, p=None, p_permutation=None, p_equivalence=None, runs=runs)
-    test = stats.ttest_ind(a, b, equal_var=False)
-    interval = test.confidence_interval(0.95)
+    found, runs = clustered.unpaired_difference(a, b), (len(a), len(b))
+    if not found.error:
+        return Unpaired(mean=found.estimate, ci95=None, p=None, p_permutation=None, p_equivalence=None, runs=runs)
+    events, trials = np.asarray([*a, *b], float).T
+
+    def difference(one: Array, other: Array, axis: int) -> Array:
+        rates = [events[i].sum(axis=axis) / trials[i].sum(axis=axis) for i in (one, other)]
+        found: Array = rates[0] - rates[1]
+        return found
+
     permuted = stats.permutation_test(
-        (np.asarray(a, float), np.asarray(b, float)),
-        lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis),
+        np.split(np.arange(sum(runs)), [runs[0]]),
+        difference,
         permutation_type="independent",
         vectorized=True,
         n_resamples=np.inf if math.comb(sum(runs), runs[0]) <= 200_000 else 100_000,
         rng=np.random.default_rng(0),
     )
-    shifted = np.asarray(b, float)
-    over = stats.ttest_ind(a, shifted - margin, equal_var=False, alternative="greater").pvalue
-    under = stats.ttest_ind(a, shifted + margin, equal_var=False, alternative="less").pvalue
     return Unpaired(
-        mean=mean,
-        ci95=(max(-1.0, float(interval.low)), min(1.0, float(interval.high))),
-        p=float(test.pvalue),
+        mean=found.estimate,
+        ci95=_interval(found, 0.95),
+        p=_two_sided(found),
         p_permutation=float(permuted.pvalue),
-        p_equivalence=float(max(over, under)),
+        p_equivalence=tost_p(found, margin),
         runs=runs,
     )
 
 
-def welch_p(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Of Welch's t test; None where neither arm varies."""
-    if np.ptp(a) < 1e-12 and np.ptp(b) < 1e-12:
-        return None
-    return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
-
-
-def sign_flip_p(differences: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
-    """Exact two-sided p of the sign-flip permutation test on the mean; all 2^R flips up to R = 20, else 10^5 draws."""
+def sign_flip_p(differences: Sequence[float] | Array) -> float:
+    """Exact two-sided p of the sign-flip permutation test on the sum; all 2^R flips up to R = 20, else 10^5 draws."""
     values = np.asarray(differences, float)
     if not np.any(values):
         return 1.0
     exact = len(values) <= 20
     result = stats.permutation_test(
         (values,),
-        lambda x, axis: np.mean(x, axis=axis),
+        lambda x, axis: np.sum(x, axis=axis),
         permutation_type="samples",
         vectorized=True,
         n_resamples=np.inf if exact else 100_000,
         rng=np.random.default_rng(0),
     )
     return float(result.pvalue)
-
-
-def tost_p(differences: np.ndarray[tuple[int], np.dtype[np.float64]], margin: float) -> float:
-    """Two one-sided t tests against ±margin: the larger p. Below .05 the 90 % interval lies within the margin."""
-    lower = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
-    upper = stats.ttest_1samp(differences, margin, alternative="less").pvalue
-    return float(max(lower, upper))
 
 
 def holm(p: Sequence[float]) -> list[float]:

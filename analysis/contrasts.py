@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from analysis import compare
 from analysis.answers import BreakEven, Contrast, LatencyContrast
-from analysis.cells import QUANTILES, held_gb_s, in_cell, of_blocks, run_mean_s, run_quantile
+from analysis.cells import QUANTILES, cold_counts, held_gb_s, in_cell, of_blocks, run_mean_s, run_quantile
+from analysis.clustered import Counts
 from analysis.compare import Paired, Ratio
 from analysis.digest import Digest
 from analysis.intervals import geometric_mean_interval
@@ -54,25 +55,30 @@ def rate_contrasts(experiment: dict[str, Any], pairs: Sequence[Pair], digests: S
 
 
 class _Tested(NamedTuple):
+    """counts: (cold, known) of each block whose rate is known, by regime."""
+
     pair: Pair
-    rates: dict[str, list[float]]
+    counts: dict[str, list[Counts]]
     blocks: int
     result: Paired | None
+
+    @property
+    def rates(self) -> dict[str, list[float]]:
+        return {regime: [cold / known for cold, known in counts] for regime, counts in self.counts.items()}
 
 
 def _tested(pair: Pair, digests: Sequence[Digest], outcome: str, margin: float) -> _Tested:
     blocks = len({each.run.block for each in digests if each.run.load == pair.load})
-    rates = {
-        regime: [c / n for c, n in (d.primary(outcome) for d in in_cell(digests, pair.load, regime)) if n]
-        for regime in (pair.a, pair.b)
-    }
-    enough = len(rates[pair.a]) == len(rates[pair.b]) == blocks >= 2
-    result = compare.paired(rates[pair.a], rates[pair.b], margin=margin, pilot=pair.pilot) if enough else None
-    return _Tested(pair, rates, blocks, result)
+    counts = {regime: cold_counts(in_cell(digests, pair.load, regime), outcome) for regime in (pair.a, pair.b)}
+    a, b = counts[pair.a], counts[pair.b]
+    enough = len(a) == len(b) == blocks >= 2
+    result = compare.paired(a, b, margin=margin, pilot=pair.pilot) if enough else None
+    return _Tested(pair, counts, blocks, result)
 
 
 def _contrast(experiment: dict[str, Any], tested: _Tested, p_holm: float, contrasts: int) -> Contrast:
-    (load, a, b, pilot), rates, blocks, result = tested
+    (load, a, b, pilot), _, blocks, result = tested
+    rates = tested.rates
     known_p = None if result is None or result.p is None else p_holm
     sizes = compare.sizes(rates[a], rates[b]) if result else None
     return Contrast(
@@ -88,6 +94,8 @@ def _contrast(experiment: dict[str, Any], tested: _Tested, p_holm: float, contra
         p_holm=known_p,
         p_sign_flip=result.p_sign_flip if result else None,
         p_equivalence=result.p_equivalence if result else None,
+        standard_error=result.error if result else None,
+        df=result.df if result else None,
         margin=experiment["equivalence_margin"],
         method=result.method if result else "none",
         blocks=blocks,
@@ -107,7 +115,7 @@ def _reason(tested: _Tested) -> str:
         return "all differences are the same: no variance to test against" if result.degenerate else ""
     if blocks < 2:
         return f"{blocks} complete block{'s' * (blocks != 1)}; a paired comparison needs 2"
-    unknown = [regime for regime, rates in tested.rates.items() if len(rates) < blocks]
+    unknown = [regime for regime, counts in tested.counts.items() if len(counts) < blocks]
     return f"a run of {' and of '.join(unknown)} has no known rate"
 
 

@@ -18,7 +18,7 @@ LOOPS = ("open", "closed")
 _SLOW_S = 1.0
 # What each loop itself takes for the latency.
 _SEEN = (("open", "delay_s"), ("closed", "latency_s"))
-COLUMNS = ("record", "requests", "mean s", "p50 s", "p95 s", "max s", f"over {_SLOW_S:g} s", "cold", "cold share")
+COLUMNS = ("record", "requests", "mean s", "p50 s", "p95 s", "max s", f"over {_SLOW_S:g} s", "cold", "cold-start rate")
 _NAMES = {
     "open": "open loop, from the schedule",
     "closed": "closed loop, as it records it",

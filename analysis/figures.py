@@ -65,7 +65,7 @@ def _run_dots(campaign: Campaign, found: dict[str, Any]) -> list[Figure]:
     columns = ("load", "regime", *(f"block {i + 1}" for i in range(blocks)))
     padded = [row + ("-",) * (len(columns) - len(row)) for row in rows]
     svg = plots.run_dots(rates, loads, campaign.regimes)
-    return [Figure("f1-run-dots", "F1. Cold share of each run, joined by block", svg, Table("", columns, padded))]
+    return [Figure("f1-run-dots", "F1. Cold-start rate of each run, joined by block", svg, Table("", columns, padded))]
 
 
 def _forest(found: dict[str, Any]) -> list[Figure]:
@@ -88,7 +88,8 @@ def _forest(found: dict[str, Any]) -> list[Figure]:
     ]
     columns = ("load", "contrast", "difference, points [95 %]", "[all together 95 %]", "verdict")
     margin = 100 * found["campaign"]["equivalence_margin"]
-    return [Figure("f2-forest", "F2. Differences of cold shares", plots.forest(bars, margin), Table("", columns, data))]
+    svg = plots.forest(bars, margin)
+    return [Figure("f2-forest", "F2. Differences of cold-start rates", svg, Table("", columns, data))]
 
 
 def _points(row: dict[str, Any]) -> Bars:
@@ -219,8 +220,8 @@ def _by_stage(campaign: Campaign, found: dict[str, Any]) -> list[Figure]:
             for stage, bar in each.items()
         ]
         svg = plots_path.by_stage(shares, campaign.regimes, load)
-        table = Table("", ("function", "regime", "cold share [95 %]"), sorted(rows))
-        drawn.append(Figure(f"f7-cold-by-stage-{load}", f"F7. Cold share by function, {load}", svg, table))
+        table = Table("", ("function", "regime", "cold-start rate [95 %]"), sorted(rows))
+        drawn.append(Figure(f"f7-cold-by-stage-{load}", f"F7. Cold-start rate by function, {load}", svg, table))
     return drawn
 
 
@@ -283,7 +284,7 @@ def _theory(found: dict[str, Any]) -> list[Figure]:
         )
         for cell, rate in rates
     ]
-    columns = ("load", "regime", "cold share measured", "simulated", "GB-s held measured", "simulated")
+    columns = ("load", "regime", "cold-start rate measured", "simulated", "GB-s held measured", "simulated")
     notes = ("the simulator gets each run's arrivals, mean service and cold-start times, nothing else",)
     svg = plots.against_theory(measured, curves)  # type: ignore[arg-type]
     return [Figure("f8-theory", "F8. Measured against theory", svg, Table("", columns, rows, notes))]

@@ -12,7 +12,7 @@ from fave.errors import InvalidRunError
 
 
 class Entry(NamedTuple):
-    """One campaign. state: what its results say of themselves, or why there are none. cells: cold shares."""
+    """One campaign. state: what its results say of themselves, or why there are none. cells: cold-start rates."""
 
     folder: str
     experiment: str
@@ -57,7 +57,7 @@ def _cells(found: dict[str, Any]) -> Table:
     regimes = list(dict.fromkeys(cell["regime"] for cell in cells))
     shares = {(cell["load"], cell["regime"]): percent(cell["cold_rate"]["estimate"]) for cell in cells}
     rows = [(load, *(shares.get((load, regime), "-") for regime in regimes)) for load in loads]
-    return Table("", ("cold share", *regimes), rows)
+    return Table("", ("cold-start rate", *regimes), rows)
 
 
 def _verdicts(found: dict[str, Any]) -> list[str]:

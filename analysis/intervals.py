@@ -8,7 +8,10 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 from msgspec import structs
-from scipy import stats
+from scipy import special, stats
+
+from analysis import clustered
+from analysis.clustered import Counts
 
 # Assumed where too few runs hold an event to estimate it; design effects of 2 to 124 were seen.
 MIN_DESIGN_EFFECT = 10.0
@@ -28,30 +31,42 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def run_rate_interval(counts: Sequence[tuple[int, int]], confidence: float = 0.95) -> Estimate:
-    """Mean of run rates with a t interval over runs, clipped to [0, 1]. counts: (events, trials) per run.
+def pooled_rate_interval(counts: Sequence[Counts], confidence: float = 0.95) -> Estimate:
+    """Pooled share of all runs, its variance clustered by run (`clustered`), interval on the logit.
 
-    Where fewer than three runs hold an event (or fewer than three hold anything else) there is no variance to work
-    with, or next to none: the interval reaches from that end at least to a one-sided Clopper-Pearson bound on the
-    effective counts (methodology §2.6).
+    counts: (events, trials) per run. Where fewer than three runs hold an event (or fewer than three hold anything else)
+    there is no variance to work with, or next to none: the interval reaches from that end at least to a one-sided
+    Clopper-Pearson bound on the effective counts (methodology §2.6).
     """
     known = [run for run in counts if run[1]]
-    rates = [events / trials for events, trials in known]
-    if not rates:
+    if not known:
         return Estimate(estimate=None, low=None, high=None, n_runs=0, method="none", reason="no run with a known rate")
-    found = mean_interval(rates, confidence)
-    if len(rates) < 2:
+    found = _on_the_logit(known, confidence)
+    if len(known) < 2:
         return structs.replace(found, reason="one run: requests within a run are no replicates")
     for end in (0.0, 1.0):
-        odd = sum(rate != end for rate in rates)
-        if odd == 0 or odd < _FEW_RUNS <= len(rates):
+        odd = sum(events != end * trials for events, trials in known)
+        if odd == 0 or odd < _FEW_RUNS <= len(known):
             return _from_an_end(end, found, known, confidence)
-    if found.low is None or found.high is None:
-        return structs.replace(found, reason="all runs have the same rate: no variance to compute an interval from")
-    return structs.replace(found, low=max(0.0, found.low), high=min(1.0, found.high), method="t over run rates")
+    return found
 
 
-def _from_an_end(end: float, found: Estimate, counts: Sequence[tuple[int, int]], confidence: float) -> Estimate:
+def _on_the_logit(known: Sequence[Counts], confidence: float) -> Estimate:
+    """Logit p ± t V^(1/2) / (p (1 - p)), back. Null ends where there is no variance."""
+    found = clustered.share(known) if len(known) > 1 else None
+    if found is None or not found.error:
+        reason = "all runs have the same rate: no variance to compute an interval from"
+        rate = clustered.pooled_rate(known)
+        return Estimate(estimate=rate, low=None, high=None, n_runs=len(known), method="pooled", reason=reason)
+    rate, odds = found.estimate, math.log(found.estimate / (1 - found.estimate))
+    half = float(stats.t.ppf((1 + confidence) / 2, found.df)) * found.error / (rate * (1 - rate))
+    low, high = (float(special.expit(odds + sign * half)) for sign in (-1, 1))
+    return Estimate(
+        estimate=rate, low=low, high=high, n_runs=len(known), method="CR2 on the logit", confidence=confidence
+    )
+
+
+def _from_an_end(end: float, found: Estimate, counts: Sequence[Counts], confidence: float) -> Estimate:
     trials = sum(n for _, n in counts)
     odd = sum(x if end == 0.0 else n - x for x, n in counts)
     assumed = max(design_effect(counts) or 0.0, MIN_DESIGN_EFFECT)
@@ -59,11 +74,7 @@ def _from_an_end(end: float, found: Estimate, counts: Sequence[tuple[int, int]],
     low, high = (0.0, bound) if end == 0.0 else (1.0 - bound, 1.0)
     method = f"one-sided Clopper-Pearson, design effect {assumed:.3g}"
     if found.low is not None and found.high is not None:
-        low, high, method = (
-            max(0.0, min(low, found.low)),
-            min(1.0, max(high, found.high)),
-            f"{method}, or t over run rates",
-        )
+        low, high, method = min(low, found.low), max(high, found.high), f"{method}, or {found.method}"
     return Estimate(
         estimate=found.estimate, low=low, high=high, n_runs=found.n_runs, method=method, confidence=confidence
     )
@@ -87,7 +98,7 @@ def degenerate_upper(trials: float, design_effect: float, confidence: float = 0.
     return float(1.0 - (1.0 - confidence) ** (design_effect / trials))
 
 
-def design_effect(counts: Sequence[tuple[int, int]]) -> float | None:
+def design_effect(counts: Sequence[Counts]) -> float | None:
     """Variance of the pooled rate between runs over its binomial variance (ratio estimator); None where undefined.
 
     (R / (R-1)) * sum (x_r - p n_r)^2 / n^2  over  p (1-p) / n.
@@ -114,7 +125,7 @@ def geometric_mean_interval(values: Sequence[float], confidence: float = 0.95) -
     return Estimate(estimate=centre, low=low, high=high, n_runs=len(values), method=method, confidence=confidence)
 
 
-def intraclass_correlation(counts: Sequence[tuple[int, int]]) -> float | None:
+def intraclass_correlation(counts: Sequence[Counts]) -> float | None:
     """Of events within runs, by analysis of variance (Fleiss); None where undefined. Negative: spread evenly.
 
     (MSB - MSW) / (MSB + (n0 - 1) MSW), n0 = (N - sum n^2 / N) / (R - 1).

@@ -85,7 +85,7 @@ def _ratio(campaign: Campaign, used: Sequence[Digest]) -> list[str]:
     if not ratios:
         return []
     shown = ", ".join(sorted(ratios, key=float))
-    return [f"Idle time-out over mean gap was {shown}: this ratio sets the cold share, and other ratios have others."]
+    return [f"Idle timeout over mean gap was {shown}: this ratio sets the cold-start rate; other ratios give others."]
 
 
 def _gap_s(campaign: Campaign, load: str) -> float:

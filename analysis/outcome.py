@@ -9,7 +9,7 @@ from fave.errors import EXIT_CONTROL, EXIT_INCONCLUSIVE, EXIT_INVALID_RUN, EXIT_
 
 def exit_code(results: dict[str, Any]) -> int:
     """From results.json."""
-    # Several blocks and yet nothing to compare: no cold share is known, though the runs passed every gate.
+    # Several blocks and yet nothing to compare: no cold-start rate is known, though the runs passed every gate.
     unanswered = any(row["blocks"] > 1 and row["risk_difference"] is None for row in results["contrasts"])
     if unanswered or not results["validity"]["valid"]:
         return EXIT_INVALID_RUN

@@ -107,14 +107,14 @@ def run_dots(rates: Mapping[tuple[str, str], Sequence[float]], loads: Sequence[s
             axis.set_xlim(-0.4, len(present) - 0.6)
             axis.set_ylim(-0.03, 1.03)
             axis.set_title(f"{load} ({blocks} blocks)")
-        axes[0][0].set_ylabel("cold share of a run (0 to 1)")
+        axes[0][0].set_ylabel("cold-start rate of a run (0 to 1)")
         return figure
 
     return to_svg(draw)
 
 
 def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: float) -> str:
-    """F2: differences of cold shares with 95 % and simultaneous intervals, the equivalence margin as a band.
+    """F2: differences of cold-start rates with 95 % and simultaneous intervals, the equivalence margin as a band.
 
     rows: in percentage points, with the simultaneous interval. A row without an interval is degenerate: a diamond.
     """
@@ -134,7 +134,7 @@ def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: floa
         axis.set_yticks(range(len(rows)), [bar.label for bar, _ in rows])
         axis.invert_yaxis()
         axis.set_xlabel(
-            "difference of cold shares, percentage points (thick 95 %, thin all together 95 %, diamond: degenerate)"
+            "difference of cold-start rates, points (thick: 95 %, thin: all together 95 %, diamond: degenerate)"
         )
         axis.legend(loc="lower left", bbox_to_anchor=(0, 1))
         return figure
@@ -267,9 +267,9 @@ def _cross(axis: Any, each: Price, colour: str) -> None:
 
 
 def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[str, tuple[Array, Array, Array]]) -> str:
-    """F8: cold shares as measured against those predicted; and cold share and held memory over the idle time-out.
+    """F8: cold-start rates as measured against those predicted; rate and held memory over the idle timeout.
 
-    points: (load, predicted, measured). curves: by load, idle time-outs (s), cold shares, held GB-s.
+    points: (load, predicted, measured). curves: by load, idle time-outs (s), cold-start rates, held GB-s.
     """
 
     def draw() -> Any:
@@ -283,20 +283,20 @@ def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[st
                 square.plot((predicted, predicted), (bar.low, bar.high), color=shade[load], lw=1.5)
         handles = [mpl.lines.Line2D([], [], marker="o", ls="", color=shade[load]) for load in loads]
         square.legend(handles, loads, loc="upper left")
-        square.set_xlabel("cold share, predicted")
-        square.set_ylabel("cold share, measured (95 %)")
+        square.set_xlabel("cold-start rate, predicted")
+        square.set_ylabel("cold-start rate, measured (95 %)")
         square.set_title("each load in each regime")
         held = lines.twinx()
         held.grid(visible=False)
         for load, (seconds, cold, gb_s) in curves.items():
             colour = shade.get(load, COLOURS[5])
-            lines.plot(seconds, cold, "-", color=colour, marker="o", ms=4, label=f"{load}: cold share")
+            lines.plot(seconds, cold, "-", color=colour, marker="o", ms=4, label=f"{load}: cold-start rate")
             held.plot(seconds, gb_s, ":", color=colour, lw=1.5)
         lines.set_xscale("log")
         _log_axis(lines.xaxis)
         lines.set_ylim(0, 1.02)
         lines.set_xlabel("idle time-out (s, log), simulated")
-        lines.set_ylabel("cold share (solid)")
+        lines.set_ylabel("cold-start rate (solid)")
         held.set_ylabel("held GB-s a run (dotted)")
         held.set_ylim(bottom=0)
         if curves:

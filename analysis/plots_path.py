@@ -68,7 +68,7 @@ def replica_timeline(line: Timeline) -> str:
 
 
 def by_stage(shares: Mapping[str, Mapping[str, Bars]], regimes: Sequence[str], title: str) -> str:
-    """F7: cold share of each function, by regime."""
+    """F7: cold-start rate of each function, by regime."""
 
     def draw() -> Any:
         stages = list(dict.fromkeys(stage for each in shares.values() for stage in each))

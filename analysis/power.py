@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -80,8 +79,10 @@ def blocks_needed(
     return high
 
 
-def stein_blocks(pilot_differences: Sequence[float], half_width: float, *, confidence: float = 0.95) -> int:
-    """Stein's two-stage rule: N = max(n0, ceil((t_{n0-1} s0 / h)^2)) (Stein, Ann. Math. Stat. 16, 1945)."""
-    n0 = len(pilot_differences)
-    t = float(stats.t.ppf((1 + confidence) / 2, n0 - 1))
-    return max(n0, math.ceil((t * float(np.std(pilot_differences, ddof=1)) / half_width) ** 2))
+def stein_blocks(standard_error: float, df: float, n0: int, half_width: float, *, confidence: float = 0.95) -> int:
+    """Stein's two-stage rule: N = max(n0, ceil((t_df s0 / h)^2)) (Stein, Ann. Math. Stat. 16, 1945).
+
+    standard_error, df: of the pilot's difference, so that s0 = standard_error sqrt(n0); df is n0 - 1 for equal counts.
+    """
+    t = float(stats.t.ppf((1 + confidence) / 2, df))
+    return max(n0, math.ceil((t * standard_error / half_width) ** 2 * n0))

@@ -95,7 +95,7 @@ def findings(found: dict[str, Any]) -> list[str]:
 
 
 def _design(campaign: Campaign) -> Table:
-    """What each load was: without it a cold share means nothing."""
+    """What each load was: without it a cold-start rate means nothing."""
     rows: list[tuple[str, ...]] = []
     for name, each in campaign.experiment["loads"].items():
         traffic = each["traffic"]
@@ -151,7 +151,7 @@ def in_terminal(found: dict[str, Any], folder: Path) -> str:
     )
 
 
-_IN_TERMINAL = ("Cells", "Contrasts of cold shares", "Controls", "Thresholds", "Capacity", "Anomalies")
+_IN_TERMINAL = ("Cells", "Contrasts of cold-start rates", "Controls", "Thresholds", "Capacity", "Anomalies")
 
 
 def _in_text(table: Table) -> list[str]:

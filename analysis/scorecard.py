@@ -32,7 +32,7 @@ def scorecard(
         _coverage(campaign),
         _setup(campaign),
         _artefact(campaign),
-        ("earned", "ECDF of every run, percentiles per run with intervals, cold shares by level and by stage"),
+        ("earned", "ECDF of every run, percentiles per run with intervals, cold-start rates by level and by stage"),
         _statistics(contrasts),
         ("earned", "every column and axis has its unit; names of rows carry theirs (docs/metrics.md)"),
         _cost(cells, prices),

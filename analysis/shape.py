@@ -176,10 +176,18 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("rates: of both regimes")
 
 
+class Spread(msgspec.Struct, frozen=True):
+    load: str
+    a: str
+    b: str
+    blocks: Count = 0
+    standard_error: Annotated[float, Meta(ge=0)] | None = None
+
+
 class Pilot(msgspec.Struct, frozen=True):
     """results.json: what a forecast takes from it."""
 
-    contrasts: tuple[Rates, ...] = ()
+    contrasts: tuple[Spread, ...] = ()
 
 
 class Contrast(Rates, frozen=True, kw_only=True):

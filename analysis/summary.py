@@ -12,7 +12,7 @@ CELL_COLUMNS = (
     "runs",
     "requests",
     "failed",
-    "cold share [95 %]",
+    "cold-start rate [95 %]",
     "p50 s",
     "p95 s",
     "ready",
@@ -21,14 +21,15 @@ CELL_COLUMNS = (
 CONTRAST_COLUMNS = ("load", "contrast", "difference, points [95 %]", "p", "p Holm", "p sign-flip", "blocks", "verdict")
 
 
-BY_TIME_COLUMNS = ("load", "regime", "cold share, first 30 s [95 %]", "cold share, later [95 %]")
+BY_TIME_COLUMNS = ("load", "regime", "cold-start rate, first 30 s [95 %]", "cold-start rate, later [95 %]")
 THRESHOLD_COLUMNS = ("threshold", "load", "regime", "observed", "result")
 
 LEGEND = (
-    "cold share: mean over runs; where every run has none, the upper end is a bound that counts ten requests as one "
-    "(requests of a run depend on each other). p50, p95: latency from the scheduled arrival. ready: replicas of all "
-    "functions together, averaged over a run. GB-s: per run, while executing / while held. A block is one run of each "
-    "regime with the same schedule; differences are in percentage points, paired by block."
+    "cold-start rate: share of all arrivals, with an interval over runs (requests of a run depend on each other); "
+    "where every run has none, the upper end is a bound that counts ten requests as one. p50, p95: latency from the "
+    "scheduled arrival. ready: replicas of all functions together, averaged over a run. GB-s: per run, while "
+    "executing / while provisioned. A block is one run of each regime with the same schedule; differences are in "
+    "percentage points, paired by block."
 )
 
 
@@ -111,7 +112,7 @@ def _sentence(row: dict[str, Any]) -> str:
     mark = " (exploratory)" if row["exploratory"] else ""
     margin = f"±{row['margin'] * 100:g} points"
     said = {
-        "different": f"the cold share differs by {shown}, Holm p {relation(row['p_holm'])}",
+        "different": f"the cold-start rate differs by {shown}, Holm p {relation(row['p_holm'])}",
         "equivalent": f"equivalent within {margin} ({shown})",
         "different-within-margin": f"differs by {shown}, but stays within {margin}",
         "inconclusive": f"no verdict: {shown}, Holm p {relation(row['p_holm'])}; "

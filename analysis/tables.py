@@ -15,7 +15,7 @@ def tables(found: Found) -> list[Table]:
     """All but design and set-up, in the order of the report."""
     every = (
         Table("Cells", summary.CELL_COLUMNS, summary.cell_rows(found), [summary.LEGEND, *_reasons(found)]),
-        Table("Contrasts of cold shares", summary.CONTRAST_COLUMNS, summary.contrast_rows(found), _CONTRAST_NOTES),
+        Table("Contrasts of cold-start rates", summary.CONTRAST_COLUMNS, summary.contrast_rows(found), _CONTRAST_NOTES),
         _sizes(found),
         _latency(found),
         _cost(found),
@@ -46,8 +46,9 @@ def validity(found: Found) -> list[Table]:
 
 
 _CONTRAST_NOTES = (
-    "p: paired t test on run rates (or Stein's), adjusted by Holm over all planned contrasts; beside it the exact "
-    "sign-flip permutation test. Pooled tests on requests are not used: they raise false alarms (docs/methodology.md).",
+    "difference: of the shares of all arrivals. p: CR2 with blocks as clusters (the paired t where all runs have the "
+    "same number of arrivals), or Stein's; adjusted by Holm over all planned contrasts. Beside it the exact sign-flip "
+    "permutation test. Tests that take requests for independent raise false alarms (docs/methodology.md).",
 )
 _AS_SENT = (
     "over all runs of a cell: counts added up, otherwise the worst run. Rate and gaps compare when arrivals left with "
@@ -295,7 +296,7 @@ def _idle(found: Found) -> Table:
         for each in found["idle_timeouts"]
         for point in each["curve"]
     ]
-    columns = ("load", "regime", "idle time-out, s", "mean gaps", "cold share [95 %]", "held GB-s a run")
+    columns = ("load", "regime", "idle time-out, s", "mean gaps", "cold-start rate [95 %]", "held GB-s a run")
     note = "simulated on the measured arrivals, service and cold-start times; F8 tells how right that is"
     return Table("Other idle time-outs", columns, rows, [note])
 

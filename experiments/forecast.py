@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ class Pilot(NamedTuple):
 
 def given(sd: float) -> Pilot:
     if not 0 < sd < 1:
-        raise ConfigError(f"--sd {sd:g}: a standard deviation of cold shares lies between 0 and 1")
+        raise ConfigError(f"--sd {sd:g}: a standard deviation of cold-start rates lies between 0 and 1")
     return Pilot("--sd", {}, sd)
 
 
@@ -54,12 +54,12 @@ def from_run(folder: Path) -> Pilot:
     path = folder / "results.json"
     if not path.exists():
         raise ConfigError(f"{folder.name}: has no results.json", hint=f"make report RUN={folder.name}")
-    sds = {}
-    for row in shape.read(folder, path.name, shape.Pilot).get("contrasts", ()):
-        a, b = row["rates"][row["a"]], row["rates"][row["b"]]
-        sd = statistics.stdev(x - y for x, y in zip(a, b, strict=True)) if len(a) == len(b) >= 2 else 0.0
-        if sd > 0:
-            sds[row["load"], row["a"], row["b"]] = sd
+    # Reports from before 2026-11-26 have no standard errors.
+    sds = {
+        (row["load"], row["a"], row["b"]): row["standard_error"] * math.sqrt(row["blocks"])
+        for row in shape.read(folder, path.name, shape.Pilot).get("contrasts", ())
+        if row.get("standard_error")
+    }
     return Pilot(folder.name, sds)
 
 
@@ -110,7 +110,7 @@ def held_gb_s(experiment: Experiment, groups: Sequence[Group]) -> tuple[float, f
 
 
 def detectable(experiment: Experiment, pilot: Pilot | None) -> list[str]:
-    """The smallest difference of cold shares that each planned contrast shows with 80 % power."""
+    """The smallest difference of cold-start rates that each planned contrast shows with 80 % power."""
     planned = [(name, load, a, b) for name, load in experiment.loads.items() for a, b in experiment.contrasts_of(name)]
     family = len(planned)
     if not family:

@@ -46,10 +46,13 @@ def decide(experiment: Experiment, contrasts: list[dict[str, Any]], folder: Path
     for name, load in experiment.loads.items():
         if load.descriptive:
             continue
-        mine = [list(row["rates"].values()) for row in contrasts if row["load"] == name]
-        whole = all(len(a) == len(b) == load.blocks >= 2 for a, b in mine)
+        mine = [row for row in contrasts if row["load"] == name]
+        whole = all(row["risk_difference"] is not None and row["blocks"] == load.blocks for row in mine)
+        # A contrast without a spread has no error, and asks for nothing more.
         needs = [
-            stein_blocks([x - y for x, y in zip(a, b, strict=True)], rule.target_half_width) for a, b in mine if whole
+            stein_blocks(row["standard_error"] or 0.0, row["df"] or 1.0, load.blocks, rule.target_half_width)
+            for row in mine
+            if whole
         ]
         wanted = max(needs, default=load.blocks)
         found[name] = Decision(

@@ -68,7 +68,7 @@
     $("charts").replaceChildren(); $("replicas").replaceChildren(); charts = []; replicaCharts = new Map();
     const host = $("charts");
     charts.push(chart(host, "Cold invocations per second", [{ label: "cold/s", colour: "--blue", of: (p) => p.cold_per_s }], 170, { least: 1, steps: true }));
-    charts.push(chart(host, "Cold share of invocations", [{ label: "share", colour: "--blue", of: (p) => p.cold_share }], 170, { least: 1, dots: true, format: (v) => `${Math.round(v * 100)} %` }));
+    charts.push(chart(host, "Cold-start rate of invocations", [{ label: "share", colour: "--blue", of: (p) => p.cold_share }], 170, { least: 1, dots: true, format: (v) => `${Math.round(v * 100)} %` }));
     charts.push(chart(host, "Latency from schedule", [{ label: "p50", colour: "--blue", of: (p) => p.p50_ms }, { label: "p95", colour: "--orange", dash: true, of: (p) => p.p95_ms }], 170, { least: 10, dots: true, format: ms }));
     charts.push(chart(host, "Per second", [{ label: "sent", colour: "--amber", dash: true, of: (p) => p.sent_per_s }, { label: "answered", colour: "--blue", of: (p) => p.ok_per_s }], 170, { least: 2, steps: true }));
     charts.push(chart(host, "In flight", [{ label: "requests", colour: "--blue", of: (p) => p.in_flight }], 170, { least: 2, steps: true }));
@@ -119,7 +119,7 @@
     $("problems").textContent = view.problems.join("\n");
     $("status").textContent = view.status || (view.running ? `${view.kind} is running` : view.outcome ? "the run has ended" : "no run yet: start one on Locust's page");
     $("figures").replaceChildren(...[["sent", c.sent], ["in flight", view.running ? last.in_flight : null], ["answered", c.ok], ["cold invocations", c.cold],
-      ["cold share", view.cold_share == null ? null : percent(view.cold_share)], ["failed", c.failed], ["timed out", c.timeout], ["dropped", c.dropped], ["unsent", c.unsent]]
+      ["cold-start rate", view.cold_share == null ? null : percent(view.cold_share)], ["failed", c.failed], ["timed out", c.timeout], ["dropped", c.dropped], ["unsent", c.unsent]]
       .map(([name, value]) => { const d = make("div"); d.append(make("dt", name), make("dd", value ?? "–")); return d; }));
     verdict();
     table("stages", view.stages.map((s) => [s.name, s.invocations, s.cold, seconds(s.init_s), seconds(s.p50_s), seconds(s.p95_s), s.failures]));

@@ -17,7 +17,7 @@ def test_the_notebook_opens_a_run_and_shows_it(monkeypatch):
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     shown = "".join(output.get("data", {}).get("text/plain", "") for output in outputs)
-    assert "cold share" in shown
+    assert "cold-start rate" in shown
     assert "unexplained" in shown
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert not any(cell.get("outputs") for cell in nbformat.read(ROOT / "analysis" / "explore.ipynb", 4).cells), (

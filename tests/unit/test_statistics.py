@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from analysis import compare, intervals, measures, summary, words
+from analysis import alternatives, compare, intervals, measures, summary, words
 from analysis.load import Run, used_runs
 from fave.validity import Verdict
 
@@ -21,15 +22,20 @@ CLUSTERED = ORACLES["clustered_rates"]
 RATES = {arm: [x / n for x, n in CLUSTERED[arm]] for arm in ("a", "b")}
 
 
+def runs(rates, n=1000):
+    """Runs of equal counts with these rates."""
+    return [(rate * n, n) for rate in rates]
+
+
 def test_the_paired_t_test_is_the_published_one():
     sleep = ORACLES["welch_t_sleep"]
-    result = compare.paired(sleep["a"], sleep["b"], margin=1.0)
+    result = compare.paired(runs(sleep["a"]), runs(sleep["b"]), margin=1.0)
     assert result.p == pytest.approx(sleep["paired"]["p"], rel=1e-5)
 
 
-def test_paired_run_rates_give_the_oracles_difference_interval_and_p():
+def test_runs_of_equal_counts_give_the_oracles_difference_interval_and_p():
     expected = CLUSTERED["run_rates_paired"]
-    result = compare.paired(RATES["a"], RATES["b"], margin=0.30)
+    result = compare.paired(runs(RATES["a"]), runs(RATES["b"]), margin=0.30)
     assert result.mean == pytest.approx(expected["mean"], rel=1e-6)
     assert result.p == pytest.approx(expected["p"], rel=1e-5)
     assert result.ci95 == pytest.approx(expected["ci95"], rel=1e-5)
@@ -59,15 +65,15 @@ def test_bounds_for_no_event_are_the_oracles(case):
 
 def test_an_arm_constant_at_zero_is_still_tested():
     """Warm at 0 in all runs is not degenerate: the differences vary."""
-    result = compare.paired([0.3, 0.4, 0.5], [0.0, 0.0, 0.0], margin=0.05)
+    result = compare.paired(runs([0.3, 0.4, 0.5]), runs([0.0] * 3), margin=0.05)
     assert compare.verdict(result, result.p) == "different"
 
 
 def test_constant_differences_are_degenerate_and_never_significant():
-    same = compare.paired([0.5, 0.5, 0.5], [0.0, 0.0, 0.0], margin=0.05)
+    same = compare.paired(runs([0.5] * 3), runs([0.0] * 3), margin=0.05)
     assert (same.p, same.ci95, same.p_sign_flip) == (None, None, 0.25)
     assert compare.verdict(same, None) == "degenerate"
-    assert compare.paired([0.0, 0.0], [0.0, 0.0], margin=0.05).p_sign_flip == 1.0
+    assert compare.paired(runs([0.0] * 2), runs([0.0] * 2), margin=0.05).p_sign_flip == 1.0
 
 
 @pytest.mark.parametrize(
@@ -80,7 +86,7 @@ def test_constant_differences_are_degenerate_and_never_significant():
     ],
 )
 def test_verdicts(differences, expected):
-    result = compare.paired(differences, [0.0] * len(differences), margin=0.05)
+    result = compare.paired(runs(differences), runs([0.0] * len(differences)), margin=0.05)
     assert compare.verdict(result, result.p) == expected
 
 
@@ -91,47 +97,49 @@ def test_verdicts(differences, expected):
 def test_the_order_of_blocks_does_not_matter_and_swapping_arms_changes_the_sign(pairs, random):
     shuffled = list(pairs)
     random.shuffle(shuffled)
-    one = compare.paired([a for a, _ in pairs], [b for _, b in pairs], margin=0.05)
-    other = compare.paired([b for _, b in shuffled], [a for a, _ in shuffled], margin=0.05)
+    one = compare.paired(runs(a for a, _ in pairs), runs(b for _, b in pairs), margin=0.05)
+    other = compare.paired(runs(b for _, b in shuffled), runs(a for a, _ in shuffled), margin=0.05)
     assert one.mean == pytest.approx(-other.mean, abs=1e-12)
     assert one.degenerate == other.degenerate
     if one.p is not None:
         assert one.p == pytest.approx(other.p, rel=1e-6, abs=1e-12)
 
 
-def test_a_cells_interval_comes_from_run_rates_and_is_clipped():
-    estimate = intervals.run_rate_interval([(1, 20), (0, 20), (2, 20), (1, 20)])
-    assert estimate.estimate == pytest.approx(0.05)
-    assert estimate.low == 0.0
-    assert estimate.high == pytest.approx(0.05 + 3.182446 * np.std([0.05, 0, 0.1, 0.05], ddof=1) / 2, rel=1e-5)
+def test_a_cells_interval_is_symmetric_on_the_logit():
+    estimate = intervals.pooled_rate_interval([(4, 20), (3, 20), (6, 20), (5, 20)])
+    error = np.std([0.2, 0.15, 0.3, 0.25], ddof=1) / 2
+    half = 3.182446 * error / (0.225 * 0.775)
+    logits = [math.log(p / (1 - p)) for p in (estimate.low, estimate.estimate, estimate.high)]
+    assert estimate.estimate == pytest.approx(0.225)
+    assert np.diff(logits) == pytest.approx([half, half], rel=1e-5)
 
 
 def test_an_event_in_few_runs_is_no_reason_for_a_shorter_interval_than_none_at_all():
-    none = intervals.run_rate_interval([(0, 120)] * 8)
-    one = intervals.run_rate_interval([(1, 120)] + [(0, 120)] * 7)
+    none = intervals.pooled_rate_interval([(0, 120)] * 8)
+    one = intervals.pooled_rate_interval([(1, 120)] + [(0, 120)] * 7)
     assert one.low == 0.0
     assert one.high > none.high
-    full = intervals.run_rate_interval([(119, 120)] + [(120, 120)] * 7)
+    full = intervals.pooled_rate_interval([(119, 120)] + [(120, 120)] * 7)
     assert (full.low, full.high) == (pytest.approx(1 - one.high), 1.0)
 
 
 def test_runs_that_all_agree_on_zero_get_a_bound_and_not_a_false_certainty():
-    estimate = intervals.run_rate_interval([(0, 20)] * 3)
+    estimate = intervals.pooled_rate_interval([(0, 20)] * 3)
     assert (estimate.estimate, estimate.low) == (0.0, 0.0)
     assert estimate.high == pytest.approx(1 - 0.05 ** (10 / 60))
-    all_cold = intervals.run_rate_interval([(20, 20)] * 3)
+    all_cold = intervals.pooled_rate_interval([(20, 20)] * 3)
     assert (all_cold.low, all_cold.high) == (pytest.approx(0.05 ** (10 / 60)), 1.0)
 
 
 @pytest.mark.parametrize("run", [(3, 20), (0, 20), (20, 20)])
 def test_one_run_has_no_interval_and_says_why(run):
-    estimate = intervals.run_rate_interval([run])
+    estimate = intervals.pooled_rate_interval([run])
     assert (estimate.low, estimate.high) == (None, None)
     assert "no replicates" in estimate.reason
 
 
 def test_runs_that_agree_on_a_rate_between_have_no_interval_of_width_zero():
-    estimate = intervals.run_rate_interval([(5, 20)] * 3)
+    estimate = intervals.pooled_rate_interval([(5, 20)] * 3)
     assert (estimate.estimate, estimate.low, estimate.high) == (0.25, None, None)
     assert "no variance" in estimate.reason
 
@@ -234,35 +242,34 @@ def test_a_load_that_runs_in_some_regimes_needs_only_those():
     assert [run.regime for run in used_runs([a_run(0, "a")], experiment)] == ["a"]
 
 
-def test_unpaired_runs_give_welchs_published_result_and_the_permutation_test_beside_it():
+def test_welchs_test_which_decides_nothing_is_the_published_one():
     sleep, expected = ORACLES["welch_t_sleep"], ORACLES["welch_t_sleep"]["welch"]
-    assert compare.welch_p(sleep["a"], sleep["b"]) == pytest.approx(expected["p"], rel=1e-5)
-    rates = compare.unpaired(RATES["a"], RATES["b"], margin=0.3)
+    assert alternatives.welch_p(runs(sleep["a"]), runs(sleep["b"])) == pytest.approx(expected["p"], rel=1e-5)
+
+
+def test_runs_of_equal_counts_that_share_no_blocks_give_welchs_result_and_the_permutation_test_beside_it():
+    rates = compare.unpaired(runs(RATES["a"]), runs(RATES["b"]), margin=0.3)
     assert rates.p == pytest.approx(CLUSTERED["run_rates_welch"]["p"], rel=1e-5)
     assert rates.ci95 == pytest.approx(CLUSTERED["run_rates_welch"]["ci95"], rel=1e-5)
     assert rates.p_permutation == pytest.approx(CLUSTERED["permutation_two_sample"], abs=1e-6)
 
 
-def test_equivalence_of_unpaired_runs_is_welchs_two_one_sided_tests():
-    """The 90 % interval touches the margin exactly where p is .05."""
+def test_the_90_percent_interval_touches_the_margin_where_equivalence_has_p_05():
     a, b = [0.1, 0.2, 0.15, 0.12], [0.11, 0.18, 0.16, 0.13]
-    from scipy import stats
-
-    high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.90).high
-    low = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.90).low
-    margin = max(high, -low)
-    assert compare.unpaired(a, b, margin=margin).p_equivalence == pytest.approx(0.05, abs=1e-9)
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.90)
+    margin = max(interval.high, -interval.low)
+    assert compare.unpaired(runs(a), runs(b), margin=margin).p_equivalence == pytest.approx(0.05, abs=1e-9)
 
 
 def test_two_arms_that_do_not_vary_are_degenerate():
-    result = compare.unpaired([0.0, 0.0], [1.0, 1.0], margin=0.05)
+    result = compare.unpaired(runs([0.0] * 2), runs([1.0] * 2), margin=0.05)
     assert (result.mean, result.p, compare.verdict(result, None)) == (-1.0, None, "degenerate")
 
 
 def test_after_a_pilot_the_interval_rests_on_the_pilots_spread_alone():
     """Stein: mean of all, s0 and degrees of freedom of the pilot; otherwise looking would have shortened it."""
     a, b = [0.30, 0.20, 0.40, 0.25, 0.26, 0.24], [0.1] * 6
-    result = compare.paired(a, b, margin=0.05, pilot=4)
+    result = compare.paired(runs(a), runs(b), margin=0.05, pilot=4)
     s0, t3 = np.std([0.2, 0.1, 0.3, 0.15], ddof=1), 3.182446
     half = t3 * s0 / math.sqrt(6)
     mean = np.mean(a) - 0.1
@@ -271,7 +278,7 @@ def test_after_a_pilot_the_interval_rests_on_the_pilots_spread_alone():
     assert result.p_equivalence > 0.5
 
 
-def test_a_pilot_without_spread_gives_the_paired_t_over_all_blocks_and_says_so():
-    result = compare.paired([0.0, 0.0, 0.0, 0.1], [0.0] * 4, margin=0.05, pilot=3)
-    assert (result.method, result.degenerate) == ("paired t (the pilot had no spread)", False)
-    assert compare.paired([0.1] * 4, [0.0] * 4, margin=0.05, pilot=3).degenerate
+def test_a_pilot_without_spread_gives_the_test_over_all_blocks_and_says_so():
+    result = compare.paired(runs([0.0, 0.0, 0.0, 0.1]), runs([0.0] * 4), margin=0.05, pilot=3)
+    assert (result.method, result.degenerate) == ("paired CR2 (the pilot had no spread)", False)
+    assert compare.paired(runs([0.1] * 4), runs([0.0] * 4), margin=0.05, pilot=3).degenerate
