@@ -176,10 +176,11 @@ def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> Comparison:
         raise ConfigError(f"{a.name} and {b.name}: no load and regime of which both have two valid runs")
     margin = a.experiment["equivalence_margin"]
     results = [compare.unpaired(sides[1][cell].counts, sides[0][cell].counts, margin=margin) for cell in common]
-    adjusted = compare.holm([1.0 if result.p is None else result.p for result in results])
+    adjusted = compare.holm([result.p for result in results])
+    equivalence = compare.holm([result.p_equivalence for result in results])
     rows = [
-        _row(cell, sides[0][cell], sides[1][cell], result, None if result.p is None else p_holm)
-        for cell, result, p_holm in zip(common, results, adjusted, strict=True)
+        _row(cell, sides[0][cell], sides[1][cell], result, both)
+        for cell, result, both in zip(common, results, zip(adjusted, equivalence, strict=True), strict=True)
     ]
     left_out = [
         f"{load}, {regime}: {len(_side(sides[0], (load, regime)).counts)} usable runs in A, "
@@ -220,18 +221,22 @@ def _percentile(mine: Sequence[Digest], q: float) -> float | None:
     return geometric_mean_interval(known).estimate if len(known) == len(values) else None
 
 
-def _row(cell: tuple[str, str], a: _Side, b: _Side, result: compare.Unpaired, p_holm: float | None) -> Compared:
+def _row(
+    cell: tuple[str, str], a: _Side, b: _Side, result: compare.Unpaired, adjusted: tuple[float | None, float | None]
+) -> Compared:
+    """adjusted: p of the difference and of equivalence, by Holm."""
+    runs = (len(a.counts), len(b.counts))
     return Compared(
         load=cell[0],
         regime=cell[1],
-        runs=(len(a.counts), len(b.counts)),
+        runs=runs,
         cold_rate=(pooled_rate(a.counts), pooled_rate(b.counts)),
         result=result,
-        p_holm=p_holm,
-        verdict=compare.verdict(result, p_holm),
+        p_holm=adjusted[0],
+        verdict=compare.verdict(*adjusted, min(runs)),
         p50_s=(a.p50_s, b.p50_s),
         p95_s=(a.p95_s, b.p95_s),
-        exploratory=min(len(a.counts), len(b.counts)) < compare.CONFIRMATORY_BLOCKS,
+        exploratory=min(runs) < compare.CONFIRMATORY_BLOCKS,
     )
 
 

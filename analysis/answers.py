@@ -172,6 +172,16 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     path: PathSplit | None
 
 
+class WithExcluded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a contrast had been with the runs put back that were excluded and can be read. runs: so many of them."""
+
+    runs: int
+    blocks: int
+    risk_difference: float | None
+    ci95: tuple[float, float] | None
+    verdict: str
+
+
 class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     """a - b of pooled rates, paired by block. simultaneous95: holds for all planned contrasts together (Bonferroni).
 
@@ -190,6 +200,7 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     p_holm: float | None
     p_sign_flip: float | None
     p_equivalence: float | None
+    p_equivalence_holm: float | None
     standard_error: float | None
     df: float | None
     margin: float
@@ -202,6 +213,7 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     reason: str
     rates: dict[str, list[float]]
+    with_excluded: WithExcluded | None
 
 
 class LatencyContrast(msgspec.Struct, frozen=True, kw_only=True):

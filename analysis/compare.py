@@ -249,22 +249,31 @@ def sign_flip_p(differences: Sequence[float] | Array) -> float:
     return float(result.pvalue)
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment, in the order given."""
-    order = np.argsort(p)
-    adjusted = [0.0] * len(p)
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment, in the order given.
+
+    What could not be tested stays in the family (as p = 1): what the data look like must not make the others'
+    correction milder.
+    """
+    known = [1.0 if each is None else each for each in p]
+    adjusted: list[float | None] = [None] * len(p)
     highest = 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[index]))
-        adjusted[index] = highest
+    for rank, index in enumerate(np.argsort(known)):
+        highest = max(highest, min(1.0, (len(p) - rank) * known[index]))
+        adjusted[index] = None if p[index] is None else highest
     return adjusted
 
 
-def verdict(result: Paired | Unpaired, p_holm: float | None) -> VerdictName:
-    if result.degenerate or p_holm is None:
+def verdict(p_holm: float | None, p_equivalence_holm: float | None, blocks: int) -> VerdictName:
+    """p_holm: null where the differences do not vary. Both adjusted over the planned contrasts; see `holm`.
+
+    Below eight blocks nothing is called equivalent: the t interval of so few depends on their being normal.
+    """
+    if p_holm is None:
         return "degenerate"
     different = below(p_holm, _ALPHA)
-    equivalent = result.p_equivalence is not None and below(result.p_equivalence, _ALPHA)
+    enough = blocks >= CONFIRMATORY_BLOCKS
+    equivalent = enough and p_equivalence_holm is not None and below(p_equivalence_holm, _ALPHA)
     if different and equivalent:
         return "different-within-margin"
     if different:

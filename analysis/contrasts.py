@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from analysis import compare
-from analysis.answers import BreakEven, Contrast, LatencyContrast
-from analysis.cells import QUANTILES, cold_counts, held_gb_s, in_cell, of_blocks, run_mean_s, run_quantile
+from analysis.answers import BreakEven, Contrast, LatencyContrast, WithExcluded
+from analysis.cells import QUANTILES, held_gb_s, in_cell, of_blocks, run_mean_s, run_quantile
 from analysis.clustered import Counts
 from analysis.compare import Paired, Ratio
 from analysis.digest import Digest
@@ -42,20 +44,58 @@ def _pilot(stopping: dict[str, dict[str, Any]], load: str) -> int:
     return decision["pilot_blocks"] if decision and decision["complete"] else 0
 
 
-def rate_contrasts(experiment: dict[str, Any], pairs: Sequence[Pair], digests: Sequence[Digest]) -> list[Contrast]:
-    """With p adjusted by Holm over all of them.
+def rate_contrasts(
+    experiment: dict[str, Any], pairs: Sequence[Pair], digests: Sequence[Digest], excluded: Sequence[Digest]
+) -> list[Contrast]:
+    """With p of differences and of equivalence adjusted by Holm over all of them, and once more with excluded runs.
 
-    One that could not be tested stays in the family (p = 1): what the data look like must not make the others'
-    correction milder.
+    digests: of used runs. excluded: of those that were not used though their rows can be read.
     """
+    outcome = experiment["primary_outcome"]
+    found = _contrasts(experiment, pairs, {pair: digests for pair in pairs})
+    put_back = {pair: _whole_blocks(pair, [*digests, *excluded], outcome) for pair in pairs}
+    more = {pair: _of_pair(pair, mine) - _of_pair(pair, digests) for pair, mine in put_back.items()}
+    if not any(more.values()):
+        return found
+    again = _contrasts(experiment, pairs, put_back)
+    return [
+        structs.replace(row, with_excluded=_with_excluded(other, more[pair])) if more[pair] else row
+        for pair, row, other in zip(pairs, found, again, strict=True)
+    ]
+
+
+def _of_pair(pair: Pair, digests: Sequence[Digest]) -> int:
+    return sum(len(in_cell(digests, pair.load, regime)) for regime in (pair.a, pair.b))
+
+
+def _whole_blocks(pair: Pair, digests: Sequence[Digest], outcome: str) -> list[Digest]:
+    """The runs of blocks of which both regimes' rates are known."""
+    mine = [each for each in digests if each.run.load == pair.load and each.primary(outcome)[1]]
+    a, b = ({each.run.block for each in in_cell(mine, pair.load, regime)} for regime in (pair.a, pair.b))
+    return [each for each in mine if each.run.block in a & b]
+
+
+def _with_excluded(row: Contrast, runs: int) -> WithExcluded:
+    return WithExcluded(
+        runs=runs, blocks=row.blocks, risk_difference=row.risk_difference, ci95=row.ci95, verdict=row.verdict
+    )
+
+
+def _contrasts(
+    experiment: dict[str, Any], pairs: Sequence[Pair], digests: Mapping[Pair, Sequence[Digest]]
+) -> list[Contrast]:
     outcome, margin = experiment["primary_outcome"], experiment["equivalence_margin"]
-    tested = [_tested(pair, digests, outcome, margin) for pair in pairs]
-    adjusted = compare.holm([1.0 if t.result is None or t.result.p is None else t.result.p for t in tested])
-    return [_contrast(experiment, each, p_holm, len(pairs)) for each, p_holm in zip(tested, adjusted, strict=True)]
+    tested = [_tested(pair, digests[pair], outcome, margin) for pair in pairs]
+    adjusted = compare.holm([each.result.p if each.result else None for each in tested])
+    equivalence = compare.holm([each.result.p_equivalence if each.result else None for each in tested])
+    return [
+        _contrast(experiment, each, p_holm, p_equivalence, len(pairs))
+        for each, p_holm, p_equivalence in zip(tested, adjusted, equivalence, strict=True)
+    ]
 
 
 class _Tested(NamedTuple):
-    """counts: (cold, known) of each block whose rate is known, by regime."""
+    """counts: (cold, known) of each block whose rate is known, all its tries that are given together; by regime."""
 
     pair: Pair
     counts: dict[str, list[Counts]]
@@ -69,17 +109,33 @@ class _Tested(NamedTuple):
 
 def _tested(pair: Pair, digests: Sequence[Digest], outcome: str, margin: float) -> _Tested:
     blocks = len({each.run.block for each in digests if each.run.load == pair.load})
-    counts = {regime: cold_counts(in_cell(digests, pair.load, regime), outcome) for regime in (pair.a, pair.b)}
+    counts = {regime: _by_block(in_cell(digests, pair.load, regime), outcome) for regime in (pair.a, pair.b)}
     a, b = counts[pair.a], counts[pair.b]
     enough = len(a) == len(b) == blocks >= 2
     result = compare.paired(a, b, margin=margin, pilot=pair.pilot) if enough else None
     return _Tested(pair, counts, blocks, result)
 
 
-def _contrast(experiment: dict[str, Any], tested: _Tested, p_holm: float, contrasts: int) -> Contrast:
+def _by_block(mine: Sequence[Digest], outcome: str) -> list[Counts]:
+    found: dict[int, Counts] = {}
+    for each in mine:
+        cold, known = each.primary(outcome)
+        if known:
+            before = found.get(each.run.block, (0, 0))
+            found[each.run.block] = before[0] + cold, before[1] + known
+    return list(found.values())
+
+
+def _contrast(
+    experiment: dict[str, Any],
+    tested: _Tested,
+    p_holm: float | None,
+    p_equivalence_holm: float | None,
+    contrasts: int,
+) -> Contrast:
     (load, a, b, pilot), _, blocks, result = tested
     rates = tested.rates
-    known_p = None if result is None or result.p is None else p_holm
+    counting = pilot or blocks
     sizes = compare.sizes(rates[a], rates[b]) if result else None
     return Contrast(
         target=experiment["loads"][load]["target"],
@@ -91,9 +147,10 @@ def _contrast(experiment: dict[str, Any], tested: _Tested, p_holm: float, contra
         ci95=result.ci95 if result else None,
         simultaneous95=compare.simultaneous_interval(result, contrasts) if result else None,
         p=result.p if result else None,
-        p_holm=known_p,
+        p_holm=p_holm,
         p_sign_flip=result.p_sign_flip if result else None,
         p_equivalence=result.p_equivalence if result else None,
+        p_equivalence_holm=p_equivalence_holm,
         standard_error=result.error if result else None,
         df=result.df if result else None,
         margin=experiment["equivalence_margin"],
@@ -102,10 +159,11 @@ def _contrast(experiment: dict[str, Any], tested: _Tested, p_holm: float, contra
         hodges_lehmann=sizes.hodges_lehmann if sizes else None,
         cliffs_delta=sizes.cliffs_delta if sizes else None,
         rate_ratio=sizes.rate_ratio if sizes else None,
-        exploratory=(pilot or blocks) < compare.CONFIRMATORY_BLOCKS,
-        verdict=compare.verdict(result, known_p) if result else "inconclusive",
+        exploratory=counting < compare.CONFIRMATORY_BLOCKS,
+        verdict=compare.verdict(p_holm, p_equivalence_holm, counting) if result else "inconclusive",
         reason=_reason(tested),
         rates=rates,
+        with_excluded=None,
     )
 
 

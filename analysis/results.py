@@ -37,7 +37,8 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
     ]
     pairs = contrasts.planned(experiment, campaign.stopping)
     shown = pairs + contrasts.planned(experiment, campaign.stopping, descriptive=True)
-    rates = contrasts.rate_contrasts(experiment, pairs, mine)
+    excluded = [each for each in digests if each.run.key not in used and not each.problems]
+    rates = contrasts.rate_contrasts(experiment, pairs, mine, excluded)
     even = contrasts.break_even(shown, mine)
     curves = foresight.idle_timeouts(campaign, mine)
     kept = foresight.kept_stages(campaign, cells, mine)

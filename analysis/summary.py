@@ -100,8 +100,18 @@ def threshold_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def findings(results: dict[str, Any]) -> list[str]:
-    """One sentence per contrast, in the words of its verdict."""
-    return [_sentence(row) for row in results["contrasts"]]
+    """One sentence per contrast, in the words of its verdict; another with the runs that were excluded."""
+    return [said for row in results["contrasts"] for said in (_sentence(row), *_with_excluded(row))]
+
+
+def _with_excluded(row: dict[str, Any]) -> list[str]:
+    other = row["with_excluded"]
+    if not other:
+        return []
+    head = f"{row['load']}: {row['a']} against {row['b']}"
+    runs = f"{other['runs']} excluded run{'s' * (other['runs'] != 1)}"
+    same = "still " * (other["verdict"] == row["verdict"])
+    return [f"{head} with {runs} put back: {same}{other['verdict']}, {difference(other)}."]
 
 
 def _sentence(row: dict[str, Any]) -> str:

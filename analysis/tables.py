@@ -73,6 +73,7 @@ def _sizes(found: Found) -> Table:
             f"{row['cliffs_delta']:+.2f}",
             _ratio(row["rate_ratio"]),
             p_value(row["p_equivalence"]),
+            p_value(row["p_equivalence_holm"]),
             f"±{row['margin'] * 100:g}",
         )
         for row in found["contrasts"]
@@ -85,6 +86,7 @@ def _sizes(found: Found) -> Table:
         "Cliff's delta",
         "rate ratio [95 %]",
         "p equivalence",
+        "p equivalence, Holm",
         "margin",
     )
     return Table("How large the differences are", columns, rows)

@@ -6,13 +6,14 @@ import shutil
 import msgspec
 import pytest
 
-from analysis import digest, index, outcome
+from analysis import digest, index, outcome, summary
 from analysis.answers import Prices, Results
 from analysis.load import load
 from analysis.results import results
 from fave.errors import EXIT_INVALID_RUN, EXIT_OK, InvalidRunError
 from fave.rundir import read_json
 from fave.settings import ROOT
+from fave.validity import Verdict
 from tests.support.campaigns import S, answers, campaign, experiment, invocation, start, with_cold, written
 from tests.support.campaigns import load as a_load
 
@@ -181,6 +182,39 @@ def test_holm_counts_planned_contrasts_that_could_not_be_tested():
     rows = answers(campaign(made, cells))["contrasts"]
     assert rows[0]["p_holm"] == pytest.approx(3 * rows[0]["p"])
     assert (rows[2]["verdict"], rows[2]["p_holm"]) == ("degenerate", None)
+
+
+def test_a_verdict_that_rests_on_an_excluded_run_is_told_with_it():
+    """Block 3 shows the opposite; a gate took its run of a. Put back it counts, and a sentence says what then holds."""
+    cells = with_cold({(block, r): (8 + block if r == "a" else 0) for block in range(3) for r in "ab"})
+    cells |= with_cold({(3, "a"): 0, (3, "b"): 16})
+    whole = campaign(experiment(), cells)
+    invalid = [
+        run._replace(verdict=Verdict(valid=False, findings=())) if (run.block, run.regime) == (3, "a") else run
+        for run in whole.runs
+    ]
+    found = answers(whole._replace(runs=invalid))
+    (row,) = found["contrasts"]
+    assert (row["verdict"], row["blocks"]) == ("different", 3)
+    other = row["with_excluded"]
+    assert (other["verdict"], other["blocks"], other["runs"]) == ("inconclusive", 4, 2)
+    expected = answers(whole)["contrasts"][0]
+    assert (other["risk_difference"], other["ci95"]) == (expected["risk_difference"], expected["ci95"])
+    assert "with 2 excluded runs put back: inconclusive" in summary.findings(found)[1]
+    assert expected["with_excluded"] is None
+
+
+def test_tries_of_a_block_that_are_put_back_count_as_one_block():
+    cells = with_cold({(block, r): (8 + block if r == "a" else block % 2) for block in range(3) for r in "ab"})
+    whole = campaign(experiment(), cells)
+    first = [run for run in whole.runs if run.block == 0]
+    rows = {run.folder: whole.rows(run) for run in whole.runs}
+    again = [run._replace(attempt=2, folder=run.folder.replace("_1", "_2")) for run in first]
+    rows |= {new.folder: rows[old.folder] for new, old in zip(again, first, strict=True)}
+    (row,) = answers(whole._replace(runs=[*whole.runs, *again], rows=lambda run: rows[run.folder]))["contrasts"]
+    assert (row["with_excluded"]["runs"], row["with_excluded"]["blocks"]) == (2, 3)
+    pooled_a, pooled_b = (2 * 8 + 9 + 10) / 80, 1 / 80
+    assert row["with_excluded"]["risk_difference"] == pytest.approx(pooled_a - pooled_b)
 
 
 def test_levels_tell_affected_from_triggered_and_first_use():
