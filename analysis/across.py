@@ -13,7 +13,7 @@ from analysis import compare, digest, pages, plots
 from analysis.cells import cold_counts, in_cell, run_quantile
 from analysis.clustered import Counts, pooled_rate
 from analysis.digest import Digest
-from analysis.intervals import geometric_mean_interval
+from analysis.intervals import Estimate, geometric_mean_interval, pooled_rate_interval
 from analysis.load import Campaign, used_runs
 from analysis.plots import Bars
 from analysis.words import Table, number, p_value, percent, points, text_table, with_interval
@@ -48,6 +48,7 @@ _COLUMNS = (
     "p",
     "p Holm",
     "p permutation",
+    "failed, A and B [95 %]",
     "p50 s, A and B",
     "p95 s, A and B",
     "verdict",
@@ -86,6 +87,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     result: compare.Unpaired
     p_holm: float | None
     verdict: str
+    failure_rate: tuple[Estimate, Estimate]
     p50_s: tuple[float | None, float | None]
     p95_s: tuple[float | None, float | None]
     exploratory: bool
@@ -175,7 +177,7 @@ def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> Comparison:
     if not common:
         raise ConfigError(f"{a.name} and {b.name}: no load and regime of which both have two valid runs")
     margin = a.experiment["equivalence_margin"]
-    results = [compare.unpaired(sides[1][cell].counts, sides[0][cell].counts, margin=margin) for cell in common]
+    results = [_difference(sides[1][cell], sides[0][cell], margin) for cell in common]
     adjusted = compare.holm([result.p for result in results])
     equivalence = compare.holm([result.p_equivalence for result in results])
     rows = [
@@ -191,15 +193,39 @@ def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> Comparison:
 
 
 class _Side(NamedTuple):
-    """One load and regime of one campaign: (cold, known) of its runs, and their latencies, where they are known."""
+    """One load and regime of one campaign: (cold, known) of its runs, and their latencies, where they are known.
+
+    ends: the counts, had all without a label been warm, and had they been cold.
+    """
 
     counts: list[Counts]
+    ends: tuple[list[Counts], list[Counts]]
+    failures: Estimate
     p50_s: float | None
     p95_s: float | None
 
 
 def _side(cells: dict[tuple[str, str], _Side], cell: tuple[str, str]) -> _Side:
-    return cells.get(cell, _Side([], None, None))
+    return cells.get(cell) or _made([], "")
+
+
+def _made(mine: Sequence[Digest], outcome: str) -> _Side:
+    warm, cold = ([counts for each in mine if (counts := each.bounded(outcome)[end])[1]] for end in (0, 1))
+    return _Side(
+        cold_counts(mine, outcome),
+        (warm, cold),
+        pooled_rate_interval([(each.failures, each.requests) for each in mine]),
+        *(_percentile(mine, q) for q in (0.5, 0.95)),
+    )
+
+
+def _difference(a: _Side, b: _Side, margin: float) -> compare.Unpaired:
+    """What holds wherever those without a label belong."""
+    labelled = compare.unpaired(a.counts, b.counts, margin=margin)
+    if (a.counts, b.counts) == (a.ends[0], b.ends[0]):
+        return labelled
+    ends = [compare.unpaired(a.ends[i], b.ends[1 - i], margin=margin) for i in (0, 1)]
+    return compare.surviving(labelled, ends, margin)
 
 
 def _cells(campaign: Campaign, digests: Sequence[Digest]) -> dict[tuple[str, str], _Side]:
@@ -207,11 +233,7 @@ def _cells(campaign: Campaign, digests: Sequence[Digest]) -> dict[tuple[str, str
     mine = [each for each in digests if each.run.key in used]
     outcome = campaign.experiment["primary_outcome"]
     cells = dict.fromkeys((each.run.load, each.run.regime) for each in mine)
-    return {
-        cell: _Side(cold_counts(found, outcome), *(_percentile(found, q) for q in (0.5, 0.95)))
-        for cell in cells
-        if (found := in_cell(mine, *cell))
-    }
+    return {cell: _made(found, outcome) for cell in cells if (found := in_cell(mine, *cell))}
 
 
 def _percentile(mine: Sequence[Digest], q: float) -> float | None:
@@ -234,6 +256,7 @@ def _row(
         result=result,
         p_holm=adjusted[0],
         verdict=compare.verdict(*adjusted, min(runs)),
+        failure_rate=(a.failures, b.failures),
         p50_s=(a.p50_s, b.p50_s),
         p95_s=(a.p95_s, b.p95_s),
         exploratory=min(runs) < compare.CONFIRMATORY_BLOCKS,
@@ -257,6 +280,7 @@ def _table(found: Comparison) -> Table:
             p_value(row.result.p),
             p_value(row.p_holm),
             p_value(row.result.p_permutation),
+            ", ".join(with_interval(each.estimate, each.low, each.high, percent) for each in row.failure_rate),
             f"{number(row.p50_s[0])}, {number(row.p50_s[1])}",
             f"{number(row.p95_s[0])}, {number(row.p95_s[1])}",
             row.verdict + (", exploratory" if row.exploratory else ""),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from analysis.answers import BreakEven, Cell, Contrast, IdleTimeout, IdleTimeouts, KeptStage, Recommendation
 from analysis.words import number, percent, points, relation, with_interval
-from fave.validity import at_most
+from fave.validity import at_most, below
 
 # What is called few cold starts when an idle time-out is advised.
 _FEW_COLD = 0.05
@@ -16,6 +16,9 @@ _WORTH_SAVING = 0.05
 _SAME_COST = 0.05
 # How far the simulator may be off, in cold-start rate, to be believed about settings that were not run.
 _CREDIBLE = 0.10
+# A regime that fails so much more than another, as a share of requests, is not recommended.
+_FEW_FAILURES = 0.01
+_ALPHA = 0.05
 # The same difference in every block is one, though there is no variance to test it against.
 _SHOWN = ("different", "different-within-margin", "degenerate")
 
@@ -27,12 +30,52 @@ def recommendations(
     curves: Sequence[IdleTimeouts],
     kept: Sequence[KeptStage],
 ) -> list[Recommendation]:
+    """Never for a regime in which more requests fail than in another of its load; instead a sentence says that."""
     loads = list(dict.fromkeys(cell.load for cell in cells))
-    found = [r for load in loads if (r := _regime(load, cells, contrasts, even))]
-    found += [r for curve in curves if (r := _idle_timeout(curve, cells))]
+    failing = _failing(cells, contrasts)
+    sound = [cell for cell in cells if (cell.load, cell.regime) not in failing]
+    found = [r for load in loads if (r := _regime(load, sound, contrasts, even))]
+    found += [r for curve in curves if (r := _idle_timeout(curve, sound))]
     # Of each load the regime with most cold starts: in the others little is left to save.
-    worst = {cell.load: cell for cell in sorted(cells, key=lambda cell: cell.cold_rate.estimate or 0.0)}
-    return found + [r for cell in worst.values() if (r := _stage(cell, kept))]
+    worst = {cell.load: cell for cell in sorted(sound, key=lambda cell: cell.cold_rate.estimate or 0.0)}
+    found += [r for cell in worst.values() if (r := _stage(cell, kept))]
+    return found + list(failing.values())
+
+
+def _failing(cells: Sequence[Cell], contrasts: Sequence[Contrast]) -> dict[tuple[str, str], Recommendation]:
+    """By load and regime: what fails more than another regime of the load, by over a point or by test."""
+    by_test = {
+        (row.load, *((row.a, row.b) if row.failures.estimate > 0 else (row.b, row.a)))
+        for row in contrasts
+        if row.failures and row.failures.p is not None and below(row.failures.p, _ALPHA)
+    }
+    found: dict[tuple[str, str], Recommendation] = {}
+    for cell in cells:
+        others = [each for each in cells if each.load == cell.load and each.failure_rate.estimate is not None]
+        least = min(others, key=lambda each: each.failure_rate.estimate or 0.0, default=cell)
+        apart = (cell.failure_rate.estimate or 0.0) - (least.failure_rate.estimate or 0.0)
+        than = (
+            least.regime
+            if below(_FEW_FAILURES, apart)
+            else next((each.regime for each in others if (cell.load, cell.regime, each.regime) in by_test), None)
+        )
+        if than is not None:
+            found[cell.load, cell.regime] = _not_recommended(cell, next(o for o in others if o.regime == than))
+    return found
+
+
+def _not_recommended(cell: Cell, other: Cell) -> Recommendation:
+    return Recommendation(
+        text=f"Under {cell.load} traffic {cell.regime} is not recommended for anything: {_failed(cell)} of its "
+        f"requests failed, {_failed(other)} in {other.regime}.",
+        evidence="a request that was refused or lost is no warm one, whatever the cold-start rate of the others",
+        holds="until its failures are mended: the report's anomalies say what they were",
+    )
+
+
+def _failed(cell: Cell) -> str:
+    rate = cell.failure_rate
+    return with_interval(rate.estimate, rate.low, rate.high, percent)
 
 
 def _regime(
@@ -42,13 +85,12 @@ def _regime(
     the one with fewest.
     """
     mine = [cell for cell in cells if cell.load == load and cell.runs and cell.cold_rate.estimate is not None]
+    known = {cell.regime for cell in mine}
     held = {cell.regime: cell.cost_gb_s.provisioned for cell in mine}
     most = max(mine, key=lambda cell: cell.cold_rate.estimate or 0.0).regime if mine else ""
     better: list[tuple[float, str, Contrast]] = []
     for row in contrasts:
-        if row.load != load or row.verdict not in _SHOWN or row.risk_difference is None:
-            continue
-        if row.risk_difference == 0:
+        if row.load != load or row.verdict not in _SHOWN or not row.risk_difference or not {row.a, row.b} <= known:
             continue
         fewer, more = (row.b, row.a) if row.risk_difference > 0 else (row.a, row.b)
         if more == most and held.get(fewer) is not None:

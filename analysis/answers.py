@@ -17,7 +17,12 @@ from fave.records import SCHEMA
 
 
 class ColdRate(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the primary outcome. runs_upper: where no run had a cold start, the 95 % upper bound for the share of runs."""
+    """Of the primary outcome: cold of those that have a label.
+
+    unknown: without a label (refused, failed, dropped, timed out, lost, undecided by the clocks). if_warm, if_cold: the
+    estimate, had all of them been so; low and high hold the intervals of both. runs_upper: where no run had a cold
+    start, the 95 % upper bound for the share of runs.
+    """
 
     outcome: str
     estimate: float | None
@@ -31,7 +36,9 @@ class ColdRate(msgspec.Struct, frozen=True, kw_only=True):
     of: int
     runs_without_cold: int
     runs_upper: float | None
-    unknown: int
+    unknown: float
+    if_warm: float | None
+    if_cold: float | None
     design_effect: float | None
     intraclass_correlation: float | None
 
@@ -158,6 +165,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     runs: int
     requests: int
     failures: int
+    failure_rate: Estimate
     statuses: dict[str, int]
     cold_rate: ColdRate
     levels: Levels
@@ -170,6 +178,14 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     cost_gb_s: Cost
     predicted: Prediction | None
     path: PathSplit | None
+
+
+class FailureDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """a - b of the shares of requests that were not answered, by CR2. p: not adjusted; null where nothing varies."""
+
+    estimate: float
+    ci95: tuple[float, float] | None
+    p: float | None
 
 
 class WithExcluded(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +201,9 @@ class WithExcluded(msgspec.Struct, frozen=True, kw_only=True):
 class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     """a - b of pooled rates, paired by block. simultaneous95: holds for all planned contrasts together (Bonferroni).
 
-    standard_error, df: of the difference (CR2, blocks as clusters), or the pilot's. rates: of each run.
+    standard_error, df: of the difference (CR2, blocks as clusters), or the pilot's. rates: of each run. unlabelled:
+    arrivals without a label; bounds: the least and the greatest difference that they allow. Intervals hold those of
+    both ends, p is the greatest, and 1 where the ends have different signs.
     """
 
     target: str
@@ -213,6 +231,9 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     reason: str
     rates: dict[str, list[float]]
+    unlabelled: float
+    bounds: tuple[float, float] | None
+    failures: FailureDifference | None
     with_excluded: WithExcluded | None
 
 

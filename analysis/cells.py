@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from analysis import answers, clustered, measures
 from analysis.answers import (
@@ -55,6 +57,7 @@ def cell(
         runs=len(mine),
         requests=sum(each.requests for each in mine),
         failures=sum(each.failures for each in mine),
+        failure_rate=pooled_rate_interval([(each.failures, each.requests) for each in mine]),
         statuses=_added([each.statuses for each in mine]),
         cold_rate=_cold_rate(outcome, mine),
         levels=_levels(mine),
@@ -77,7 +80,11 @@ def cold_counts(mine: Sequence[Digest], outcome: str) -> list[clustered.Counts]:
 
 def _cold_rate(outcome: str, mine: Sequence[Digest]) -> ColdRate:
     counts = [each.primary(outcome) for each in mine]
-    rate = pooled_rate_interval(counts)
+    unknown = math.fsum(each.unlabelled for each in mine)
+    if_warm, if_cold = (pooled_rate_interval([each.bounded(outcome)[end] for each in mine]) for end in (0, 1))
+    rate = (
+        _widened(pooled_rate_interval(counts), (if_warm, if_cold), unknown) if unknown else pooled_rate_interval(counts)
+    )
     without = sum(cold == 0 for cold, known in counts if known)
     known_runs = sum(known > 0 for _, known in counts)
     return ColdRate(
@@ -93,9 +100,28 @@ def _cold_rate(outcome: str, mine: Sequence[Digest]) -> ColdRate:
         of=sum(known for _, known in counts),
         runs_without_cold=without,
         runs_upper=runs_upper(known_runs) if known_runs and without == known_runs else None,
-        unknown=sum(each.unlabelled for each in mine),
+        unknown=unknown,
+        if_warm=if_warm.estimate,
+        if_cold=if_cold.estimate,
         design_effect=design_effect(counts),
         intraclass_correlation=intraclass_correlation(counts),
+    )
+
+
+def _widened(rate: Estimate, ends: Sequence[Estimate], unknown: float) -> Estimate:
+    """Its interval holds those of both ends; null where a single run gives none."""
+    if any(each.n_runs < 2 for each in ends):
+        return rate
+    every = (rate, *ends)
+    lows = [each.estimate if each.low is None else each.low for each in every]
+    highs = [each.estimate if each.high is None else each.high for each in every]
+    widened = f"{unknown:.4g} without a label widen the cold-start rate's interval"
+    return structs.replace(
+        rate,
+        low=min(low for low in lows if low is not None),
+        high=max(high for high in highs if high is not None),
+        method=f"{rate.method}, from all without a label warm to all cold",
+        reason=f"{rate.reason}; {widened}" if rate.reason else widened,
     )
 
 

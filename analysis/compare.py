@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec import structs
 from scipy import stats
 
 from analysis import clustered
 from analysis.clustered import Array, Clustered, Counts
 from fave.validity import below
 
+_Result = TypeVar("_Result", "Paired", "Unpaired")
 VerdictName = Literal["different", "equivalent", "different-within-margin", "inconclusive", "degenerate"]
 CONFIRMATORY_BLOCKS = 8
 _ALPHA = 0.05
@@ -182,6 +184,31 @@ def tost_p(found: Clustered, margin: float) -> float:
     """Two one-sided t tests against ±margin: the larger p. Below .05 the 90 % interval lies within the margin."""
     over, under = (found.estimate + margin) / found.error, (margin - found.estimate) / found.error
     return float(max(stats.t.sf(over, found.df), stats.t.sf(under, found.df)))
+
+
+def surviving(labelled: _Result, ends: Sequence[_Result], margin: float) -> _Result:
+    """What of a result holds also at both ends: had all arrivals without a label been warm in one arm and cold in the
+    other, and the reverse.
+
+    The interval holds all of them, each p is the greatest. Ends of different signs show no difference (p = 1).
+    """
+    every = [labelled]
+    every += ends
+    if not ends or all(each.degenerate and each.mean == labelled.mean for each in every):
+        return labelled
+    one_sign = all(each.mean > 0 for each in every) or all(each.mean < 0 for each in every)
+    known = [each.p for each in every if each.p is not None]
+    # A constant difference has no p: it is within the margin, or it is not.
+    equivalence = [
+        float(abs(each.mean) >= margin) if each.p_equivalence is None else each.p_equivalence for each in every
+    ]
+    intervals = [each.ci95 or (each.mean, each.mean) for each in every]
+    return structs.replace(
+        labelled,
+        ci95=(min(low for low, _ in intervals), max(high for _, high in intervals)),
+        p=max(known) if one_sign and known else 1.0,
+        p_equivalence=max(equivalence),
+    )
 
 
 class Unpaired(msgspec.Struct, frozen=True, kw_only=True):

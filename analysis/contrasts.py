@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import structs
 
 from analysis import compare
-from analysis.answers import BreakEven, Contrast, LatencyContrast, WithExcluded
+from analysis.answers import BreakEven, Contrast, FailureDifference, LatencyContrast, WithExcluded
 from analysis.cells import QUANTILES, held_gb_s, in_cell, of_blocks, run_mean_s, run_quantile
 from analysis.clustered import Counts
 from analysis.compare import Paired, Ratio
 from analysis.digest import Digest
 from analysis.intervals import geometric_mean_interval
 from analysis.load import regimes_of
+from analysis.words import points
 
 
 class Pair(NamedTuple):
@@ -95,12 +97,18 @@ def _contrasts(
 
 
 class _Tested(NamedTuple):
-    """counts: (cold, known) of each block whose rate is known, all its tries that are given together; by regime."""
+    """counts: (cold, known) of each block whose rate is known, all its tries that are given together; by regime.
+
+    results: of what has a label, and where something has none, of both ends; result: what holds at all of them.
+    """
 
     pair: Pair
     counts: dict[str, list[Counts]]
     blocks: int
+    unlabelled: float
+    results: list[Paired]
     result: Paired | None
+    failures: FailureDifference | None
 
     @property
     def rates(self) -> dict[str, list[float]]:
@@ -109,21 +117,54 @@ class _Tested(NamedTuple):
 
 def _tested(pair: Pair, digests: Sequence[Digest], outcome: str, margin: float) -> _Tested:
     blocks = len({each.run.block for each in digests if each.run.load == pair.load})
-    counts = {regime: _by_block(in_cell(digests, pair.load, regime), outcome) for regime in (pair.a, pair.b)}
-    a, b = counts[pair.a], counts[pair.b]
-    enough = len(a) == len(b) == blocks >= 2
-    result = compare.paired(a, b, margin=margin, pilot=pair.pilot) if enough else None
-    return _Tested(pair, counts, blocks, result)
+    a, b = (in_cell(digests, pair.load, regime) for regime in (pair.a, pair.b))
+
+    def compared(of_a: Callable[[Digest], Counts], of_b: Callable[[Digest], Counts]) -> Paired:
+        return compare.paired(_by_block(a, of_a), _by_block(b, of_b), margin=margin, pilot=pair.pilot)
+
+    def labelled(each: Digest) -> Counts:
+        return each.primary(outcome)
+
+    def if_warm(each: Digest) -> Counts:
+        return each.bounded(outcome)[0]
+
+    def if_cold(each: Digest) -> Counts:
+        return each.bounded(outcome)[1]
+
+    counts = {regime: _by_block(mine, labelled) for regime, mine in ((pair.a, a), (pair.b, b))}
+    unlabelled = math.fsum(each.unlabelled for each in (*a, *b))
+    results: list[Paired] = []
+    if len(counts[pair.a]) == len(counts[pair.b]) == blocks >= 2:
+        results = [compared(labelled, labelled)]
+        results += [compared(if_warm, if_cold), compared(if_cold, if_warm)] if unlabelled else []
+    return _Tested(
+        pair=pair,
+        counts=counts,
+        blocks=blocks,
+        unlabelled=unlabelled,
+        results=results,
+        result=compare.surviving(results[0], results[1:], margin) if results else None,
+        failures=_failures(compared(_failed, _failed)) if results else None,
+    )
 
 
-def _by_block(mine: Sequence[Digest], outcome: str) -> list[Counts]:
+def _by_block(mine: Sequence[Digest], counts: Callable[[Digest], Counts]) -> list[Counts]:
+    """Of the blocks that have any."""
     found: dict[int, Counts] = {}
     for each in mine:
-        cold, known = each.primary(outcome)
-        if known:
+        events, trials = counts(each)
+        if trials:
             before = found.get(each.run.block, (0, 0))
-            found[each.run.block] = before[0] + cold, before[1] + known
+            found[each.run.block] = before[0] + events, before[1] + trials
     return list(found.values())
+
+
+def _failed(each: Digest) -> Counts:
+    return each.failures, each.requests
+
+
+def _failures(result: Paired) -> FailureDifference:
+    return FailureDifference(estimate=result.mean, ci95=result.ci95, p=result.p)
 
 
 def _contrast(
@@ -133,8 +174,10 @@ def _contrast(
     p_equivalence_holm: float | None,
     contrasts: int,
 ) -> Contrast:
-    (load, a, b, pilot), _, blocks, result = tested
-    rates = tested.rates
+    load, a, b, pilot = tested.pair
+    blocks, result, rates = tested.blocks, tested.result, tested.rates
+    wide = [interval for each in tested.results if (interval := compare.simultaneous_interval(each, contrasts))]
+    means = [each.mean for each in tested.results]
     counting = pilot or blocks
     sizes = compare.sizes(rates[a], rates[b]) if result else None
     return Contrast(
@@ -145,7 +188,7 @@ def _contrast(
         b=b,
         risk_difference=result.mean if result else None,
         ci95=result.ci95 if result else None,
-        simultaneous95=compare.simultaneous_interval(result, contrasts) if result else None,
+        simultaneous95=(min(low for low, _ in wide), max(high for _, high in wide)) if wide else None,
         p=result.p if result else None,
         p_holm=p_holm,
         p_sign_flip=result.p_sign_flip if result else None,
@@ -163,12 +206,19 @@ def _contrast(
         verdict=compare.verdict(p_holm, p_equivalence_holm, counting) if result else "inconclusive",
         reason=_reason(tested),
         rates=rates,
+        unlabelled=tested.unlabelled,
+        bounds=(min(means), max(means)) if tested.results[1:] else None,
+        failures=tested.failures,
         with_excluded=None,
     )
 
 
 def _reason(tested: _Tested) -> str:
     blocks, result = tested.blocks, tested.result
+    if result is not None and tested.results[1:]:
+        low, high = (points(end(each.mean for each in tested.results)) for end in (min, max))
+        head = f"{tested.pair.load}, {tested.pair.a} - {tested.pair.b}: {tested.unlabelled:.4g} without a label"
+        return f"{head}; the difference lies between {low} and {high}, were they warm or cold"
     if result is not None:
         return "all differences are the same: no variance to test against" if result.degenerate else ""
     if blocks < 2:

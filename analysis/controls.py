@@ -78,9 +78,12 @@ def _same(control: dict[str, Any], contrasts: list[dict[str, Any]]) -> Checked:
 
 def _exactly(campaign: Campaign, control: dict[str, Any], runs: list[Run]) -> Checked:
     always = control["kind"] == "always-cold"
-    labels = [campaign.rows(run).stages["cold"] for run in runs]
-    total, cold = sum(len(each) for each in labels), sum(int(each.sum()) for each in labels)
-    unknown = sum(each.null_count() for each in labels)
+    rows = [campaign.rows(run) for run in runs]
+    labels = [each.stages["cold"] for each in rows]
+    # A request that was dropped or lost may have no invocation: it is no proof of anything.
+    without = sum(each.requests.join(each.stages, on="request_id", how="anti").height for each in rows)
+    total, cold = sum(len(each) for each in labels) + without, sum(int(each.sum()) for each in labels)
+    unknown = sum(each.null_count() for each in labels) + without
     right = cold == (total if always else 0) and not unknown
     return Checked(
         kind=control["kind"],

@@ -47,6 +47,24 @@ class Cold(NamedTuple):
     rest: Counts
 
 
+class Unlabelled(NamedTuple):
+    """Requests, and invocations on their behalf, of which nobody knows whether they were cold.
+
+    requests: without a label. of_answered: invocations without one, of answered requests. failed: the other requests,
+    by how many labelled invocations they had (none where they were refused, dropped or lost). answered: (invocations,
+    requests) of answered ones.
+    """
+
+    requests: int
+    of_answered: int
+    failed: dict[int, int]
+    answered: Counts
+
+    def invocations(self, expected: float) -> float:
+        """expected: what a request would have had, had it been answered."""
+        return self.of_answered + sum(max(0.0, expected - known) * n for known, n in self.failed.items())
+
+
 class BadEnd(NamedTuple):
     """A replica that did not stop as it should. event: `crashed`, `oom_killed`, `start_failed`."""
 
@@ -62,8 +80,9 @@ class Digest(NamedTuple):
 
     problems: why its rows are not to be believed. latencies_s: sorted, of answered requests, from the schedule.
     waited_s: sorted, of requests that were given up: so long at least they would have taken. statuses: requests by how
-    they ended. said: by error, what was written about the first request that ended so. evidence: labels by grade.
-    start_mean_s: from start to ready, by events.
+    they ended. unlabelled: what the primary outcome lacks because nobody knows whether it was cold; a failed request of
+    a pipeline counts with the mean number of invocations of its block's answered ones. said: by error, what was written
+    about the first request that ended so. evidence: labels by grade. start_mean_s: from start to ready, by events.
     has_events: the platform tells of starts and ends, in any run. predicted: by the simulator.
     """
 
@@ -74,7 +93,8 @@ class Digest(NamedTuple):
     latencies_s: Array
     waited_s: Array
     cold: Cold
-    unlabelled: int
+    without_label: Unlabelled
+    unlabelled: float
     evidence: dict[str, int]
     queue_mean_s: float | None
     start_mean_s: float | None
@@ -100,6 +120,11 @@ class Digest(NamedTuple):
     def primary(self, outcome: str) -> Counts:
         return self.cold.invocations if outcome == "invocation_cold_rate" else self.cold.requests
 
+    def bounded(self, outcome: str) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(cold, all) of the primary outcome, had all without a label been warm, and had they been cold."""
+        cold, known = self.primary(outcome)
+        return (cold, known + self.unlabelled), (cold + self.unlabelled, known + self.unlabelled)
+
 
 def of(campaign: Campaign, run: Run) -> Digest:
     rows = campaign.rows(run)
@@ -117,7 +142,8 @@ def of(campaign: Campaign, run: Run) -> Digest:
         latencies_s=requests.filter(ok)["latency_s"].sort().to_numpy(),
         waited_s=requests.filter(pl.col("status") == "timeout")["latency_s"].drop_nulls().sort().to_numpy(),
         cold=_cold(run, rows, known, campaign.experiment["primary_outcome"]),
-        unlabelled=int(stages["cold"].null_count()),
+        without_label=_without_label(requests, stages),
+        unlabelled=0.0,
         evidence=_counts(stages["evidence"]),
         queue_mean_s=measures.mean_queue_s(stages),
         start_mean_s=measures.mean_start_s(replicas),
@@ -145,7 +171,25 @@ def of_all(campaign: Campaign, tell: Callable[[int, int], None] = lambda *_: Non
         tell(done, len(campaign.runs))
         found.append(of(campaign, run))
     has_events = any(each.has_events for each in found)
-    return [each._replace(has_events=has_events) for each in found]
+    outcome = campaign.experiment["primary_outcome"]
+    return [each._replace(has_events=has_events, unlabelled=_unlabelled(each, found, outcome)) for each in found]
+
+
+def _unlabelled(each: Digest, every: Sequence[Digest], outcome: str) -> float:
+    if outcome != "invocation_cold_rate":
+        return each.without_label.requests
+    if each.run.target != PIPELINE:
+        return each.without_label.invocations(1.0)
+    load = [other for other in every if other.run.load == each.run.load]
+    block = [other for other in load if other.run.block == each.run.block]
+    # Where nothing of the block was answered, the load's other blocks tell.
+    return each.without_label.invocations(_expected(block) or _expected(load) or 1.0)
+
+
+def _expected(mine: Sequence[Digest]) -> float | None:
+    """Invocations of an answered request."""
+    invocations, requests = (sum(each.without_label.answered[i] for each in mine) for i in (0, 1))
+    return invocations / requests if requests else None
 
 
 def unsound(digests: Sequence[Digest]) -> frozenset[str]:
@@ -182,6 +226,21 @@ def _cold(run: Run, rows: Rows, known: Paths, outcome: str) -> Cold:
         by_stage={name: (int(cold), int(n)) for name, cold, n in by_stage.sort("stage").iter_rows()},
         first=first,
         rest=rest,
+    )
+
+
+def _without_label(requests: pl.DataFrame, stages: pl.DataFrame) -> Unlabelled:
+    ok = pl.col("status") == "ok"
+    answered = requests.filter(ok)
+    # An attempt that was refused counts as nothing where a later one was answered.
+    lacking = stages.filter(pl.col("cold").is_null() & (pl.col("status") != "failed"))
+    labelled = stages.filter(pl.col("cold").is_not_null()).group_by("request_id").len("labelled")
+    failed = requests.filter(~ok).join(labelled, on="request_id", how="left")["labelled"].fill_null(0)
+    return Unlabelled(
+        requests=int(requests["cold"].null_count()),
+        of_answered=lacking.join(answered, on="request_id", how="semi").height,
+        failed={int(known): int(n) for known, n in failed.value_counts().iter_rows()},
+        answered=(int(answered["invocations"].sum()), answered.height),
     )
 
 

@@ -55,9 +55,14 @@ def _cells(found: dict[str, Any]) -> Table:
     cells = [cell for cell in found["cells"] if cell["runs"] and cell["cold_rate"]["estimate"] is not None]
     loads = list(dict.fromkeys(cell["load"] for cell in cells))
     regimes = list(dict.fromkeys(cell["regime"] for cell in cells))
-    shares = {(cell["load"], cell["regime"]): percent(cell["cold_rate"]["estimate"]) for cell in cells}
+    shares = {(cell["load"], cell["regime"]): _rate(cell) for cell in cells}
     rows = [(load, *(shares.get((load, regime), "-") for regime in regimes)) for load in loads]
     return Table("", ("cold-start rate", *regimes), rows)
+
+
+def _rate(cell: dict[str, Any]) -> str:
+    failed = cell["failures"]
+    return percent(cell["cold_rate"]["estimate"]) + (f", {percent(failed / cell['requests'])} failed" if failed else "")
 
 
 def _verdicts(found: dict[str, Any]) -> list[str]:

@@ -11,14 +11,24 @@ CELL_COLUMNS = (
     "regime",
     "runs",
     "requests",
-    "failed",
+    "failed [95 %]",
     "cold-start rate [95 %]",
     "p50 s",
     "p95 s",
     "ready",
     "GB-s exec / prov",
 )
-CONTRAST_COLUMNS = ("load", "contrast", "difference, points [95 %]", "p", "p Holm", "p sign-flip", "blocks", "verdict")
+CONTRAST_COLUMNS = (
+    "load",
+    "contrast",
+    "difference, points [95 %]",
+    "p",
+    "p Holm",
+    "p sign-flip",
+    "blocks",
+    "failures [95 %]",
+    "verdict",
+)
 
 
 BY_TIME_COLUMNS = ("load", "regime", "cold-start rate, first 30 s [95 %]", "cold-start rate, later [95 %]")
@@ -27,9 +37,10 @@ THRESHOLD_COLUMNS = ("threshold", "load", "regime", "observed", "result")
 LEGEND = (
     "cold-start rate: share of all arrivals, with an interval over runs (requests of a run depend on each other); "
     "where every run has none, the upper end is a bound that counts ten requests as one. p50, p95: latency from the "
-    "scheduled arrival. ready: replicas of all functions together, averaged over a run. GB-s: per run, while "
-    "executing / while provisioned. A block is one run of each regime with the same schedule; differences are in "
-    "percentage points, paired by block."
+    "scheduled arrival. failed: refused, dropped, timed out or lost; such an arrival might have been warm or cold, so "
+    "the cold-start rate's interval reaches from one to the other. ready: replicas of all functions together, averaged "
+    "over a run. GB-s: per run, while executing / while provisioned. A block is one run of each regime with the same "
+    "schedule; differences are in percentage points, paired by block."
 )
 
 
@@ -43,7 +54,7 @@ def cell_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
                 cell["regime"],
                 str(cell["runs"]),
                 str(cell["requests"]),
-                str(cell["failures"]),
+                failures(cell),
                 with_interval(rate["estimate"], rate["low"], rate["high"], percent),
                 number(latency["p50"]),
                 number(latency["p95"]),
@@ -52,6 +63,20 @@ def cell_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def failures(cell: dict[str, Any]) -> str:
+    """Share of the requests that were not answered."""
+    rate = cell["failure_rate"]
+    return with_interval(rate["estimate"], rate["low"], rate["high"], percent)
+
+
+def _failure_difference(row: dict[str, Any]) -> str:
+    """In points."""
+    if row["failures"] is None:
+        return "-"
+    low, high = row["failures"]["ci95"] or (None, None)
+    return with_interval(row["failures"]["estimate"], low, high, points)
 
 
 def contrast_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -64,6 +89,7 @@ def contrast_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
             p_value(row["p_holm"]),
             p_value(row["p_sign_flip"]),
             str(row["blocks"]),
+            _failure_difference(row),
             row["verdict"] + (", exploratory" if row["exploratory"] else ""),
         )
         for row in results["contrasts"]
@@ -129,7 +155,14 @@ def _sentence(row: dict[str, Any]) -> str:
         "neither difference nor equivalence is shown",
         "degenerate": _constant(row),
     }
-    return f"{head}: {said[row['verdict']]}{mark}."
+    return f"{head}: {said[row['verdict']]}{mark}{_unlabelled(row)}."
+
+
+def _unlabelled(row: dict[str, Any]) -> str:
+    if not row["bounds"]:
+        return ""
+    low, high = (points(end) for end in row["bounds"])
+    return f"; {row['unlabelled']:.4g} without a label might have been warm or cold, which gives {low} to {high}"
 
 
 def _constant(row: dict[str, Any]) -> str:

@@ -200,7 +200,8 @@ def _levels(found: Found) -> Table:
     )
     note = (
         "requests with a cold invocation; invocations whose replica was not ready when they were sent; requests with a "
-        "cold wait on their critical path; a replica's first invocations; invocations that a replica was started for"
+        "cold wait on their critical path; a replica's first invocations; invocations that a replica was started for; "
+        "all of those that have a label"
     )
     return Table("Cold starts by level", columns, rows, [note])
 

@@ -46,6 +46,7 @@ _FIGURES = {
     "p50": _Figure("latency_s", ("p50", "p50_low", "p50_high"), _TIME),
     "p95": _Figure("latency_s", ("p95", "p95_low", "p95_high"), _TIME),
     "failures": _Figure("", ("failures",), {}),
+    "failure_rate": _Figure("failure_rate", ("estimate", "low", "high"), _SHARE),
     "requests": _Figure("", ("requests",), {}),
     "runs": _Figure("", ("runs",), {}),
     "execution_gb_s": _Figure("cost_gb_s", ("execution",), _COST),
@@ -138,10 +139,13 @@ def _in_cell(threshold: Threshold, cell: dict[str, Any]) -> Outcome:
         reason = where.get("reason") or "no valid run"
         return Outcome(**about, observed=None, state="inconclusive", reason=reason)
     shown = observed if math.isfinite(observed) else None
-    if holds(observed, threshold.value):
+    # Arrivals without a label might have been warm or cold: a condition on the estimate must hold either way.
+    ends = [where.get(key) for key in ("if_warm", "if_cold")] if threshold.bound == "estimate" else []
+    either = [end for end in ends if end is not None]
+    if all(holds(value, threshold.value) for value in (observed, *either)):
         return Outcome(**about, observed=shown, state="met")
     # Where the other end of the interval would do, the data do not say that the condition is missed.
-    if any(bound is not None and holds(bound, threshold.value) for bound in (low, estimate, high)):
+    if any(bound is not None and holds(bound, threshold.value) for bound in (low, estimate, high, *either)):
         return Outcome(**about, observed=shown, state="inconclusive", reason="the interval lies on both sides of it")
     reason = "" if shown is not None else f"{threshold.figure} falls among failed requests"
     return Outcome(**about, observed=shown, state="missed", reason=reason)

@@ -242,7 +242,7 @@ def test_an_inconclusive_finding_claims_nothing_about_its_interval():
     """After Holm a contrast may be inconclusive although its own interval leaves 0 out."""
     row = {"load": "l", "a": "x", "b": "y", "risk_difference": 0.4, "ci95": [0.15, 0.65], "p_holm": 0.081}
     row |= {"p_sign_flip": 0.25, "margin": 0.05, "verdict": "inconclusive", "exploratory": True, "reason": ""}
-    row |= {"with_excluded": None}
+    row |= {"with_excluded": None, "bounds": None}
     (sentence,) = summary.findings({"contrasts": [row]})
     assert "no verdict: +40.0 [+15.0, +65.0], Holm p = .081" in sentence
 
