@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from analysis.digest import Digest
 from analysis.intervals import Estimate, geometric_mean_interval, pooled_rate_interval
 from analysis.load import Campaign, used_runs
 from analysis.plots import Bars
-from analysis.words import Table, number, p_value, percent, points, text_table, with_interval
+from analysis.words import Table, filled, number, p_value, percent, points, text_table, with_interval
 from fave.errors import ConfigError
 from fave.rundir import write_json
 from fave.validity import at_most
@@ -299,7 +298,7 @@ def in_terminal(found: Comparison) -> str:
             "",
             text_table(table.columns, table.rows),
             "",
-            textwrap.fill(_LEGEND, 118, initial_indent="  ", subsequent_indent="  "),
+            filled(_LEGEND),
             *(f"  left out {each}" for each in found.left_out),
             *(f"  UNLIKE  {each}" for each in found.differences if each.refuses),
             *(f"  differs {each}" for each in found.differences if not each.refuses),

@@ -19,6 +19,7 @@ import numpy as np
 
 from analysis import compare, simulate
 from analysis.alternatives import pooled_chi_square, welch_p
+from analysis.clustered import pooled_rate
 from analysis.intervals import pooled_rate_interval
 from analysis.simulate import Function, Times
 from analysis.words import Table
@@ -125,8 +126,8 @@ def _spread(seconds: float, n: int, rng: random.Random) -> simulate.Array:
 def _judged(kind: str, campaigns: Sequence[Campaign], blocks: int) -> Calibrated:
     """The truth is what all campaigns together say, in all their blocks."""
     every = [block for campaign in campaigns for block in campaign]
-    rate = statistics.fmean(a.rate for a, _, _ in every)
-    difference = statistics.fmean(a.rate - b.rate for a, _, b in every)
+    rate = pooled_rate(_counts(every, 0))
+    difference = rate - pooled_rate(_counts(every, 2))
     ratio = math.exp(statistics.fmean(math.log(a.p95_s / b.p95_s) for a, _, b in every))
     short = [campaign[:blocks] for campaign in campaigns]
     # Unpaired: against the same regime in another campaign, which had other schedules.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from analysis.figures import figures
 from analysis.limits import limits
 from analysis.load import Campaign, load, used_runs
 from analysis.results import results
-from analysis.words import Table, text_table
+from analysis.words import Table, filled, text_table
 from fave.clock import iso
 from fave.errors import InvalidRunError
 from fave.rundir import write_atomic, write_json
@@ -155,10 +154,10 @@ _IN_TERMINAL = ("Cells", "Contrasts of cold-start rates", "Controls", "Threshold
 
 
 def _in_text(table: Table) -> list[str]:
-    notes = [textwrap.fill(note, 118, initial_indent="  ", subsequent_indent="  ") for note in table.notes]
+    notes = [filled(note) for note in table.notes]
     rows = [tuple(cell.replace("\n", " | ") for cell in row) for row in table.rows]
     return ["", text_table(table.columns, rows), *notes]
 
 
 def _wrapped(sentence: str) -> str:
-    return textwrap.fill(sentence, 118, subsequent_indent="  ")
+    return filled(sentence, first="")

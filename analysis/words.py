@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,12 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join(cells).rstrip()
 
     return "\n".join([line(columns), line(["-" * width for width in widths]), *(line(row) for row in rows)])
+
+
+def filled(text: str, indent: str = "  ", first: str | None = None) -> str:
+    """As wide as a terminal; words with a hyphen stay whole."""
+    initial = indent if first is None else first
+    return textwrap.fill(text, 118, initial_indent=initial, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def with_interval(value: float | None, low: float | None, high: float | None, style: Any) -> str:
