@@ -176,7 +176,9 @@ def _contrast(
 ) -> Contrast:
     load, a, b, pilot = tested.pair
     blocks, result, rates = tested.blocks, tested.result, tested.rates
-    wide = [interval for each in tested.results if (interval := compare.simultaneous_interval(each, contrasts))]
+    single = [compare.simultaneous_interval(each, contrasts) for each in tested.results]
+    # An end at which nothing varies is a point.
+    wide = [interval or (each.mean, each.mean) for interval, each in zip(single, tested.results, strict=True)]
     means = [each.mean for each in tested.results]
     counting = pilot or blocks
     sizes = compare.sizes(rates[a], rates[b]) if result else None
@@ -188,7 +190,7 @@ def _contrast(
         b=b,
         risk_difference=result.mean if result else None,
         ci95=result.ci95 if result else None,
-        simultaneous95=(min(low for low, _ in wide), max(high for _, high in wide)) if wide else None,
+        simultaneous95=(min(low for low, _ in wide), max(high for _, high in wide)) if any(single) else None,
         p=result.p if result else None,
         p_holm=p_holm,
         p_sign_flip=result.p_sign_flip if result else None,

@@ -78,6 +78,8 @@ def test_a_regime_whose_cold_requests_were_all_refused_is_not_free_of_cold_start
             assert row["verdict"] == "inconclusive"
             assert row["bounds"][0] <= 0.0 < 0.19 < row["bounds"][1]
             assert row["failures"]["p"] < 0.001
+            (low, high), (lowest, highest) = row["ci95"], row["simultaneous95"]
+            assert lowest <= low <= row["bounds"][0] < row["bounds"][1] <= high <= highest
     states = {regime: [t["state"] for t in found["thresholds"] if t["regime"] == regime] for regime in ("cold", "warm")}
     assert states == {"cold": ["inconclusive", "inconclusive", "missed"], "warm": ["met"] * 3}
     assert any("prefer long-idle to cold" in text for text in advised(before))
