@@ -43,7 +43,7 @@ def anomalies(used: Sequence[Digest], outcome: str) -> list[Anomaly]:
     tested = trends(used, outcome)
     adjusted = holm([trend.p for trend in tested])
     shown = sorted(zip(tested, adjusted, strict=True), key=lambda each: (each[0].p, each[0].where))
-    return [_told(trend, p_holm, len(tested)) for trend, p_holm in shown if below(trend.p, _SHOWN_P)]
+    return [_told(trend, p_holm or trend.p, len(tested)) for trend, p_holm in shown if below(trend.p, _SHOWN_P)]
 
 
 def trends(used: Sequence[Digest], outcome: str) -> list[Trend]:
@@ -62,18 +62,23 @@ def trends(used: Sequence[Digest], outcome: str) -> list[Trend]:
                     if each.run.regime == regime and (value := _value(each, what, outcome)) is not None
                 ]
                 values = [value for _, value in known]
-                if len(values) < _FEWEST or len(set(values)) == 1:
+                if not _varies(values):
                     continue
                 found.append(Trend(what, f"{load}, {regime}", unit, values, *_correlation(values)))
                 several += 1
                 for block, value in known:
                     relative.setdefault(block, []).append(value / float(np.mean(values)))
             blocks = [float(np.mean(each)) for each in relative.values() if len(each) == several]
-            if several > 1 and len(blocks) >= _FEWEST:
+            if several > 1 and _varies(blocks):
                 found.append(
                     Trend(what, f"{load}, all regimes", " of each regime's mean", blocks, *_correlation(blocks))
                 )
     return found
+
+
+def _varies(values: Sequence[float]) -> bool:
+    """More than by rounding, and there are enough of them."""
+    return len(values) >= _FEWEST and max(values) - min(values) > 1e-9 * max(map(abs, values))
 
 
 def _value(each: Digest, what: str, outcome: str) -> float | None:
@@ -85,7 +90,7 @@ def _value(each: Digest, what: str, outcome: str) -> float | None:
 
 def _correlation(values: Sequence[float]) -> tuple[float, float]:
     """Spearman's rho with time, and its p: the t approximation says 0 of any perfect order, however short."""
-    ranks = stats.rankdata(values)
+    ranks = stats.rankdata(np.round(values, 12))
     centred = ranks - ranks.mean()
     times = _orders(len(values))
     rhos = times @ centred / np.sqrt((times[0] ** 2).sum() * (centred**2).sum())
