@@ -82,6 +82,7 @@ class StageRow(msgspec.Struct, kw_only=True):
     queue_s = started - max(sent, ready); service_s = finished - started;
     cost_gb_s = service_s * memory_limit_mb / 1024.
     peak_rss_mb is this invocation's: the high-water mark is reset when it starts; largest child process added.
+    start_peak_rss_mb: its replica's high-water mark until it was ready, which loading a model may set. 0: not known.
     """
 
     schema: int = SCHEMA
@@ -114,6 +115,7 @@ class StageRow(msgspec.Struct, kw_only=True):
     output_bytes: int = 0
     memory_limit_mb: int = 0
     peak_rss_mb: float = 0.0
+    start_peak_rss_mb: float = 0.0
     cost_gb_s: float = 0.0
     evidence: Evidence = "none"
     status: str = "ok"

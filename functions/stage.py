@@ -250,6 +250,7 @@ def _row(stage: str, job: Job, context: Context, failure: Failure | None) -> Sta
             output_bytes=job.output_bytes,
             memory_limit_mb=context.replica.memory_limit_mb,
             peak_rss_mb=context.work.peak_rss_mb(),
+            start_peak_rss_mb=context.start_peak_rss_mb,
             status="failed" if failure else "ok",
             error=f"{failure.slug}: {failure.reason}" if failure else "",
         )

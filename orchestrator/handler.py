@@ -242,6 +242,7 @@ def _own_row(request_id: str, event: Any, context: Any) -> StageRow:
             ready_at_ns=context.ready_at_ns,
             invocations_before=context.invocations_before,
             memory_limit_mb=context.replica.memory_limit_mb,
+            start_peak_rss_mb=context.start_peak_rss_mb,
             input_bytes=len(event.body),
         )
     )

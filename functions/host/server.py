@@ -24,7 +24,7 @@ from fave.clock import utc_ns
 from fave.environment import parse_seconds
 from functions.host.logs import Log
 from functions.host.metrics import Metrics
-from functions.host.replica import Identity
+from functions.host.replica import Identity, peak_rss_mb
 from functions.host.settings import Limits
 from functions.host.work import Work
 
@@ -67,6 +67,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     work: Work
     log: Log
     ready_at_ns: int
+    start_peak_rss_mb: float
     received_at_ns: int
     started_at_ns: int
     invocations_before: int
@@ -83,6 +84,7 @@ class Host:
         self.log = log
         self.metrics = Metrics(identity)
         self.ready_at_ns = 0
+        self.start_peak_rss_mb = 0.0
         self._draining = threading.Event()
         # An invocation did not end in time: nothing new, so that the others' end is this replica's.
         self._overrun = threading.Event()
@@ -94,6 +96,7 @@ class Host:
 
     def mark_ready(self) -> None:
         self.ready_at_ns = utc_ns()
+        self.start_peak_rss_mb = round(peak_rss_mb(), 1)
         self.metrics.ready_after_s = (self.ready_at_ns - self.identity.process_started_at_ns) / 1e9
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -152,6 +155,7 @@ class Host:
             work=Work(),
             log=self.log,
             ready_at_ns=self.ready_at_ns,
+            start_peak_rss_mb=self.start_peak_rss_mb,
             received_at_ns=received_at_ns,
             started_at_ns=utc_ns(),
             invocations_before=before,

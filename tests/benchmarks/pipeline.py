@@ -67,8 +67,9 @@ def once(request):
             envelope = Envelope(request_id=request, stage=task.stage, clip=task.clip, input_uris=task.inputs,
                                 output_uri=folder, config=config.get(task.stage, {}))
             call = Invocation(request_id=request, invocation_id="x", sent_at_ns=utc_ns())
-            context = SimpleNamespace(replica=identity, invocation=call, ready_at_ns=1, received_at_ns=utc_ns(),
-                                      started_at_ns=utc_ns(), invocations_before=1, work=Work(), log=log)
+            context = SimpleNamespace(replica=identity, invocation=call, ready_at_ns=1, start_peak_rss_mb=0.0,
+                                      received_at_ns=utc_ns(), started_at_ns=utc_ns(), invocations_before=1,
+                                      work=Work(), log=log)
             with context.work.begun():
                 reply = modules[task.stage].handle(SimpleNamespace(body=msgspec.json.encode(envelope)), context)
             done[task.name] = tuple(json.loads(reply["body"])["outputs"])

@@ -83,6 +83,7 @@ def test_every_invocation_has_a_complete_row_and_the_parts_add_up(cars):
         assert row.evidence == "stamps"
         assert row.memory_limit_mb > 0
         assert 0 < row.peak_rss_mb < row.memory_limit_mb
+        assert 0 < row.start_peak_rss_mb < row.memory_limit_mb
         assert row.cost_gb_s == pytest.approx(row.service_s * row.memory_limit_mb / 1024)
         assert row.input_bytes > 0
         assert row.output_bytes > 0

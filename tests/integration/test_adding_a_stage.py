@@ -63,6 +63,7 @@ def test_the_stage_of_the_page_works_and_has_all_that_a_stage_has(words):
     assert json.loads(words.store.get(uri)) == {"clip": "clip-000", "words": 6}
     assert words.store.exists(words.store.uri("requests/words-1/stage-words/clip-000/metadata.1.json"))
     assert reply.json()["telemetry"]["peak_rss_mb"] > 0
+    assert reply.json()["telemetry"]["start_peak_rss_mb"] > 0, "what starting took is known apart"
     assert json.loads(words.store.get(order(words, "words-2").json()["outputs"][0]))["words"] == 2, "by environment"
     assert "min_letters" in order(words, "words-3", min_letters=0).json()["error"]["reason"]
     logs = "".join(path.read_text() for path in (words.state / "logs" / "stage-words").glob("*.log"))
