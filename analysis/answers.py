@@ -303,6 +303,48 @@ class KeptStage(msgspec.Struct, frozen=True, kw_only=True):
     agrees: bool | None
 
 
+class AtLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """What a function costs with a memory limit: means over its runs. Money by the campaign's price table.
+
+    replicas_per_node: of this function alone, on the smallest node, all of whose memory counts.
+    """
+
+    executed_gb_s: float | None
+    provisioned_gb_s: float | None
+    executed_money: float | None
+    provisioned_money: float | None
+    replicas_per_node: int | None
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What one function took. MB are 2^20 bytes, as in limits. limit_mb: the highest, where runs differ.
+
+    peak_mb: highest of `invocations` with a known peak. start_peak_mb: highest of its replicas until ready.
+    p99_upper_mb: one-sided 95 % bound of the 99th percentile. without_peak: invocations that may have taken more.
+    kills: replicas over their limit; null where the platform tells of none. reason: why there is no safe limit, or
+    what it does not rest on. inputs: what was measured, and all that it was measured on.
+    """
+
+    function: str
+    limit_mb: int
+    peak_mb: float | None
+    start_peak_mb: float | None
+    share_of_limit: float | None
+    p99_upper_mb: float | None
+    p99_reason: str
+    invocations: int
+    without_peak: int
+    runs: int
+    replicas: int
+    kills: int | None
+    inputs: list[str]
+    safe_limit_mb: int | None
+    rule: str
+    reason: str
+    now: AtLimit
+    at_safe_limit: AtLimit | None
+
+
 class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     where: str
@@ -382,6 +424,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     break_even: list[BreakEven]
     idle_timeouts: list[IdleTimeouts]
     kept_stages: list[KeptStage]
+    memory: list[Memory]
     thresholds: list[Outcome]
     controls: list[Checked]
     capacity: list[dict[str, Any]]

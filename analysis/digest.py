@@ -75,6 +75,19 @@ class BadEnd(NamedTuple):
     last_words: tuple[str, ...]
 
 
+class Taken(NamedTuple):
+    """Memory of one function's invocations. peaks_mb: how many had each peak. start_peak_mb: None where not recorded.
+
+    unknown: invocations that reached a replica, or may have, and left no peak.
+    """
+
+    peaks_mb: dict[float, int]
+    unknown: int
+    start_peak_mb: float | None
+    replicas: int
+    service_s: float
+
+
 class Digest(NamedTuple):
     """One run. None where its rows do not support a figure.
 
@@ -102,6 +115,7 @@ class Digest(NamedTuple):
     ready_mean: float | None
     window_s: float
     execution_gb_s: float
+    memory: dict[str, Taken]
     has_events: bool
     held_by_events: Held
     held_by_samples: Held
@@ -151,6 +165,7 @@ def of(campaign: Campaign, run: Run) -> Digest:
         ready_mean=measures.mean_ready(replicas, requests),
         window_s=(end_ns - start_ns) / 1e9,
         execution_gb_s=math.fsum(stages["cost_gb_s"].to_list()),
+        memory={str(name): _taken(group) for (name,), group in stages.group_by(["stage"])},
         has_events=bool((replicas["source"] == "gateway").any()),
         held_by_events=_held(measures.spans_from_events(replicas, run.initial_ready, start_ns, end_ns)),
         held_by_samples=_held(measures.spans_from_samples(replicas, start_ns, end_ns)),
@@ -241,6 +256,21 @@ def _without_label(requests: pl.DataFrame, stages: pl.DataFrame) -> Unlabelled:
         of_answered=lacking.join(answered, on="request_id", how="semi").height,
         failed={int(known): int(n) for known, n in failed.value_counts().iter_rows()},
         answered=(int(answered["invocations"].sum()), answered.height),
+    )
+
+
+def _taken(stages: pl.DataFrame) -> Taken:
+    known = pl.col("peak_rss_mb") > 0
+    peaks = stages.filter(known)["peak_rss_mb"].value_counts()
+    # What the platform refused reached no replica.
+    reached = (pl.col("replica_id") != "") | (pl.col("status") == "lost")
+    starts = stages.filter(pl.col("start_peak_rss_mb") > 0)["start_peak_rss_mb"]
+    return Taken(
+        peaks_mb={float(peak): int(count) for peak, count in peaks.iter_rows()},
+        unknown=stages.filter(known.fill_null(value=False).not_() & reached).height,
+        start_peak_mb=float(starts.max()) if len(starts) else None,  # type: ignore[arg-type]
+        replicas=stages.filter(pl.col("replica_id") != "")["replica_id"].n_unique(),
+        service_s=math.fsum(stages["service_s"].drop_nulls().to_list()),
     )
 
 

@@ -14,6 +14,7 @@ from analysis import (
     controls,
     fidelity,
     foresight,
+    memory,
     scorecard,
     thresholds,
     trends,
@@ -42,6 +43,7 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
     even = contrasts.break_even(shown, mine)
     curves = foresight.idle_timeouts(campaign, mine)
     kept = foresight.kept_stages(campaign, cells, mine)
+    taken = memory.memory(campaign, digests, prices)
     plain_cells, plain_rates = msgspec.to_builtins(cells), msgspec.to_builtins(rates)
     return Results(
         campaign=_about(campaign),
@@ -52,13 +54,14 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
         break_even=even,
         idle_timeouts=curves,
         kept_stages=kept,
+        memory=taken,
         thresholds=thresholds.evaluate(experiment["thresholds"], plain_cells),
         controls=controls.check(campaign, runs, plain_rates),
         capacity=capacity.ladder(campaign, runs),
         stopping=campaign.stopping,
         load_as_sent=fidelity.load_as_sent((each.run, each.fidelity) for each in digests),
         anomalies=[*anomalies.anomalies(digests), *trends.anomalies(mine, experiment["primary_outcome"])],
-        recommendations=advice.recommendations(cells, rates, even, curves, kept),
+        recommendations=[*advice.recommendations(cells, rates, even, curves, kept), *memory.advice(taken)],
         scorecard=scorecard.scorecard(campaign, runs, cells, rates, prices),
         prices=prices,
         validity=_validity(campaign, digests, runs),

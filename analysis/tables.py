@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis import capacity, controls, fidelity, summary
+from analysis import capacity, controls, fidelity, memory, summary
 from analysis.path import PARTS
 from analysis.words import Table, number, p_value, percent, ratio, with_interval
 
@@ -19,6 +19,7 @@ def tables(found: Found) -> list[Table]:
         _sizes(found),
         _latency(found),
         _cost(found),
+        memory.table(found["memory"]),
         _break_even(found),
         _levels(found),
         Table("The first 30 seconds apart", summary.BY_TIME_COLUMNS, summary.by_time_rows(found)),
