@@ -24,7 +24,7 @@ split = mapfile -d '' -t words < <(xargs -r printf '%s\0' <<< "$$$(1)" 2>/dev/nu
   || { echo "error: $(1): a quote has no end" >&2; exit 2; }
 
 ##@ Measure
-.PHONY: bench plan resume controls compare ui distortion report index calibrate
+.PHONY: bench plan resume reproduce controls compare ui distortion report index calibrate
 bench: $(VENV)/.ready  ## Benchmark without a browser: install, fetch, run EXPERIMENT (quick), report in runs/
 	@$(PY) -m experiments run -- "$$EXPERIMENT"
 
@@ -33,6 +33,9 @@ plan: $(VENV)/.installed  ## What EXPERIMENT (quick) would run, how long it take
 
 resume: $(VENV)/.ready  ## Go on with a campaign that was cut short: RUN (a folder of runs/; default: the latest)
 	@$(PY) -m experiments resume -- "$$RUN"
+
+reproduce: $(VENV)/.ready  ## Run a campaign again at its commit: RUN; says compatible, or what differs. NEW: one that was run already
+	@$(PY) -m experiments reproduce $(RUN) $(if $(NEW),--new $(NEW))
 
 controls: $(VENV)/.ready  ## Does the instrument give the answers that are known beforehand? (15 minutes) passed or failed
 	@$(PY) -m experiments run controls

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments import distortion, driver, forecast, invoke, model, smoke, ui
+from experiments import distortion, driver, forecast, invoke, model, reproduce, smoke, ui
 from experiments.plan import plan
 from fave.cli import port, run_door
 from fave.rundir import RUNS, find_run
@@ -14,6 +14,44 @@ from fave.workload import PIPELINE
 
 
 def main() -> int:
+    arguments = _parser().parse_args()
+    if arguments.command == "invoke":
+        return invoke.run(
+            video=arguments.video,
+            query=arguments.query,
+            regime=arguments.regime,
+            config=arguments.config,
+            like=arguments.like,
+            opens=arguments.open,
+            asynchronous=arguments.asynchronous,
+            request_id=arguments.request_id,
+        )
+    if arguments.command == "smoke":
+        return smoke.run(regime=arguments.regime)
+    if arguments.command == "distortion":
+        return distortion.run(runs=arguments.runs.resolve())
+    if arguments.command == "list":
+        for name in model.names():
+            experiment = model.load(name)
+            print(f"{name:10} {experiment.expected_duration:28} {experiment.description}")
+        return 0
+    if arguments.command == "resume":
+        return driver.resume(find_run(arguments.run), quiet=arguments.quiet)
+    if arguments.command == "reproduce":
+        new = find_run(arguments.new) if arguments.new else None
+        return reproduce.run(find_run(arguments.run), runs=arguments.runs.resolve(), new=new)
+    if arguments.command == "ui":
+        return ui.run(regime=arguments.regime, target=arguments.target, port=arguments.port)
+    name = arguments.experiment.rpartition("/")[2].removesuffix(".yml")
+    experiment, runs = model.load(arguments.experiment), arguments.runs.resolve()
+    pilot = _pilot(arguments, name, runs)
+    if arguments.command == "plan":
+        print(forecast.whole(name, experiment, plan(experiment), pilot))
+        return 0
+    return driver.run(name, experiment, runs=runs, quiet=arguments.quiet, pilot=pilot)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the experiments that there are")
@@ -29,6 +67,10 @@ def main() -> int:
     again = commands.add_parser("resume", help="go on with a campaign that was cut short")
     again.add_argument("run", nargs="?", default="latest", help="a folder of runs/, a path, or `latest` (default)")
     again.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    twice = commands.add_parser("reproduce", help="run a campaign again at its commit, and compare")
+    twice.add_argument("run", nargs="?", default="latest", help="a folder of runs/, a path, or `latest` (default)")
+    twice.add_argument("--runs", type=Path, default=RUNS, help="where the new run folder goes (default: runs/)")
+    twice.add_argument("--new", metavar="RUN", help="only compare it with this one, which was run elsewhere")
     web = commands.add_parser("ui", help="the Locust web UI on the embedded platform")
     web.add_argument("--regime", default="cold", help="the regime to bring about first (default: cold)")
     web.add_argument("--target", default=PIPELINE, help="pipeline (default), or one stage")
@@ -52,38 +94,7 @@ def main() -> int:
     single.add_argument("--async", dest="asynchronous", action="store_true", help="queue it (/async-function) and poll")
     check = commands.add_parser("smoke", help="invoke every function once and see that it reaches the object store")
     check.add_argument("--regime", default="warm", help="deployed where the pipeline is not there yet (default: warm)")
-    arguments = parser.parse_args()
-    if arguments.command == "invoke":
-        return invoke.run(
-            video=arguments.video,
-            query=arguments.query,
-            regime=arguments.regime,
-            config=arguments.config,
-            like=arguments.like,
-            opens=arguments.open,
-            asynchronous=arguments.asynchronous,
-            request_id=arguments.request_id,
-        )
-    if arguments.command == "smoke":
-        return smoke.run(regime=arguments.regime)
-    if arguments.command == "distortion":
-        return distortion.run(runs=arguments.runs.resolve())
-    if arguments.command == "list":
-        for name in model.names():
-            experiment = model.load(name)
-            print(f"{name:10} {experiment.expected_duration:28} {experiment.description}")
-        return 0
-    if arguments.command == "resume":
-        return driver.resume(find_run(arguments.run), quiet=arguments.quiet)
-    if arguments.command == "ui":
-        return ui.run(regime=arguments.regime, target=arguments.target, port=arguments.port)
-    name = arguments.experiment.rpartition("/")[2].removesuffix(".yml")
-    experiment, runs = model.load(arguments.experiment), arguments.runs.resolve()
-    pilot = _pilot(arguments, name, runs)
-    if arguments.command == "plan":
-        print(forecast.whole(name, experiment, plan(experiment), pilot))
-        return 0
-    return driver.run(name, experiment, runs=runs, quiet=arguments.quiet, pilot=pilot)
+    return parser
 
 
 def _add_pilot(parser: argparse.ArgumentParser) -> None:

@@ -46,12 +46,12 @@ def of_traces(experiment: Experiment) -> dict[str, dict[str, str]]:
     """By load that replays one: which file it is, and how it is read."""
     replayed = {name: load.traffic.trace for name, load in experiment.loads.items() if load.traffic.trace}
     return {
-        "traces": {name: _sha256(Path(trace.file)) for name, trace in replayed.items()},
+        "traces": {name: sha256(Path(trace.file)) for name, trace in replayed.items()},
         "traces_read_as": {name: traces.recognised(trace) for name, trace in replayed.items()},
     }
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -11,7 +11,8 @@ FaveError                    1
 └── StageError               6   a function could not do its work; carries slug, stage, retryable
 
 A campaign that ended well says more by its exit code: 0 valid and every threshold met, 7 a threshold missed, 8 a
-threshold or a control that the data do not decide, 9 a control failed (the instrument is wrong), 130 interrupted.
+threshold or a control that the data do not decide, 9 a control failed (the instrument is wrong), 130 interrupted. One
+that was run again: 0 compatible, 8 nothing to decide it by, 10 it differs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ EXIT_STAGE = 6
 EXIT_THRESHOLD = 7
 EXIT_INCONCLUSIVE = 8
 EXIT_CONTROL = 9
+EXIT_DIFFERS = 10
 EXIT_INTERRUPTED = 130
 
 

@@ -105,7 +105,7 @@ def _output(*command: str) -> str:
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        timeout=10,
+        timeout=60,
         check=False,
     )
     return "" if done.returncode else done.stdout.strip()
@@ -113,10 +113,11 @@ def _output(*command: str) -> str:
 
 def commit() -> dict[str, Any]:
     """The checkout's commit and whether it has changes; empty outside a git checkout."""
-    return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
 
 
-def _git(*arguments: str) -> str:
+def git(*arguments: str) -> str:
+    """What git prints about this checkout; nothing where it cannot."""
     try:
         return _output("git", *arguments)
     except (OSError, subprocess.TimeoutExpired):

@@ -55,6 +55,7 @@ def test_the_readme_names_every_make_target_that_people_use():
         "controls",
         "compare",
         "resume",
+        "reproduce",
         "ui",
         "distortion",
         "bench-load",
