@@ -156,7 +156,7 @@ _IN_TERMINAL = ("Cells", "Contrasts of cold-start rates", "Controls", "Threshold
 def _in_text(table: Table) -> list[str]:
     notes = [filled(note) for note in table.notes]
     rows = [tuple(cell.replace("\n", " | ") for cell in row) for row in table.rows]
-    return ["", text_table(table.columns, rows), *notes]
+    return ["", text_table(table.columns, rows, words=table.words), *notes]
 
 
 def _wrapped(sentence: str) -> str:

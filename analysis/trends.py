@@ -31,7 +31,8 @@ class Trend(NamedTuple):
     """
 
     what: str
-    where: str
+    load: str
+    regimes: str
     unit: str
     values: Sequence[float]
     rho: float
@@ -39,11 +40,14 @@ class Trend(NamedTuple):
 
 
 def anomalies(used: Sequence[Digest], outcome: str) -> list[Anomaly]:
-    """Trends with p < .05, by p; whether they are more than chance makes of so many tests stands beside them."""
+    """Trends with p < .05, by p: the clearest one of a load and quantity. Whether they are more than chance makes of so
+    many tests stands beside them."""
     tested = trends(used, outcome)
     adjusted = holm([trend.p for trend in tested])
-    shown = sorted(zip(tested, adjusted, strict=True), key=lambda each: (each[0].p, each[0].where))
-    return [_told(trend, p_holm or trend.p, len(tested)) for trend, p_holm in shown if below(trend.p, _SHOWN_P)]
+    shown = sorted(zip(tested, adjusted, strict=True), key=lambda each: (each[0].p, each[0].load, each[0].regimes))
+    clearest = {(trend.load, trend.what): (trend, p_holm or trend.p) for trend, p_holm in reversed(shown)}
+    of_note = [each for each in clearest.values() if below(each[0].p, _SHOWN_P)]
+    return [_told(trend, p_holm, len(tested)) for trend, p_holm in sorted(of_note, key=lambda each: each[0].p)]
 
 
 def trends(used: Sequence[Digest], outcome: str) -> list[Trend]:
@@ -64,15 +68,13 @@ def trends(used: Sequence[Digest], outcome: str) -> list[Trend]:
                 values = [value for _, value in known]
                 if not _varies(values):
                     continue
-                found.append(Trend(what, f"{load}, {regime}", unit, values, *_correlation(values)))
+                found.append(Trend(what, load, regime, unit, values, *_correlation(values)))
                 several += 1
                 for block, value in known:
                     relative.setdefault(block, []).append(value / float(np.mean(values)))
             blocks = [float(np.mean(each)) for each in relative.values() if len(each) == several]
             if several > 1 and _varies(blocks):
-                found.append(
-                    Trend(what, f"{load}, all regimes", " of each regime's mean", blocks, *_correlation(blocks))
-                )
+                found.append(Trend(what, load, "all regimes", " of each regime's mean", blocks, *_correlation(blocks)))
     return found
 
 
@@ -110,7 +112,7 @@ def _orders(n: int) -> Array:
 def _told(trend: Trend, p_holm: float, tests: int) -> Anomaly:
     return Anomaly(
         what=f"{trend.what} {'rises' if trend.rho > 0 else 'falls'} over the campaign",
-        where=trend.where,
+        where=f"{trend.load}, {trend.regimes}",
         count=len(trend.values),
         detail=[
             f"from {trend.values[0]:.3f} (first) to {trend.values[-1]:.3f}{trend.unit} (last); Spearman's rho with "
