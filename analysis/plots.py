@@ -300,7 +300,7 @@ def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[st
         held.set_ylabel("held GB-s a run (dotted)")
         held.set_ylim(bottom=0)
         if curves:
-            lines.legend(fontsize=8)
+            lines.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
         return figure
 
     return to_svg(draw)

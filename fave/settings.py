@@ -44,7 +44,8 @@ class Duration(float):
 
     def __str__(self) -> str:
         """Go's way of writing it, which OpenFaaS' labels and time-outs use: `4s`, `500ms`, `1.5s`."""
-        return f"{round(self * 1000)}ms" if self < 1 else f"{float(self):g}s"
+        value, unit = (self * 1000, "ms") if self < 1 else (float(self), "s")
+        return f"{value:.6f}".rstrip("0").rstrip(".") + unit
 
 
 def load_yaml(path: Path, cls: type[T]) -> T:

@@ -39,7 +39,7 @@ loads:
     traffic: {model: paced, requests: 4, duration: 1s}
     blocks: %d
 """
-KILLS = int(os.environ.get("FAVE_KILLS", "30"))
+KILLS = int(os.environ.get("FAVE_KILLS", "20"))
 DRIVER = "the driver"
 PARTS = ("locust", "local.gateway", "prometheus", "weed", "local serve")
 
@@ -163,7 +163,7 @@ def check_everything_counts_once(drivers, blocks):
 
 @pytest.mark.parametrize(
     ("kills", "blocks"),
-    [pytest.param(2, 1, id="two"), pytest.param(KILLS, 12, id="many", marks=pytest.mark.long)],
+    [pytest.param(2, 1, id="two"), pytest.param(KILLS, 8, id="many", marks=pytest.mark.long)],
 )
 def test_whatever_is_killed_the_campaign_is_finished_and_everything_counts_once(campaign, kills, blocks):
     """Driver, Locust, gateway, Prometheus, object store, supervisor: any of them, at any moment."""

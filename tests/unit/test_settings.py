@@ -59,3 +59,8 @@ def test_configuration_survives_a_round_trip(milliseconds, count):
     assert again.inner.count == count
     assert again.pairs == value.pairs
     assert again.inner.idle_timeout == pytest.approx(milliseconds / 1000, rel=1e-5)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.0005, 0.5, 1.5, 600.0, 1_000_000.0, 1_234_567.25])
+def test_a_duration_is_written_so_that_it_is_read_as_the_same(seconds):
+    assert Duration.parse(str(Duration(seconds))) == seconds
