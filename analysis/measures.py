@@ -12,7 +12,7 @@ import polars as pl
 
 # Below these a run's quantile says nothing (methodology §3); the median is a point estimate from three on.
 MIN_REQUESTS = {0.5: 3, 0.95: 100, 0.99: 300}
-_ENDS = frozenset(("stop", "crashed", "oom_killed", "start_failed"))
+ENDS = frozenset(("stop", "crashed", "oom_killed", "start_failed"))
 Array = np.ndarray[Any, Any]
 # Seconds since the window's start, from and until.
 Span = tuple[float, float]
@@ -126,7 +126,7 @@ def spans_from_events(
     for function, replica, event, at_ns in events.select("function", "replica_id", "event", "at_ns").iter_rows():
         if event == "start":
             started[replica] = (function, at_ns)
-        elif event in _ENDS:
+        elif event in ENDS:
             known = started.pop(replica, None)
             add(function, known[1] if known else start_ns, at_ns)
             if known is None:

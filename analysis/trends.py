@@ -41,7 +41,8 @@ class Trend(NamedTuple):
 
 def anomalies(used: Sequence[Digest], outcome: str) -> list[Anomaly]:
     """Trends with p < .05, by p: the clearest one of a load and quantity. Whether they are more than chance makes of so
-    many tests stands beside them."""
+    many tests stands beside them.
+    """
     tested = trends(used, outcome)
     adjusted = holm([trend.p for trend in tested])
     shown = sorted(zip(tested, adjusted, strict=True), key=lambda each: (each[0].p, each[0].load, each[0].regimes))

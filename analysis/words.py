@@ -20,7 +20,7 @@ class Table(NamedTuple):
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> str:
-    """Columns as wide as they need to be, numbers to the right; of words the last one fills what a terminal has left."""
+    """Columns as wide as they need to be, numbers to the right; of words, the last fills what a terminal has left."""
     if words:
         used = sum(max(len(row[i]) for row in [columns, *rows]) + 2 for i in range(len(columns) - 1))
         rows = [line for row in rows for line in _wrapped(row, max(40, _WIDTH - used))]

@@ -17,7 +17,7 @@ S = 1_000_000_000
 SETTINGS = {
     "f": {
         "min_replicas": 0,
-        "max_replicas": 1,
+        "max_replicas": 40,
         "idle_timeout": "1s",
         "target_in_flight": 1.0,
         "max_in_flight": 1,
@@ -71,6 +71,16 @@ def campaign(made, cells, **info):
     return Campaign("made", facts | info, {}, runs, [], lambda run: rows[run.folder])
 
 
+def summed(rows):
+    """With request rows that are the sums of their stage rows, as the driver writes them."""
+    cold = pl.col("cold").fill_null(value=False)
+    sums = rows.stages.group_by("request_id").agg(
+        pl.len().cast(pl.Int64).alias("invocations"), cold.sum().cast(pl.Int64).alias("cold_invocations")
+    )
+    requests = rows.requests.drop("invocations", "cold_invocations").join(sums, on="request_id", how="left")
+    return rows._replace(requests=requests.with_columns(pl.col("invocations", "cold_invocations").fill_null(0)))
+
+
 def as_table(rows, cls):
     schema = polars_schema(cls)
     return pl.DataFrame([{name: getattr(row, name) for name in schema} for row in rows], schema=schema)
@@ -102,7 +112,7 @@ def request_of(k, row, name, regime):
         cold_wait_s=row.cold_wait_s,
         invocations=1,
         cold_invocations=int(bool(row.cold)),
-        cost_gb_s=0.0,
+        cost_gb_s=row.cost_gb_s,
         bytes=0,
     )
 

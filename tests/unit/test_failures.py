@@ -1,5 +1,6 @@
 """Failures are never good news: what has no label might have been warm or cold, and is no reason to prefer a regime."""
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -7,11 +8,12 @@ from analysis import across, summary
 from analysis.load import load
 from fave.settings import ROOT
 from fave.workload import PIPELINE
-from tests.support.campaigns import answers, campaign, experiment, invocation, with_cold
+from tests.support.campaigns import answers, campaign, experiment, invocation, summed, with_cold
 from tests.support.campaigns import load as a_load
 
 pytestmark = pytest.mark.unit
 
+REPLICAS_STAMPS = ("received_at_ns", "started_at_ns", "worked_at_ns", "finished_at_ns", "ready_at_ns")
 REFUSED = "429: too many requests"
 
 
@@ -41,10 +43,16 @@ def with_refusals(whole, regime, share=1.0):
             pl.when(refused).then(None).otherwise(pl.col("cold")).alias("cold"),
             pl.when(refused).then(pl.lit("failed")).otherwise(pl.col("status")).alias("status"),
             pl.when(refused).then(pl.lit(REFUSED)).otherwise(pl.col("error")).alias("error"),
+            *(
+                pl.when(refused).then(0).otherwise(pl.col(name)).alias(name)
+                for name in ("cold_invocations", "cost_gb_s")
+            ),
         )
         stages = made.stages.with_columns(
             pl.when(refused).then(None).otherwise(pl.col("cold")).alias("cold"),
             pl.when(refused).then(pl.lit("failed")).otherwise(pl.col("status")).alias("status"),
+            # No replica had it.
+            *(pl.when(refused).then(0).otherwise(pl.col(name)).alias(name) for name in (*REPLICAS_STAMPS, "cost_gb_s")),
         )
         return made._replace(requests=requests, stages=stages)
 
@@ -150,7 +158,7 @@ def test_a_regime_that_is_warm_and_loses_requests_is_not_preferred():
 def test_a_lost_request_of_a_pipeline_counts_with_what_its_blocks_answered_ones_had():
     """Of ten requests nine had three invocations each; the tenth was lost, and another lost one had one of them."""
     kept = [invocation(i, i, cold=i < 2) for i in range(9)]
-    stages = [row for row in kept for _ in range(3)] + [invocation(9, 9)]
+    stages = [msgspec.structs.replace(row, clip=f"clip-{n}") for row in kept for n in range(3)] + [invocation(9, 9)]
     whole = campaign(experiment(regimes=["a"], contrasts=[]), {(block, "l", "a"): (stages, []) for block in (0, 1)})
     read = whole.rows
 
@@ -166,7 +174,7 @@ def test_a_lost_request_of_a_pipeline_counts_with_what_its_blocks_answered_ones_
             status=pl.when(lost).then(pl.lit("lost")).otherwise(pl.col("status")),
             cold=pl.when(lost).then(None).otherwise(pl.col("cold")),
         )
-        return found._replace(requests=requests)
+        return summed(found._replace(requests=requests))
 
     pipeline = [run._replace(target=PIPELINE) for run in whole.runs]
     (cell,) = answers(whole._replace(runs=pipeline, rows=rows))["cells"]
@@ -187,7 +195,7 @@ def test_a_dropped_request_without_an_invocation_counts_and_spoils_a_control_tha
             pl.when(gone).then(pl.lit("dropped")).otherwise(pl.col("status")).alias("status"),
             pl.when(gone).then(None).otherwise(pl.col("cold")).alias("cold"),
         )
-        return found._replace(requests=requests, stages=found.stages.filter(~gone))
+        return summed(found._replace(requests=requests, stages=found.stages.filter(~gone)))
 
     found = answers(whole._replace(rows=rows))
     assert found["cells"][0]["cold_rate"]["unknown"] == 2
@@ -203,8 +211,10 @@ def test_an_attempt_that_was_refused_before_another_was_answered_is_no_unknown()
 
     def rows(run):
         found = read(run)
-        refused = found.stages.head(1).with_columns(pl.lit(None, pl.Boolean).alias("cold"), status=pl.lit("failed"))
-        return found._replace(stages=pl.concat([refused, found.stages]))
+        refused = found.stages.head(1).with_columns(
+            pl.lit(None, pl.Boolean).alias("cold"), status=pl.lit("failed"), sent_at_ns=pl.col("sent_at_ns") - 10**9
+        )
+        return summed(found._replace(stages=pl.concat([refused, found.stages])))
 
     rate = answers(whole._replace(rows=rows))["cells"][0]["cold_rate"]
     assert (rate["unknown"], rate["cold"], rate["of"]) == (0, 2, 40)

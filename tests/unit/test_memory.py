@@ -71,7 +71,7 @@ def test_a_memory_kill_contradicts_every_limit_up_to_the_one_it_was_killed_at():
 
 
 def test_an_invocation_that_left_no_peak_may_have_taken_more_unless_no_replica_had_it():
-    lost, refused = rows([0.0, 0.0])
+    _, lost, refused = rows([0.0, 0.0, 0.0])
     lost.status, refused.status, refused.replica_id = "lost", "failed", ""
     assert memory_of(whole([*rows([100.0]), refused]))["safe_limit_mb"] == 128
     found = memory_of(whole([*rows([100.0]), lost]))
