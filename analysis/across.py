@@ -20,7 +20,7 @@ from fave.errors import ConfigError
 from fave.rundir import write_json
 from fave.validity import at_most
 
-# A difference in one of these makes two cold shares answers to different questions.
+# A difference in one of these makes two cold-start rates answers to different questions.
 _OF_LOADS = (
     "target",
     "sample",

@@ -8,7 +8,7 @@ from analysis.answers import BreakEven, Cell, Contrast, IdleTimeout, IdleTimeout
 from analysis.words import number, percent, points, relation, with_interval
 from fave.validity import at_most, below
 
-# What is called few cold starts when an idle time-out is advised.
+# What is called few cold starts when an idle timeout is advised.
 _FEW_COLD = 0.05
 # Share of the mean request that is worth keeping a function warm for.
 _WORTH_SAVING = 0.05
@@ -131,7 +131,7 @@ def _until(point: BreakEven | None, zero: str, kept: str) -> str:
 
 
 def _idle_timeout(curve: IdleTimeouts, cells: Sequence[Cell]) -> Recommendation | None:
-    """The shortest simulated time-out with few cold starts, if the simulator was right about what was measured."""
+    """The shortest simulated timeout with few cold starts, if the simulator was right about what was measured."""
     cell = next((c for c in cells if (c.load, c.regime) == (curve.load, curve.regime)), None)
     if cell is None or cell.predicted is None or cell.cold_rate.estimate is None:
         return None
@@ -143,13 +143,13 @@ def _idle_timeout(curve: IdleTimeouts, cells: Sequence[Cell]) -> Recommendation 
         return None
     now = cell.cost_gb_s.provisioned
     return Recommendation(
-        text=f"Under {curve.load} traffic an idle time-out of {number(best.idle_timeout_s)} s "
+        text=f"Under {curve.load} traffic an idle timeout of {number(best.idle_timeout_s)} s "
         f"({number(best.per_mean_gap)} mean gaps) brings the cold-start rate of a function that scales to zero below "
         f"{percent(_FEW_COLD)}: {percent(best.cold_rate)}, holding {number(best.held_gb_s)} GB-s a run"
         + (f" (now {number(now)})." if now is not None else "."),
         evidence=f"simulated on the arrivals and times of {curve.runs} run{'s' * (curve.runs != 1)}; it gives "
         f"{percent(cell.predicted.cold_rate)} where {percent(cell.cold_rate.estimate)} were measured ({curve.regime})",
-        holds="as long as the gaps between arrivals keep their length: it is their ratio that counts, not the time-out",
+        holds="as long as the gaps between arrivals keep their length: it is their ratio that counts, not the timeout",
     )
 
 
@@ -169,9 +169,9 @@ def _stage(cell: Cell, kept: Sequence[KeptStage]) -> Recommendation | None:
             f"{number(check.measured_extra_gb_s)} GB-s ({check.blocks} blocks)"
         )
     return Recommendation(
-        text=f"If a single function of the pipeline is kept warm in {cell.regime} ({cell.load}), let it be "
-        f"{best.function}: {seconds} s less a request for {number(best.extra_gb_s)} GB-s more a run, "
-        f"{number(best.saved_s_per_gb_s)} s per GB-s, the most of those that save {percent(_WORTH_SAVING)} or more.",
+        text=f"To keep a single function warm in {cell.regime} ({cell.load}), choose {best.function}: "
+        f"it saves {seconds} s per request and costs {number(best.extra_gb_s)} GB-s more per run, "
+        f"{number(best.saved_s_per_gb_s)} s per GB-s, the most where at least {percent(_WORTH_SAVING)} is saved.",
         evidence=f"critical paths of {cell.path.requests} requests, its cold wait taken away{measured}",
         holds="while its cold start lies on the critical path: one on a branch that another outlasts saves nothing",
     )

@@ -1,4 +1,4 @@
-"""What went wrong in the runs: failures, time-outs, kills; with what the replicas wrote last."""
+"""What went wrong in the runs: failures, timeouts, kills; with what the replicas wrote last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was not measured, from what was: other idle time-outs by simulation; a single stage kept warm, checked."""
+"""What was not measured, from what was: other idle timeouts by simulation; a single stage kept warm, checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.intervals import mean_interval
 from analysis.load import Campaign, regimes_of
 from fave.workload import PIPELINE
 
-# Idle time-out over mean gap: the ratio that sets the share of gaps that are long enough.
+# Idle timeout over mean gap: the ratio that sets the share of gaps that are long enough.
 _PER_GAP = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 # Runs of a load that are simulated, at most.
 _RUNS = 10

@@ -75,7 +75,7 @@ def _percentiles(found: dict[str, Any]) -> list[str]:
 
 
 def _ratio(campaign: Campaign, used: Sequence[Digest]) -> list[str]:
-    """Idle time-out over mean gap, of the regimes that scale to zero: elsewhere the share of cold starts is another."""
+    """Idle timeout over mean gap, of the regimes that scale to zero: elsewhere the share of cold starts is another."""
     ratios = {
         f"{each.predicted.function.idle_timeout_s / gap_s:.2g}"
         for each in used

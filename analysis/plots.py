@@ -269,7 +269,7 @@ def _cross(axis: Any, each: Price, colour: str) -> None:
 def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[str, tuple[Array, Array, Array]]) -> str:
     """F8: cold-start rates as measured against those predicted; rate and held memory over the idle timeout.
 
-    points: (load, predicted, measured). curves: by load, idle time-outs (s), cold-start rates, held GB-s.
+    points: (load, predicted, measured). curves: by load, idle timeouts (s), cold-start rates, held GB-s.
     """
 
     def draw() -> Any:
@@ -295,7 +295,7 @@ def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[st
         lines.set_xscale("log")
         _log_axis(lines.xaxis)
         lines.set_ylim(0, 1.02)
-        lines.set_xlabel("idle time-out (s, log), simulated")
+        lines.set_xlabel("idle timeout (s, log), simulated")
         lines.set_ylabel("cold-start rate (solid)")
         held.set_ylabel("held GB-s a run (dotted)")
         held.set_ylim(bottom=0)

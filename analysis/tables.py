@@ -300,9 +300,9 @@ def _idle(found: Found) -> Table:
         for each in found["idle_timeouts"]
         for point in each["curve"]
     ]
-    columns = ("load", "regime", "idle time-out, s", "mean gaps", "cold-start rate [95 %]", "held GB-s a run")
+    columns = ("load", "regime", "idle timeout, s", "mean gaps", "cold-start rate [95 %]", "held GB-s a run")
     note = "simulated on the measured arrivals, service and cold-start times; F8 tells how right that is"
-    return Table("Other idle time-outs", columns, rows, [note])
+    return Table("Other idle timeouts", columns, rows, [note])
 
 
 def _anomalies(found: Found) -> Table:

@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     twice.add_argument("--runs", type=Path, default=RUNS, help="where the new run folder goes (default: runs/)")
     twice.add_argument("--new", metavar="RUN", help="only compare it with this one, which was run elsewhere")
     web = commands.add_parser("ui", help="the Locust web UI on the embedded platform")
-    web.add_argument("--regime", default="cold", help="the regime to bring about first (default: cold)")
+    web.add_argument("--regime", default="cold", help="the regime to apply first (default: cold)")
     web.add_argument("--target", default=PIPELINE, help="pipeline (default), or one stage")
     web.add_argument("--port", type=port, default=8089, help="default 8089; another one if it is taken")
     hidden = commands.add_parser("distortion", help="the same arrivals open and closed loop: what the latter hides")

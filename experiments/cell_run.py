@@ -269,7 +269,7 @@ def _addresses(store: Store, inputs: tuple[str, ...]) -> list[str]:
 
 
 def drain(prometheus: Prometheus, functions: tuple[str, ...]) -> bool:
-    """Wait until nothing is in flight any more: a caller's time-out does not end the work."""
+    """Wait until nothing is in flight any more: a caller's timeout does not end the work."""
     since_ns = utc_ns()
 
     def quiet() -> bool:

@@ -184,7 +184,7 @@ TABLE_COLUMNS: tuple[str, ...] = (
     "runs",
     "arrivals a run",
     "replicas",
-    "idle time-out",
+    "idle timeout",
     "ready at the start",
 )
 
@@ -200,7 +200,7 @@ def whole(name: str, experiment: Experiment, groups: Sequence[Group], pilot: Pil
     rule = experiment.settle
     states = "new replicas, scaled to 0 and then to the initial count" if rule.how == "scale" else "waited for"
     parts += [
-        f"initial states: {states}, verified by gateway and Prometheus (time-out {rule.timeout})",
+        f"initial states: {states}, verified by gateway and Prometheus (timeout {rule.timeout})",
         f"primary outcome: {experiment.primary_outcome}; "
         f"equivalence margin ±{experiment.equivalence_margin * 100:g} points",
         *(f"threshold: {text}" for text in experiment.thresholds),

@@ -50,7 +50,7 @@ class Session:
 def session(regime: str, say: Say, *, stays: bool = False) -> Iterator[Session]:
     """The platform that is there, or one of its own, which `stays` up afterwards if asked to.
 
-    Functions that are deployed stay as they are; where one is missing, `regime` is brought about.
+    Functions that are deployed stay as they are; where one is missing, `regime` is applied.
     """
     functions = functions_of(PIPELINE)
     settings = resolve(regime, functions)

@@ -21,7 +21,7 @@ def run(*, regime: str, target: str, port: int) -> int:
     with platform(say) as endpoints:
         upload_samples()
         gateway, prometheus = clients(endpoints)
-        say(f"bringing about regime {regime} for {target} ...")
+        say(f"applying regime {regime} for {target} ...")
         openfaas.apply(gateway, prometheus, regime, settings, say)
         port = free_port(port)
         command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / "load.py")]

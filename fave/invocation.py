@@ -16,7 +16,7 @@ SENT_AT = "X-Fave-Sent-At"
 TIMEOUT = "X-Timeout"
 REPLICA_ID = "X-Fave-Replica-Id"
 DURATION = "X-Duration-Seconds"
-# From a replica that will take no more work: its exec time-out passed, and Python code cannot be stopped.
+# From a replica that will take no more work: its exec timeout passed, and Python code cannot be stopped.
 ENDING = "X-Fave-Ending"
 
 # What gateway and function host report of the replica and of the invocation, by field of the stage row.

@@ -43,7 +43,7 @@ class Duration(float):
         return cls(duration_s)
 
     def __str__(self) -> str:
-        """Go's way of writing it, which OpenFaaS' labels and time-outs use: `4s`, `500ms`, `1.5s`."""
+        """Go's way of writing it, which OpenFaaS' labels and timeouts use: `4s`, `500ms`, `1.5s`."""
         value, unit = (self * 1000, "ms") if self < 1 else (float(self), "s")
         return f"{value:.6f}".rstrip("0").rstrip(".") + unit
 

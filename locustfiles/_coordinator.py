@@ -178,7 +178,7 @@ class Coordinator:
         first = timeline.phases[0].regime if timeline else options.regime
         self.regimes.begin(functions)
         if first != AS_DEPLOYED and not options.regime_stands:
-            self._watch.status(f"bringing about regime {first} ...")
+            self._watch.status(f"applying regime {first} ...")
             self.regimes.bring_about(first)
         else:
             _insist_on(functions)

@@ -203,7 +203,7 @@ def _add_arguments(parser: Any) -> None:
     regime_names = [AS_DEPLOYED, *regimes.names()]
     add("--rate", type=float, default=default.rate, help="arrivals per second, on average")
     add("--duration", default=default.duration, help="how long arrivals are sent, e.g. 60s, 5m")
-    add("--regime", choices=regime_names, default=default.regime, help="brought about before the first arrival")
+    add("--regime", choices=regime_names, default=default.regime, help="applied before the first arrival")
     add("--target", choices=[PIPELINE, *STAGES], default=default.target, help="the whole pipeline, or one stage")
     add("--sample", choices=list(SAMPLES), default=default.sample, help="which video the pipeline gets")
     add("--query", default="find scenes with cars", help="what the pipeline searches for")

@@ -1,4 +1,4 @@
-"""Regimes during a run: brought about before it, exchanged under traffic, each change on record."""
+"""Regimes during a run: applied before it, exchanged under traffic, each change on record."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from orchestrator.options import Config
 from orchestrator.retry import Budget, delay_s
 from orchestrator.workflow import Task
 
-# The host answers a time-out itself, with its stamps: wait for that, not just for the time.
+# The host answers a timeout itself, with its stamps: wait for that, not just for the time.
 _HOST_MARGIN_S = 1.5
 # After these the stage may have done its work all the same.
 _UNKNOWN_END = frozenset(("gateway", "timeout"))
@@ -154,7 +154,7 @@ class Invoker:
 
     def _refused(self, task: Task, call: Invocation, failure: Failure, headers: Mapping[str, str]) -> _Answer:
         row = self._bare_row(task, call)
-        # After a time-out the stage may still finish and write its row; a refusal is final.
+        # After a timeout the stage may still finish and write its row; a refusal is final.
         row.status = "lost" if failure.slug in _UNKNOWN_END else "failed"
         row.error = f"{failure.slug}: {failure.reason}"
         with_caller_side(row, sent_at_ns=call.sent_at_ns, returned_at_ns=utc_ns(), headers=headers)

@@ -19,7 +19,7 @@ def main() -> int:
     commands.add_parser("list", help="the regimes that there are")
     for name, text in (
         ("show", "what a regime says of each function"),
-        ("apply", "deploy, bring about and verify it"),
+        ("apply", "deploy, apply and verify it"),
         ("stack", "functions/stack.yml with the regime in it, for faas-cli"),
     ):
         command = commands.add_parser(name, help=text)

@@ -65,7 +65,7 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
     """How the initial state of a run comes about.
 
     scale: all replicas to 0, then to their initial count, so that every run begins with new ones.
-    wait: where a platform cannot scale to 0 on demand, idle time-outs end what is too much.
+    wait: where a platform cannot scale to 0 on demand, idle timeouts end what is too much.
     timeout: until the state must stand. rest: quiet time from then until Prometheus must see it, too.
     """
 

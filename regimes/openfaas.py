@@ -58,7 +58,7 @@ def apply(
 ) -> Applied:
     """All replicas to 0, deploy, scale to the initial count, verify; FAVE's functions of an earlier target are removed.
 
-    Explicitly, not by waiting for idle time-outs: the state at the start must not depend on what ran before. Where a
+    Explicitly, not by waiting for idle timeouts: the state at the start must not depend on what ran before. Where a
     platform cannot do that, `settle` says to wait.
     initial: ready replicas of each function at the start, within its bounds; None is its minimum.
 
@@ -99,7 +99,7 @@ def switch(
     That holds where regimes differ in scaling only, as the shipped ones do; a changed limit replaces replicas.
 
     In force when every function has at least its minimum ready and at most its maximum there. Replicas above the new
-    minimum go when their idle time-out passes, as the regime says; until then they are what the earlier one left.
+    minimum go when their idle timeout passes, as the regime says; until then they are what the earlier one left.
 
     Raises
     ------

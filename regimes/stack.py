@@ -65,7 +65,7 @@ def _wrong(key: str, entry: object) -> Iterator[tuple[str, str]]:
 
 
 def spec(function: str, settings: Settings, regime: str, stack: dict[str, Any]) -> FunctionSpec:
-    """What the gateway is told: the regime's labels, limits and time-outs over the stack's addresses and secrets.
+    """What the gateway is told: the regime's labels, limits and timeouts over the stack's addresses and secrets.
 
     Raises
     ------

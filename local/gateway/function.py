@@ -275,7 +275,7 @@ class Function:
         replica.kill()
 
     def _watch_idle(self, replica: Replica) -> None:
-        """Ask again when the idle time-out may have passed; a timer per idle period, so that stops are punctual."""
+        """Ask again when the idle timeout may have passed; a timer per idle period, so that stops are punctual."""
         since_s = replica.last_used_s
         delay_s = max(0.0, since_s + self.policy.idle_timeout_s - time.monotonic())
         asyncio.get_running_loop().call_later(delay_s + 0.001, self._check_idle, replica, since_s)

@@ -66,7 +66,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def keep_alive_floor(self) -> int:
-        """The number of replicas that idle time-outs leave alone."""
+        """The number of replicas that idle timeouts leave alone."""
         return self.min_replicas if self.scale_to_zero else max(1, self.min_replicas)
 
 

@@ -66,7 +66,7 @@ def test_it_ends_well_and_says_what_it_found(campaign):
 
 
 def test_the_positive_control_is_exact(campaign):
-    """Paced arrivals with a period over the idle time-out: 100 % cold with min 0, 0 % with min 1."""
+    """Paced arrivals with a period over the idle timeout: 100 % cold with min 0, 0 % with min 1."""
     _, folder = campaign
     results = json.loads((folder / "results.json").read_text())
     rates = {cell["regime"]: cell["cold_rate"]["estimate"] for cell in results["cells"]}

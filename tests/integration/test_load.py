@@ -266,7 +266,7 @@ def test_what_a_lost_worker_did_not_tell_of_counts_as_unsent(slow_function, dist
 
 @pytest.fixture
 def own_function(platform):
-    """The real stage, deployed by FAVE itself: regimes are brought about on nobody else's functions."""
+    """The real stage, deployed by FAVE itself: regimes are applied to nobody else's functions."""
     yield
     platform.gateway.delete(NAME)
 

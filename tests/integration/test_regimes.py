@@ -1,4 +1,4 @@
-"""Regimes brought about and verified on the embedded platform."""
+"""Regimes applied and verified on the embedded platform."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_number_of_ready_replicas_at_the_start_is_brought_about_and_verified(p
 
 
 def test_where_nothing_may_be_scaled_to_zero_the_idle_time_out_is_waited_for(platform, apply):
-    """Two replicas are there; the cold regime's own time-out ends them, and the state stands when they are gone."""
+    """Two replicas are there; the cold regime's own timeout ends them, and the state stands when they are gone."""
     apply("burst-ready")
     settle = Settle(how="wait", timeout=Duration(30))
     settings = resolve("cold", (STAGE,), Scaling(idle_timeout=Duration(0.5)))

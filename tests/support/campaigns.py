@@ -1,5 +1,6 @@
 """Campaigns that are made up row by row, in memory or as run folders."""
 
+import random
 from pathlib import Path
 
 import msgspec
@@ -146,6 +147,13 @@ def with_cold(shares):
         (block, "l", regime): ([invocation(i, i / 2, cold=i < cold) for i in range(20)], [])
         for (block, regime), cold in shares.items()
     }
+
+
+def measured(seed, a=9, b=3, blocks=8):
+    """A campaign of 20 invocations a run, of which about a and b are cold."""
+    chance = random.Random(seed)
+    cold = {(i, regime): mean + chance.randint(-2, 2) for i in range(blocks) for regime, mean in (("a", a), ("b", b))}
+    return answers(campaign(experiment(), with_cold(cold)))
 
 
 def written(folder: Path, made, cells):

@@ -13,7 +13,7 @@ def test_a_simulated_campaign_is_the_same_for_the_same_seed_and_has_an_effect_in
     assert campaign != calibrate._campaign("steady", "t")
     a, again, b = (sum(block[arm].rate for block in campaign) / len(campaign) for arm in range(3))
     assert abs(a - again) < 0.05
-    assert a - b > 0.05, "a longer idle time-out"
+    assert a - b > 0.05, "a longer idle timeout"
 
 
 def test_the_shipped_test_keeps_its_level_and_the_pooled_one_does_not():

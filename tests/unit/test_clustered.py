@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -77,6 +77,7 @@ def test_with_equal_counts_it_is_the_paired_t_test(cold):
     assert result.ci95 == pytest.approx((max(-1, interval.low), min(1, interval.high)), rel=1e-6, abs=1e-9)
 
 
+@settings(max_examples=30)
 @given(BLOCKS)
 def test_intervals_stay_where_rates_and_differences_are_and_hold_their_estimate(blocks):
     a, b = ([(block[arm], block[2]) for block in blocks] for arm in (0, 1))
