@@ -49,7 +49,8 @@ def _machine(campaign: Campaign) -> list[str]:
 def _sharing(campaign: Campaign) -> str:
     places = campaign.info["platform"].get("places")
     if not places:
-        return f"Nothing is pinned: all parts and replicas share its {campaign.info['host']['cores']} cores."
+        cores = campaign.info["host"].get("cores", "not recorded")
+        return f"Nothing is pinned: all parts and replicas share its cores ({cores})."
     parts: dict[str, list[str]] = {}
     for part, cores in places.items():
         parts.setdefault(", ".join(map(str, cores)), []).append(part)

@@ -147,6 +147,7 @@ def test_an_interrupt_stops_what_was_started_and_keeps_what_was_measured(tmp_pat
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.long
 def test_a_run_beside_a_busy_neighbour_is_invalid_though_it_only_takes_what_is_idle(
     platform, child_environment, tmp_path
 ):

@@ -152,6 +152,7 @@ def test_the_same_sound_gives_the_same_bytes(speech, sound):
     assert first == second != b""
 
 
+@pytest.mark.long
 def test_ten_minutes_fit_into_the_memory_limit_and_need_no_more_than_one(speech):
     minute = np.resize(np.concatenate([samples_of(recording(name)) for name in RECORDINGS]), 60 * RATE_HZ)
     peaks_mb = []
