@@ -57,7 +57,10 @@ def take_up(state: State, kept: Iterable[Kept], own: StageRow) -> dict[str, int]
             if known is not None:
                 continue  # a replay, or what a lost owner had begun and somebody else has done: counted once
         row = row_of(metadata)
-        if rows.get(_key(row), row).status in ("lost", row.status):
+        written = rows.get(_key(row))
+        # The stage knows how its work ended: its caller may have left before (aborted, timed out, cut off). Where
+        # both say the same, the caller's row is kept, which has the caller's stamps too.
+        if written is None or written.status != row.status:
             rows[_key(row)] = row
     for name, task in state.tasks.items():
         row = _lost(state, name, task)

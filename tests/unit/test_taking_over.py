@@ -105,10 +105,20 @@ def test_after_a_replay_the_newest_version_is_what_the_next_stage_is_promised():
     assert state.tasks["stage-ffmpeg-0"].etags == {"s3://b/audio.wav": "new"}
 
 
-def test_a_row_that_was_lost_is_replaced_by_what_the_stage_wrote():
+@pytest.mark.parametrize("status", ["lost", "failed"])
+def test_what_the_stage_wrote_takes_the_place_of_what_a_caller_knew_that_left_before(status):
+    """Lost: no answer in time. Failed: the request was aborted while the stage came to its end."""
     state = interrupted().state
     state.rows.append(
-        StageRow(request_id="r", invocation_id="dead.stage-ffmpeg-1.1", stage="stage-ffmpeg-1", status="lost")
+        StageRow(request_id="r", invocation_id="dead.stage-ffmpeg-1.1", stage="stage-ffmpeg-1", status=status)
     )
     take_up(state, [kept("stage-ffmpeg-1")], OWN)
     assert [row.status for row in state.rows if row.stage == "stage-ffmpeg-1"] == ["ok"]
+
+
+def test_where_stage_and_caller_agree_the_row_keeps_the_callers_stamps():
+    state = interrupted().state
+    row = StageRow(request_id="r", invocation_id="dead.stage-ffmpeg-1.1", stage="stage-ffmpeg-1", status="failed")
+    state.rows.append(msgspec.structs.replace(row, returned_at_ns=7))
+    take_up(state, [kept("stage-ffmpeg-1", status="failed")], OWN)
+    assert [row.returned_at_ns for row in state.rows if row.stage == "stage-ffmpeg-1"] == [7]
