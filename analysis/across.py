@@ -11,7 +11,7 @@ import msgspec
 from analysis import compare, digest, pages, plots
 from analysis.cells import cold_counts, in_cell, run_quantile
 from analysis.clustered import Counts, pooled_rate
-from analysis.digest import Digest
+from analysis.digest import Digest, cold_outcome
 from analysis.intervals import Estimate, geometric_mean_interval, pooled_rate_interval
 from analysis.load import Campaign, used_runs
 from analysis.plots import Bars
@@ -230,7 +230,7 @@ def _difference(a: _Side, b: _Side, margin: float) -> compare.Unpaired:
 def _cells(campaign: Campaign, digests: Sequence[Digest]) -> dict[tuple[str, str], _Side]:
     used = {run.key for run in used_runs(campaign.runs, campaign.experiment, digest.unsound(digests))}
     mine = [each for each in digests if each.run.key in used]
-    outcome = campaign.experiment["primary_outcome"]
+    outcome = cold_outcome(campaign.experiment)
     cells = dict.fromkeys((each.run.load, each.run.regime) for each in mine)
     return {cell: _made(found, outcome) for cell in cells if (found := in_cell(mine, *cell))}
 
@@ -314,7 +314,7 @@ def write(found: Comparison, folder: Path) -> Path:
         "a": found.a.name,
         "b": found.b.name,
         "table": _table(found),
-        "forest": plots.forest(bars, 100 * found.a.experiment["equivalence_margin"]),
+        "forest": plots.forest(bars, 100 * found.a.experiment["equivalence_margin"], "cold-start rates"),
         "unlike": [str(each) for each in found.differences if each.refuses],
         "differs": [str(each) for each in found.differences if not each.refuses],
         "left_out": found.left_out,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.answers import BreakEven, Cell, Contrast, IdleTimeout, IdleTimeouts, KeptStage, Recommendation
+from analysis.answers import Cell, Contrast, Front, KeptStage, OnFront, Recommendation, Sweep, Swept
 from analysis.words import number, percent, points, relation, with_interval
 from fave.validity import at_most, below
 
@@ -12,10 +12,9 @@ from fave.validity import at_most, below
 _FEW_COLD = 0.05
 # Share of the mean request that is worth keeping a function warm for.
 _WORTH_SAVING = 0.05
-# Regimes that hold so much more than the cheapest are called as cheap.
-_SAME_COST = 0.05
-# How far the simulator may be off, in cold-start rate, to be believed about settings that were not run.
-_CREDIBLE = 0.10
+# How far the simulator may be off, in cold-start rate, to be believed about settings that were not run: so much, and
+# by less than this share of what it advises on.
+_CREDIBLE, _OF_EFFECT = 0.10, 0.5
 # A regime that fails so much more than another, as a share of requests, is not recommended.
 _FEW_FAILURES = 0.01
 _ALPHA = 0.05
@@ -26,23 +25,22 @@ _SHOWN = ("different", "different-within-margin", "degenerate")
 def recommendations(
     cells: Sequence[Cell],
     contrasts: Sequence[Contrast],
-    even: Sequence[BreakEven],
-    curves: Sequence[IdleTimeouts],
+    fronts: Sequence[Front],
+    sweeps: Sequence[Sweep],
     kept: Sequence[KeptStage],
 ) -> list[Recommendation]:
-    """Never for a regime in which more requests fail than in another of its load; instead a sentence says that."""
-    loads = list(dict.fromkeys(cell.load for cell in cells))
-    failing = _failing(cells, contrasts)
-    sound = [cell for cell in cells if (cell.load, cell.regime) not in failing]
-    found = [r for load in loads if (r := _regime(load, sound, contrasts, even))]
-    found += [r for curve in curves if (r := _idle_timeout(curve, sound))]
+    """fronts: without the regimes in which more requests fail than in another of their load; a sentence says that."""
+    warnings = failing(cells, contrasts)
+    sound = [cell for cell in cells if (cell.load, cell.regime) not in warnings]
+    found = [r for front in fronts if (r := _front(front, contrasts))]
+    found += [r for sweep in sweeps if (r := _setting(sweep, sound))]
     # Of each load the regime with most cold starts: in the others little is left to save.
     worst = {cell.load: cell for cell in sorted(sound, key=lambda cell: cell.cold_rate.estimate or 0.0)}
     found += [r for cell in worst.values() if (r := _stage(cell, kept))]
-    return found + list(failing.values())
+    return found + list(warnings.values())
 
 
-def _failing(cells: Sequence[Cell], contrasts: Sequence[Contrast]) -> dict[tuple[str, str], Recommendation]:
+def failing(cells: Sequence[Cell], contrasts: Sequence[Contrast]) -> dict[tuple[str, str], Recommendation]:
     """By load and regime: what fails more than another regime of the load, by over a point or by test."""
     by_test = {
         (row.load, *((row.a, row.b) if row.failures.estimate > 0 else (row.b, row.a)))
@@ -78,79 +76,75 @@ def _failed(cell: Cell) -> str:
     return with_interval(rate.estimate, rate.low, rate.high, percent)
 
 
-def _regime(
-    load: str, cells: Sequence[Cell], contrasts: Sequence[Contrast], even: Sequence[BreakEven]
-) -> Recommendation | None:
-    """Of the regimes that are shown to have fewer cold starts than the one with most, the cheapest; of as cheap ones
-    the one with fewest.
-    """
-    mine = [cell for cell in cells if cell.load == load and cell.runs and cell.cold_rate.estimate is not None]
-    known = {cell.regime for cell in mine}
-    held = {cell.regime: cell.cost_gb_s.provisioned for cell in mine}
-    most = max(mine, key=lambda cell: cell.cold_rate.estimate or 0.0).regime if mine else ""
-    better: list[tuple[float, str, Contrast]] = []
-    for row in contrasts:
-        if row.load != load or row.verdict not in _SHOWN or not row.risk_difference or not {row.a, row.b} <= known:
-            continue
-        fewer, more = (row.b, row.a) if row.risk_difference > 0 else (row.a, row.b)
-        if more == most and held.get(fewer) is not None:
-            better.append((held[fewer] or 0.0, fewer, row))
-    if not better:
+def _front(front: Front, contrasts: Sequence[Contrast]) -> Recommendation | None:
+    """The regimes that no other one beats; only where some difference is shown."""
+    mine = [row for row in contrasts if row.load == front.load and row.risk_difference]
+    shown = [row for row in mine if row.verdict in _SHOWN]
+    best = [each for each in front.regimes if not each.beaten_by]
+    beaten = [f"{each.regime} by {each.beaten_by}" for each in front.regimes if each.beaten_by]
+    if not shown:
         return None
-    shares = {cell.regime: cell.cold_rate for cell in mine}
-    least = min(better, key=lambda each: each[0])[0]
-    enough = [each for each in better if at_most(each[0], (1 + _SAME_COST) * least)]
-    cost, regime, row = min(enough, key=lambda each: (shares[each[1]].estimate or 0.0, *each[:2]))
-    worst = row.a if regime == row.b else row.b
-    before = held.get(worst)
-    times = cost / before if before else None
-    point = next((each for each in even if (each.load, each.a, each.b) == (load, worst, regime)), None)
+    criteria = {"": "cold starts and memory held", "slow_rate": "cold starts, slow requests and memory held"}.get(
+        front.slow, "cold starts, p95 and memory held"
+    )
+    points = "; ".join(_point(each, front.slow) for each in best)
+    head = (
+        f"Under {front.load} traffic {best[0].regime} is as good as any other regime, or better, in each of {criteria}"
+        if len(best) == 1
+        else f"Under {front.load} traffic choose among {len(best)} regimes that no other one beats in {criteria} "
+        "together, cheapest first"
+    )
     return Recommendation(
-        text=f"Under {load} traffic prefer {regime} to {worst} where cold starts matter: "
-        f"{percent(shares[regime].estimate or 0.0)} instead of {percent(shares[worst].estimate or 0.0)} cold"
-        + (f", for {number(times)} times the memory held." if times else "."),
-        evidence=f"{row.a} - {row.b}: {_difference(row)} points, "
-        f"Holm p {relation(row.p_holm)}, {row.blocks} blocks{', exploratory' if row.exploratory else ''}",
-        holds=_until(point, worst, regime),
+        text=f"{head}: {points}." + (f" Beaten: {', '.join(beaten)}." if beaten else ""),
+        evidence=f"by estimates; shown to differ are {_shown(shown)}",
+        holds="at the rate and in the order of arrivals that were offered; the sweep says what other settings would do",
     )
 
 
-def _difference(row: Contrast) -> str:
-    low, high = row.ci95 or (None, None)
-    return with_interval(row.risk_difference, low, high, points)
+def _point(each: OnFront, slow: str) -> str:
+    said = {"": "", "slow_rate": f", {percent(each.slow or 0.0)} slow", "p95": f", p95 {number(each.slow)} s"}[slow]
+    return f"{each.regime} ({percent(each.cold_rate)} cold{said}, {number(each.held_gb)} GB)"
 
 
-def _until(point: BreakEven | None, zero: str, kept: str) -> str:
-    if point is None or point.rate_per_s is None:
-        return f"at the rate that was offered; what {zero} and {kept} hold was compared at no other"
-    bounds = with_interval(point.rate_per_s, point.low, point.high, number)
-    return (
-        f"as long as fewer cold starts are worth memory: {zero} holds less up to {bounds} requests a second or more "
-        f"(in proportion from the {number(point.offered_rate_per_s)}/s offered), the less the more share replicas"
-    )
+def _shown(rows: Sequence[Contrast]) -> str:
+    names = ", ".join(f"{row.a} - {row.b}" for row in rows)
+    highest = max((row.p_holm for row in rows if row.p_holm is not None), default=None)
+    blocks = min(row.blocks for row in rows)
+    exploratory = ", exploratory" * any(row.exploratory for row in rows)
+    return f"{names} (Holm p {relation(highest).replace('=', 'up to')}, {blocks} blocks{exploratory})"
 
 
-def _idle_timeout(curve: IdleTimeouts, cells: Sequence[Cell]) -> Recommendation | None:
-    """The shortest simulated timeout with few cold starts, if the simulator was right about what was measured."""
-    cell = next((c for c in cells if (c.load, c.regime) == (curve.load, curve.regime)), None)
-    if cell is None or cell.predicted is None or cell.cold_rate.estimate is None:
+def _setting(sweep: Sweep, cells: Sequence[Cell]) -> Recommendation | None:
+    """The cheapest simulated setting with few cold starts, if the simulator was right about what was measured."""
+    cell = next((c for c in cells if (c.load, c.regime) == (sweep.load, sweep.regime)), None)
+    few = [each for each in sweep.settings if at_most(each.high or each.cold_rate, _FEW_COLD)]
+    few = [each for each in few if cell and _as_quick(each, sweep, cell)]
+    if cell is None or cell.cold_rate.estimate is None or not few:
         return None
-    off = abs(cell.predicted.cold_rate - cell.cold_rate.estimate)
-    best: IdleTimeout | None = next(
-        (each for each in curve.curve if at_most(each.high or each.cold_rate, _FEW_COLD)), None
-    )
-    if not at_most(off, _CREDIBLE) or best is None:
+    best: Swept = min(few, key=lambda each: (each.held_gb, each.cold_rate, each.max_replicas))
+    tolerated = min(_CREDIBLE, _OF_EFFECT * (cell.cold_rate.estimate - best.cold_rate))
+    if not below(sweep.off, tolerated):
         return None
     now = cell.cost_gb_s.provisioned
     return Recommendation(
-        text=f"Under {curve.load} traffic an idle timeout of {number(best.idle_timeout_s)} s "
-        f"({number(best.per_mean_gap)} mean gaps) brings the cold-start rate of a function that scales to zero below "
-        f"{percent(_FEW_COLD)}: {percent(best.cold_rate)}, holding {number(best.held_gb_s)} GB-s a run"
-        + (f" (now {number(now)})." if now is not None else "."),
-        evidence=f"simulated on the arrivals and times of {curve.runs} run{'s' * (curve.runs != 1)}; it gives "
-        f"{percent(cell.predicted.cold_rate)} where {percent(cell.cold_rate.estimate)} were measured ({curve.regime})",
+        text=f"Under {sweep.load} traffic the cheapest setting with at most {percent(_FEW_COLD)} cold starts is "
+        f"simulated to be a minimum of {best.min_replicas}, a maximum of {best.max_replicas} and an idle timeout of "
+        f"{number(best.idle_timeout_s)} s ({number(best.per_mean_gap)} mean gaps): {percent(best.cold_rate)} cold, "
+        f"{number(best.held_gb)} GB held"
+        + (f" ({sweep.regime}: {percent(cell.cold_rate.estimate)}, {number(now)} GB)." if now is not None else "."),
+        evidence=f"simulated on the arrivals and times of {sweep.runs} run{'s' * (sweep.runs != 1)}; measured "
+        f"cold-start rates of this load are missed by at most {points(sweep.off).lstrip('+')} points, less than half "
+        "of what is promised",
         holds="as long as the gaps between arrivals keep their length: it is their ratio that counts, not the timeout",
     )
+
+
+def _as_quick(each: Swept, sweep: Sweep, cell: Cell) -> bool:
+    """Not slower than what was measured; where nothing is known of that, with the same maximum."""
+    slow = cell.slow_rate.rate.estimate if cell.slow_rate else None
+    if slow is None or each.slow_rate is None:
+        return each.max_replicas == sweep.max_replicas
+    return at_most(each.slow_rate, slow)
 
 
 def _stage(cell: Cell, kept: Sequence[KeptStage]) -> Recommendation | None:
@@ -166,11 +160,11 @@ def _stage(cell: Cell, kept: Sequence[KeptStage]) -> Recommendation | None:
     if check:
         measured = (
             f"; measured with {check.b}: {with_interval(check.measured_s, check.low_s, check.high_s, number)} s, "
-            f"{number(check.measured_extra_gb_s)} GB-s ({check.blocks} blocks)"
+            f"{number(check.measured_extra_gb)} GB ({check.blocks} blocks)"
         )
     return Recommendation(
         text=f"To keep a single function warm in {cell.regime} ({cell.load}), choose {best.function}: "
-        f"it saves {seconds} s per request and costs {number(best.extra_gb_s)} GB-s more per run, "
+        f"it saves {seconds} s per request and costs {number(best.extra_gb)} GB more, "
         f"{number(best.saved_s_per_gb_s)} s per GB-s, the most where at least {percent(_WORTH_SAVING)} is saved.",
         evidence=f"critical paths of {cell.path.requests} requests, its cold wait taken away{measured}",
         holds="while its cold start lies on the critical path: one on a branch that another outlasts saves nothing",

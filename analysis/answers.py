@@ -17,7 +17,7 @@ from fave.records import SCHEMA
 
 
 class ColdRate(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the primary outcome: cold of those that have a label.
+    """Cold of those that have a label. outcome: of invocations or of requests.
 
     unknown: without a label (refused, failed, dropped, timed out, lost, undecided by the clocks). if_warm, if_cold: the
     estimate, had all of them been so; low and high hold the intervals of both. runs_upper: where no run had a cold
@@ -51,6 +51,13 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None
     cold: int
     of: int
+
+
+class SlowRate(msgspec.Struct, frozen=True, kw_only=True):
+    """Share of all requests that were not answered within `limit_s` of their scheduled arrival."""
+
+    limit_s: float
+    rate: Share
 
 
 class Levels(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,9 +110,10 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """GB-s. execution: service time x memory limit; provisioned: replica time x memory limit; means over runs.
+    """GB-s per second of the planned window, that is GB: mean over runs.
 
-    idle_share: of what is held, what executes nothing. per_request_gb_s, per_hour_gb_s: of what is held.
+    execution: service time x memory limit; provisioned: replica time x memory limit. idle_share: of what is held, what
+    executes nothing. per_request_gb_s, per_hour_gb_s: of what is held.
     """
 
     execution: float | None
@@ -125,7 +133,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """What the simulator makes of the same arrivals, with the mean service and cold-start times that were measured."""
 
     cold_rate: float
-    held_gb_s: float
+    held_gb: float
     runs: int
 
 
@@ -133,7 +141,7 @@ class KeepWarm(msgspec.Struct, frozen=True, kw_only=True):
     """One replica of one function kept: what it saves, as predicted from runs in which it was not kept.
 
     on_path_s: cold wait on the critical path, a request. saved_s: a request; less than on_path_s where another branch
-    then decides. extra_gb_s: a run, beyond what was held anyway.
+    then decides. extra_gb: GB-s per second, beyond what was held anyway.
     """
 
     function: str
@@ -141,7 +149,7 @@ class KeepWarm(msgspec.Struct, frozen=True, kw_only=True):
     saved_s: float
     saved_low_s: float | None
     saved_high_s: float | None
-    extra_gb_s: float
+    extra_gb: float
     saved_s_per_gb_s: float | None
 
 
@@ -172,6 +180,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     cold_by_stage: dict[str, Share]
     cold_rate_by_time: dict[str, Share] | None
     latency_s: Latency
+    slow_rate: SlowRate | None
     queue_s_mean: float | None
     ready_replicas_mean: float | None
     generator_cpu_share: float | None
@@ -237,8 +246,10 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     with_excluded: WithExcluded | None
 
 
-class LatencyContrast(msgspec.Struct, frozen=True, kw_only=True):
-    """a over b. Secondary: no correction, no verdict; exploratory with less than eight blocks."""
+class RatioContrast(msgspec.Struct, frozen=True, kw_only=True):
+    """a over b, of `p50`, `p95`, `p99`, `mean` latency, or `held` memory. Secondary: no correction, no verdict;
+    exploratory with less than eight blocks.
+    """
 
     load: str
     a: str
@@ -249,41 +260,78 @@ class LatencyContrast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
-    """Below `rate_per_s` scaling to zero (a) holds less memory than keeping replicas (b).
+    """From `rate_per_s` on scaling to zero (a) holds as much memory as keeping replicas (b), or more.
 
-    Extrapolated in proportion from the rate that was offered. a's cost per request falls when requests share replicas,
-    so above the offered rate it is a lower bound.
+    Simulated: each block's arrivals in less and less time, until a holds all the replicas that it may, or one cannot
+    keep up, at `up_to_per_s`. crossing: blocks in which a reaches b. held_ratio: as measured, at the offered rate.
     """
 
     load: str
     a: str
     b: str
     offered_rate_per_s: float
+    up_to_per_s: float | None
     rate_per_s: float | None
     low: float | None
     high: float | None
     held_ratio: Ratio
+    crossing: int
     n: int
     method: str
     reason: str
 
 
-class IdleTimeout(msgspec.Struct, frozen=True, kw_only=True):
-    """Simulated on the measured arrivals and times of a load in one regime."""
+class Swept(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting, simulated. slow_rate: where the load has a limit of latency. p95_s: of all arrivals together.
 
+    held_gb: GB-s per second. on_front: no other setting of the sweep beats it in all of cold-start rate, slow_rate
+    (without a limit p95_s) and held_gb.
+    """
+
+    min_replicas: int
+    max_replicas: int
     idle_timeout_s: float
     per_mean_gap: float
     cold_rate: float
     low: float | None
     high: float | None
-    held_gb_s: float
+    slow_rate: float | None
+    p95_s: float
+    held_gb: float
+    on_front: bool
 
 
-class IdleTimeouts(msgspec.Struct, frozen=True, kw_only=True):
+class Sweep(msgspec.Struct, frozen=True, kw_only=True):
+    """Minimum x maximum x idle timeout, simulated on the measured arrivals and times of a load in one regime.
+
+    off: by how much the simulator misses a measured cold-start rate of the load, at most.
+    """
+
     load: str
     regime: str
     runs: int
-    curve: list[IdleTimeout]
+    min_replicas: int
+    max_replicas: int
+    off: float
+    settings: list[Swept]
+
+
+class OnFront(msgspec.Struct, frozen=True, kw_only=True):
+    """beaten_by: a regime that is at least as good in every criterion, and better in one; empty on the front."""
+
+    regime: str
+    cold_rate: float
+    slow: float | None
+    held_gb: float
+    beaten_by: str
+
+
+class Front(msgspec.Struct, frozen=True, kw_only=True):
+    """The measured regimes of a load, by what they hold. slow: what `OnFront.slow` is: slow_rate, p95 or nothing."""
+
+    load: str
+    slow: str
+    regimes: list[OnFront]
 
 
 class KeptStage(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,20 +345,21 @@ class KeptStage(msgspec.Struct, frozen=True, kw_only=True):
     measured_s: float
     low_s: float | None
     high_s: float | None
-    predicted_extra_gb_s: float
-    measured_extra_gb_s: float
+    predicted_extra_gb: float
+    measured_extra_gb: float
     blocks: int
     agrees: bool | None
 
 
 class AtLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """What a function costs with a memory limit: means over its runs. Money by the campaign's price table.
+    """What a function costs with a memory limit, in GB-s per second: means over its runs. Money an hour, by the
+    campaign's price table.
 
     replicas_per_node: of this function alone, on the smallest node, all of whose memory counts.
     """
 
-    executed_gb_s: float | None
-    provisioned_gb_s: float | None
+    executed_gb: float | None
+    provisioned_gb: float | None
     executed_money: float | None
     provisioned_money: float | None
     replicas_per_node: int | None
@@ -420,9 +469,11 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     primary_outcome: str
     cells: list[Cell]
     contrasts: list[Contrast]
-    latency_contrasts: list[LatencyContrast]
+    secondary_contrasts: list[Contrast]
+    ratios: list[RatioContrast]
     break_even: list[BreakEven]
-    idle_timeouts: list[IdleTimeouts]
+    sweeps: list[Sweep]
+    fronts: list[Front]
     kept_stages: list[KeptStage]
     memory: list[Memory]
     thresholds: list[Outcome]

@@ -23,6 +23,7 @@ from analysis.answers import (
     Prediction,
     Prices,
     Share,
+    SlowRate,
 )
 from analysis.digest import Counts, Digest, Held
 from analysis.intervals import (
@@ -42,14 +43,20 @@ _LONG_ENOUGH_S = 60.0
 # A function that lacks a replica for less of the run is kept already: a ratio to next to nothing says nothing.
 _HELD_ANYWAY = 0.01
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-# A percentile closer than this to where warm requests end and cold ones begin is one or the other by chance.
+# A percentile closer than this, in any run, to where warm requests end and cold ones begin is either by chance.
 _JUMP = 0.02
 
 
 def cell(
-    load: str, regime: str, about: dict[str, Any], outcome: str, mine: Sequence[Digest], prices: Prices | None
+    load: str,
+    regime: str,
+    about: dict[str, Any],
+    outcome: str,
+    slo_s: float | None,
+    mine: Sequence[Digest],
+    prices: Prices | None,
 ) -> Cell:
-    """about: the load as the experiment has it. mine: the used runs."""
+    """about: the load as the experiment has it. outcome: a level of cold starts. mine: the used runs."""
     return Cell(
         target=about["target"],
         load=load,
@@ -64,6 +71,7 @@ def cell(
         cold_by_stage=_by_stage(mine),
         cold_rate_by_time=_by_time(mine, Duration.parse(about["traffic"]["duration"])),
         latency_s=_latency(mine),
+        slow_rate=SlowRate(limit_s=slo_s, rate=_share([each.slow for each in mine])) if slo_s else None,
         queue_s_mean=mean_of([each.queue_mean_s for each in mine]),
         ready_replicas_mean=mean_of([each.ready_mean for each in mine]),
         generator_cpu_share=mean_of([_generator_cpu(each) for each in mine]),
@@ -75,12 +83,12 @@ def cell(
 
 def cold_counts(mine: Sequence[Digest], outcome: str) -> list[clustered.Counts]:
     """(cold, known) of the runs whose rate is known."""
-    return [counts for each in mine if (counts := each.primary(outcome))[1]]
+    return [counts for each in mine if (counts := each.counts(outcome))[1]]
 
 
 def _cold_rate(outcome: str, mine: Sequence[Digest]) -> ColdRate:
-    counts = [each.primary(outcome) for each in mine]
-    unknown = math.fsum(each.unlabelled for each in mine)
+    counts = [each.counts(outcome) for each in mine]
+    unknown = math.fsum(each.lacking(outcome) for each in mine)
     if_warm, if_cold = (pooled_rate_interval([each.bounded(outcome)[end] for each in mine]) for end in (0, 1))
     rate = (
         _widened(pooled_rate_interval(counts), (if_warm, if_cold), unknown) if unknown else pooled_rate_interval(counts)
@@ -199,8 +207,10 @@ def _latency(mine: Sequence[Digest]) -> Latency:
 
 
 def _near_jump(mine: Sequence[Digest], q: float) -> bool:
-    cold, known = (sum(each.cold.requests[i] for each in mine) for i in (0, 1))
-    return bool(known) and 0 < cold < known and abs(cold / known - (1 - q)) < _JUMP
+    """Also where it is among the warm requests of some runs, and among the cold ones of others."""
+    shares = [cold / known for cold, known in (each.cold.requests for each in mine) if known]
+    some = any(0 < share < 1 for share in shares)
+    return some and min(shares) - _JUMP < 1 - q < max(shares) + _JUMP
 
 
 def held(each: Digest) -> Held:
@@ -208,48 +218,48 @@ def held(each: Digest) -> Held:
     return each.held_by_events if each.has_events else each.held_by_samples
 
 
-def held_gb_s(each: Digest) -> float | None:
-    """None without rows to know it from."""
+def held_gb(each: Digest) -> float | None:
+    """GB-s per second of the planned window; None without rows to know it from."""
     seconds = held(each).replica_s
     if not seconds:
         return None
-    return sum(s * each.run.memory_limit_mb.get(name, 0) / 1024 for name, s in seconds.items())
+    return sum(s * each.run.memory_limit_mb.get(name, 0) / 1024 for name, s in seconds.items()) / each.window_s
 
 
 def _cost(mine: Sequence[Digest], prices: Prices | None) -> Cost:
-    known = [value for each in mine if (value := held_gb_s(each)) is not None]
+    known = [value for each in mine if (value := held_gb(each)) is not None]
     whole = bool(known) and len(known) == len(mine)
     interval = mean_interval(known) if whole else Estimate(estimate=None, low=None, high=None, n_runs=0, method="none")
-    execution = mean_of([each.execution_gb_s for each in mine])
-    requests = mean_of([float(each.requests) for each in mine])
-    window_s = mean_of([each.window_s for each in mine])
-    per_hour = interval.estimate / window_s * 3600 if interval.estimate is not None and window_s else None
+    execution = mean_of([each.execution_gb_s / each.window_s for each in mine])
+    per_s = mean_of([each.requests / each.window_s for each in mine])
+    per_hour = interval.estimate * 3600 if interval.estimate is not None else None
     return Cost(
         execution=execution,
         provisioned=interval.estimate,
         provisioned_low=interval.low,
         provisioned_high=interval.high,
         provisioned_from=sorted({"platform events" if each.has_events else "Prometheus samples" for each in mine}),
-        per="run",
+        per="second",
         idle_share=1 - execution / interval.estimate if interval.estimate and execution is not None else None,
-        per_request_gb_s=interval.estimate / requests if interval.estimate is not None and requests else None,
+        per_request_gb_s=interval.estimate / per_s if interval.estimate is not None and per_s else None,
         per_hour_gb_s=per_hour,
-        money=_money(prices, execution, interval.estimate, requests, per_hour),
+        money=_money(prices, execution, interval.estimate, per_s),
         reason="" if whole else "no valid run" if not mine else "a run has no replica rows",
     )
 
 
 def _money(
-    prices: Prices | None, execution: float | None, held: float | None, requests: float | None, per_hour: float | None
+    prices: Prices | None, execution: float | None, held: float | None, requests_per_s: float | None
 ) -> Money | None:
-    if prices is None or execution is None or held is None or not requests or per_hour is None:
+    """execution, held: GB-s per second."""
+    if prices is None or execution is None or held is None or not requests_per_s:
         return None
     calls = prices.per_million_requests / 1000
     return Money(
         currency=prices.currency,
-        executed_per_1000_requests=execution / requests * 1000 * prices.per_gb_s_executed + calls,
-        held_per_1000_requests=held / requests * 1000 * prices.per_gb_s_held + calls,
-        held_per_hour=per_hour * prices.per_gb_s_held,
+        executed_per_1000_requests=execution / requests_per_s * 1000 * prices.per_gb_s_executed + calls,
+        held_per_1000_requests=held / requests_per_s * 1000 * prices.per_gb_s_held + calls,
+        held_per_hour=held * 3600 * prices.per_gb_s_held,
     )
 
 
@@ -258,8 +268,8 @@ def _predicted(mine: Sequence[Digest]) -> Prediction | None:
     if not known:
         return None
     return Prediction(
-        cold_rate=statistics.fmean(one.cold_rate for one, _ in known),
-        held_gb_s=statistics.fmean(one.provisioned_s * gb for one, gb in known),
+        cold_rate=statistics.fmean(one.found.cold_rate for one, _ in known),
+        held_gb=statistics.fmean(one.held(one.found) * gb for one, gb in known),
         runs=len(known),
     )
 
@@ -284,10 +294,10 @@ def _keep_warm(mine: Sequence[Digest]) -> list[KeepWarm]:
         on_path, saved = (_run_means(mine, name, of) for of in ("cold_by_stage_s", "saved_s"))
         if not any(on_path):
             continue
-        extra = statistics.fmean(_extra_gb_s(each, name) for each in mine)
+        extra = statistics.fmean(_extra_gb(each, name) for each in mine)
         interval = mean_interval(saved)
-        whole = statistics.fmean(each.window_s * each.run.memory_limit_mb.get(name, 0) / 1024 for each in mine)
-        requests = statistics.fmean(len(each.paths.response_s) for each in mine)
+        whole = statistics.fmean(each.run.memory_limit_mb.get(name, 0) / 1024 for each in mine)
+        per_s = statistics.fmean(len(each.paths.response_s) / each.window_s for each in mine)
         found.append(
             KeepWarm(
                 function=name,
@@ -295,8 +305,8 @@ def _keep_warm(mine: Sequence[Digest]) -> list[KeepWarm]:
                 saved_s=statistics.fmean(saved),
                 saved_low_s=interval.low,
                 saved_high_s=interval.high,
-                extra_gb_s=extra,
-                saved_s_per_gb_s=statistics.fmean(saved) * requests / extra if extra > _HELD_ANYWAY * whole else None,
+                extra_gb=extra,
+                saved_s_per_gb_s=statistics.fmean(saved) * per_s / extra if extra > _HELD_ANYWAY * whole else None,
             )
         )
     return sorted(found, key=lambda each: -(each.saved_s_per_gb_s or 0.0))
@@ -310,10 +320,10 @@ def _run_means(mine: Sequence[Digest], function: str, of: str) -> list[float]:
     ]
 
 
-def _extra_gb_s(each: Digest, function: str) -> float:
-    """Memory x the time in which the run held no replica of it."""
+def _extra_gb(each: Digest, function: str) -> float:
+    """Memory x the share of time in which the run held no replica of it."""
     there = held(each).any_s.get(function, 0.0)
-    return max(0.0, each.window_s - there) * each.run.memory_limit_mb.get(function, 0) / 1024
+    return max(0.0, 1 - there / each.window_s) * each.run.memory_limit_mb.get(function, 0) / 1024
 
 
 def _generator_cpu(each: Digest) -> float | None:

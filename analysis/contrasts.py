@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from analysis import compare
-from analysis.answers import BreakEven, Contrast, FailureDifference, LatencyContrast, WithExcluded
-from analysis.cells import QUANTILES, held_gb_s, in_cell, of_blocks, run_mean_s, run_quantile
+from analysis import compare, foresight
+from analysis.answers import BreakEven, Contrast, FailureDifference, RatioContrast, WithExcluded
+from analysis.cells import QUANTILES, held_gb, in_cell, of_blocks, run_mean_s, run_quantile
 from analysis.clustered import Counts
 from analysis.compare import Paired, Ratio
-from analysis.digest import Digest
+from analysis.digest import SLOW, Digest, cold_outcome, limit_s
 from analysis.intervals import geometric_mean_interval
 from analysis.load import regimes_of
 from analysis.words import points
@@ -46,20 +46,34 @@ def _pilot(stopping: dict[str, dict[str, Any]], load: str) -> int:
     return decision["pilot_blocks"] if decision and decision["complete"] else 0
 
 
+def secondary(experiment: dict[str, Any], pairs: Sequence[Pair], digests: Sequence[Digest]) -> list[Contrast]:
+    """Of the outcome that is not the primary one: slow requests, where loads have a limit, or else cold starts.
+
+    A family of its own; nothing is decided by it.
+    """
+    primary, cold = experiment["primary_outcome"], cold_outcome(experiment)
+    outcome = cold if primary == SLOW else SLOW
+    mine = [pair for pair in pairs if outcome != SLOW or limit_s(experiment, pair.load)]
+    return rate_contrasts(experiment, mine, outcome, digests, [])
+
+
 def rate_contrasts(
-    experiment: dict[str, Any], pairs: Sequence[Pair], digests: Sequence[Digest], excluded: Sequence[Digest]
+    experiment: dict[str, Any],
+    pairs: Sequence[Pair],
+    outcome: str,
+    digests: Sequence[Digest],
+    excluded: Sequence[Digest],
 ) -> list[Contrast]:
     """With p of differences and of equivalence adjusted by Holm over all of them, and once more with excluded runs.
 
     digests: of used runs. excluded: of those that were not used though their rows can be read.
     """
-    outcome = experiment["primary_outcome"]
-    found = _contrasts(experiment, pairs, {pair: digests for pair in pairs})
+    found = _contrasts(experiment, pairs, outcome, {pair: digests for pair in pairs})
     put_back = {pair: _whole_blocks(pair, [*digests, *excluded], outcome) for pair in pairs}
     more = {pair: _of_pair(pair, mine) - _of_pair(pair, digests) for pair, mine in put_back.items()}
     if not any(more.values()):
         return found
-    again = _contrasts(experiment, pairs, put_back)
+    again = _contrasts(experiment, pairs, outcome, put_back)
     return [
         structs.replace(row, with_excluded=_with_excluded(other, more[pair])) if more[pair] else row
         for pair, row, other in zip(pairs, found, again, strict=True)
@@ -72,7 +86,7 @@ def _of_pair(pair: Pair, digests: Sequence[Digest]) -> int:
 
 def _whole_blocks(pair: Pair, digests: Sequence[Digest], outcome: str) -> list[Digest]:
     """The runs of blocks of which both regimes' rates are known."""
-    mine = [each for each in digests if each.run.load == pair.load and each.primary(outcome)[1]]
+    mine = [each for each in digests if each.run.load == pair.load and each.counts(outcome)[1]]
     a, b = ({each.run.block for each in in_cell(mine, pair.load, regime)} for regime in (pair.a, pair.b))
     return [each for each in mine if each.run.block in a & b]
 
@@ -84,14 +98,14 @@ def _with_excluded(row: Contrast, runs: int) -> WithExcluded:
 
 
 def _contrasts(
-    experiment: dict[str, Any], pairs: Sequence[Pair], digests: Mapping[Pair, Sequence[Digest]]
+    experiment: dict[str, Any], pairs: Sequence[Pair], outcome: str, digests: Mapping[Pair, Sequence[Digest]]
 ) -> list[Contrast]:
-    outcome, margin = experiment["primary_outcome"], experiment["equivalence_margin"]
+    margin = experiment["equivalence_margin"]
     tested = [_tested(pair, digests[pair], outcome, margin) for pair in pairs]
     adjusted = compare.holm([each.result.p if each.result else None for each in tested])
     equivalence = compare.holm([each.result.p_equivalence if each.result else None for each in tested])
     return [
-        _contrast(experiment, each, p_holm, p_equivalence, len(pairs))
+        _contrast(experiment, outcome, each, p_holm, p_equivalence, len(pairs))
         for each, p_holm, p_equivalence in zip(tested, adjusted, equivalence, strict=True)
     ]
 
@@ -123,7 +137,7 @@ def _tested(pair: Pair, digests: Sequence[Digest], outcome: str, margin: float) 
         return compare.paired(_by_block(a, of_a), _by_block(b, of_b), margin=margin, pilot=pair.pilot)
 
     def labelled(each: Digest) -> Counts:
-        return each.primary(outcome)
+        return each.counts(outcome)
 
     def if_warm(each: Digest) -> Counts:
         return each.bounded(outcome)[0]
@@ -132,7 +146,7 @@ def _tested(pair: Pair, digests: Sequence[Digest], outcome: str, margin: float) 
         return each.bounded(outcome)[1]
 
     counts = {regime: _by_block(mine, labelled) for regime, mine in ((pair.a, a), (pair.b, b))}
-    unlabelled = math.fsum(each.unlabelled for each in (*a, *b))
+    unlabelled = math.fsum(each.lacking(outcome) for each in (*a, *b))
     results: list[Paired] = []
     if len(counts[pair.a]) == len(counts[pair.b]) == blocks >= 2:
         results = [compared(labelled, labelled)]
@@ -169,6 +183,7 @@ def _failures(result: Paired) -> FailureDifference:
 
 def _contrast(
     experiment: dict[str, Any],
+    outcome: str,
     tested: _Tested,
     p_holm: float | None,
     p_equivalence_holm: float | None,
@@ -185,7 +200,7 @@ def _contrast(
     return Contrast(
         target=experiment["loads"][load]["target"],
         load=load,
-        outcome=experiment["primary_outcome"],
+        outcome=outcome,
         a=a,
         b=b,
         risk_difference=result.mean if result else None,
@@ -229,19 +244,17 @@ def _reason(tested: _Tested) -> str:
     return f"a run of {' and of '.join(unknown)} has no known rate"
 
 
-def latency_contrasts(pairs: Sequence[Pair], digests: Sequence[Digest]) -> list[LatencyContrast]:
-    """Of the percentiles that both regimes' runs support in every block, and of the mean."""
+def ratios(pairs: Sequence[Pair], digests: Sequence[Digest]) -> list[RatioContrast]:
+    """Of the percentiles that both regimes' runs support in every block, of mean latency, and of what is held."""
     figures: dict[str, Callable[[Digest], float | None]] = {name: _quantile_of(q) for name, q in QUANTILES.items()}
     found = []
     for pair in pairs:
-        for name, figure in (figures | {"mean": run_mean_s}).items():
+        for name, figure in (figures | {"mean": run_mean_s, "held": held_gb}).items():
             ratio = _ratio(pair, digests, figure)
             if ratio is not None:
                 exploratory = ratio.n < compare.CONFIRMATORY_BLOCKS
                 found.append(
-                    LatencyContrast(
-                        load=pair.load, a=pair.a, b=pair.b, figure=name, ratio=ratio, exploratory=exploratory
-                    )
+                    RatioContrast(load=pair.load, a=pair.a, b=pair.b, figure=name, ratio=ratio, exploratory=exploratory)
                 )
     return found
 
@@ -265,7 +278,7 @@ def break_even(pairs: Sequence[Pair], digests: Sequence[Digest]) -> list[BreakEv
     for pair in pairs:
         a, b = in_cell(digests, pair.load, pair.a), in_cell(digests, pair.load, pair.b)
         if a and b and not _floor(a[0]) and _floor(b[0]):
-            found.append(_break_even(pair, a, b, _ratio(pair, digests, held_gb_s)))
+            found.append(_break_even(pair, a, b, _ratio(pair, digests, held_gb)))
     return found
 
 
@@ -274,22 +287,35 @@ def _floor(each: Digest) -> int:
 
 
 def _break_even(pair: Pair, a: Sequence[Digest], b: Sequence[Digest], held: Ratio | None) -> BreakEven:
-    """Regime a costs c a request, so that at rate r it costs r c a second; b costs what it costs at any rate."""
-    offered = sum(each.requests for each in a) / sum(each.window_s for each in a)
-    per_request = of_blocks(a, lambda d: h / d.requests if (h := held_gb_s(d)) else None)
-    per_second = of_blocks(b, lambda d: h / d.window_s if (h := held_gb_s(d)) else None)
-    rates = [per_second[block] / per_request[block] for block in per_request.keys() & per_second.keys()]
-    interval = geometric_mean_interval(rates)
+    swept = [
+        foresight.equal_holding(one.predicted, other.predicted.function)
+        for one in a
+        for other in b
+        if one.run.block == other.run.block and one.predicted and other.predicted
+    ]
+    crossings = [each.rate_per_s for each in swept if each.rate_per_s is not None]
+    # A mean over the blocks that cross alone would be of something else.
+    interval = geometric_mean_interval(crossings if len(crossings) == len(swept) else [])
     return BreakEven(
         load=pair.load,
         a=pair.a,
         b=pair.b,
-        offered_rate_per_s=offered,
+        offered_rate_per_s=sum(each.requests for each in a) / sum(each.window_s for each in a),
+        up_to_per_s=min((each.up_to_per_s for each in swept), default=None),
         rate_per_s=interval.estimate,
         low=interval.low,
         high=interval.high,
         held_ratio=held or Ratio(estimate=None, n=0, reason="a run's replicas are not known"),
-        n=interval.n_runs,
-        method="t over log ratios of held GB-s, in proportion to the rate",
-        reason=interval.reason,
+        crossing=len(crossings),
+        n=len(swept),
+        method="simulated: the same arrivals in less time; t over log rates",
+        reason=_no_rate(len(crossings), len(swept)) or interval.reason,
     )
+
+
+def _no_rate(crossing: int, blocks: int) -> str:
+    if not blocks:
+        return "only single functions are simulated"
+    if crossing == blocks:
+        return ""
+    return f"up to saturation there is none in {blocks - crossing} of {blocks} blocks"

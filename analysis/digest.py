@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +12,14 @@ import polars as pl
 from analysis import fidelity, measures, simulate, soundness
 from analysis.load import Campaign, Rows, Run
 from analysis.path import Paths, paths
+from fave.settings import Duration
 from fave.validity import Fidelity
 from fave.workload import PIPELINE
 
 # What is reported apart, of runs at least twice as long.
 _FIRST_NS = 30_000_000_000
 _BAD_ENDS = ("crashed", "oom_killed", "start_failed")
+SLOW = "slow_request_rate"
 Array = np.ndarray[Any, Any]
 Counts = tuple[int, int]
 
@@ -92,11 +94,13 @@ class Digest(NamedTuple):
     """One run. None where its rows do not support a figure.
 
     problems: why its rows are not to be believed. latencies_s: sorted, of answered requests, from the schedule.
-    waited_s: sorted, of requests that were given up: so long at least they would have taken. statuses: requests by how
-    they ended. unlabelled: what the primary outcome lacks because nobody knows whether it was cold; a failed request of
-    a pipeline counts with the mean number of invocations of its block's answered ones. said: by error, what was written
+    waited_s: sorted, of requests that were given up: so long at least they would have taken. slow: (slower than the
+    load's limit or not answered, all) requests; (0, 0) without a limit. statuses: requests by how they ended.
+    unlabelled: what the rate of cold starts lacks because nobody knows whether it was cold; a failed request of a
+    pipeline counts with the mean number of invocations of its block's answered ones. said: by error, what was written
     about the first request that ended so. evidence: labels by grade. start_mean_s: from start to ready, by events.
-    has_events: the platform tells of starts and ends, in any run. predicted: by the simulator.
+    window_s: over which costs count. has_events: the platform tells of starts and ends, in any run. predicted: by the
+    simulator.
     """
 
     run: Run
@@ -105,6 +109,7 @@ class Digest(NamedTuple):
     statuses: dict[str, int]
     latencies_s: Array
     waited_s: Array
+    slow: Counts
     cold: Cold
     without_label: Unlabelled
     unlabelled: float
@@ -131,38 +136,61 @@ class Digest(NamedTuple):
     def failures(self) -> int:
         return self.requests - self.statuses.get("ok", 0)
 
-    def primary(self, outcome: str) -> Counts:
+    def counts(self, outcome: str) -> Counts:
+        """(events, known): slow requests, or cold ones, or cold invocations."""
+        if outcome == SLOW:
+            return self.slow
         return self.cold.invocations if outcome == "invocation_cold_rate" else self.cold.requests
 
+    def lacking(self, outcome: str) -> float:
+        """What has no label. Every request is slow or not."""
+        return 0.0 if outcome == SLOW else self.unlabelled
+
     def bounded(self, outcome: str) -> tuple[tuple[float, float], tuple[float, float]]:
-        """(cold, all) of the primary outcome, had all without a label been warm, and had they been cold."""
-        cold, known = self.primary(outcome)
-        return (cold, known + self.unlabelled), (cold + self.unlabelled, known + self.unlabelled)
+        """(events, all), had all without a label been none, and had they been some."""
+        events, known = self.counts(outcome)
+        lacking = self.lacking(outcome)
+        return (events, known + lacking), (events + lacking, known + lacking)
+
+
+def cold_outcome(experiment: Mapping[str, Any]) -> str:
+    """The level of cold starts that the experiment is about, also where its primary outcome is another one."""
+    primary = str(experiment["primary_outcome"])
+    return "invocation_cold_rate" if primary == SLOW else primary
+
+
+def limit_s(experiment: Mapping[str, Any], load: str) -> float | None:
+    """The load's limit of latency."""
+    slo = experiment["loads"].get(load, {}).get("slo")
+    return float(Duration.parse(slo)) if slo else None
 
 
 def of(campaign: Campaign, run: Run) -> Digest:
     rows = campaign.rows(run)
     requests, stages, replicas = rows.requests, rows.stages, rows.replicas
     load, notes = fidelity.judged_again(campaign, run, requests)
-    start_ns, end_ns = measures.window_ns(requests)
+    start_ns, end_ns = measures.window_ns(requests, run.planned_end_ns)
     known = paths(stages, run.target)
     ok = (pl.col("status") == "ok") & pl.col("latency_s").is_not_null()
     failures = _failures(requests)
+    latencies_s = requests.filter(ok)["latency_s"].sort().to_numpy()
+    slo_s = limit_s(campaign.experiment, run.load)
     return Digest(
         run=run,
         problems=(*run.problems, *soundness.problems(run, rows)),
         requests=len(requests),
         statuses=_counts(requests["status"]),
-        latencies_s=requests.filter(ok)["latency_s"].sort().to_numpy(),
+        latencies_s=latencies_s,
         waited_s=requests.filter(pl.col("status") == "timeout")["latency_s"].drop_nulls().sort().to_numpy(),
-        cold=_cold(run, rows, known, campaign.experiment["primary_outcome"]),
+        slow=(0, 0) if slo_s is None else _slow(latencies_s, len(requests), slo_s),
+        cold=_cold(run, rows, known, cold_outcome(campaign.experiment)),
         without_label=_without_label(requests, stages),
         unlabelled=0.0,
         evidence=_counts(stages["evidence"]),
         queue_mean_s=measures.mean_queue_s(stages),
         start_mean_s=measures.mean_start_s(replicas),
         service_mean_s=measures.mean(stages["service_s"]),
-        ready_mean=measures.mean_ready(replicas, requests),
+        ready_mean=measures.mean_ready(replicas, start_ns, end_ns),
         window_s=(end_ns - start_ns) / 1e9,
         execution_gb_s=math.fsum(stages["cost_gb_s"].to_list()),
         memory={str(name): _taken(group) for (name,), group in stages.group_by(["stage"])},
@@ -175,8 +203,13 @@ def of(campaign: Campaign, run: Run) -> Digest:
         fidelity=load,
         fidelity_notes=tuple(notes),
         paths=known if run.target == PIPELINE else known._replace(request_ids=[]),
-        predicted=simulate.predicted(run, requests, stages, replicas),
+        predicted=simulate.predicted(run, requests, stages, replicas, slo_s),
     )
+
+
+def _slow(latencies_s: Array, requests: int, limit_s: float) -> Counts:
+    """What failed was not answered in time either."""
+    return requests - int(np.searchsorted(latencies_s, limit_s, side="right")), requests
 
 
 def of_all(campaign: Campaign, tell: Callable[[int, int], None] = lambda *_: None) -> list[Digest]:
@@ -186,7 +219,7 @@ def of_all(campaign: Campaign, tell: Callable[[int, int], None] = lambda *_: Non
         tell(done, len(campaign.runs))
         found.append(of(campaign, run))
     has_events = any(each.has_events for each in found)
-    outcome = campaign.experiment["primary_outcome"]
+    outcome = cold_outcome(campaign.experiment)
     return [each._replace(has_events=has_events, unlabelled=_unlabelled(each, found, outcome)) for each in found]
 
 

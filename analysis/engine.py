@@ -52,11 +52,12 @@ def run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0913, PLR0915 - one l
     max_replicas,
     concurrency,
     initial,
+    until_s,
 ):
-    """(began, done, triggered, affected) per arrival, and the replica-seconds from the first to the last completion.
+    """(began, done, triggered, affected) per arrival, and the replica-seconds from the first arrival to `until_s`.
 
     service_s: [n], of each arrival. start_s: of each start in turn, used over and over. first_use_s: added to the
-    service of a replica's first request.
+    service of a replica's first request. until_s: NaN for the last completion.
     """
     n = len(arrivals_s)
     slots = max(max_replicas, initial)
@@ -74,7 +75,7 @@ def run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0913, PLR0915 - one l
     work_of, work_order = np.zeros(slots * concurrency, np.int64), np.zeros(slots * concurrency, np.int64)
 
     order = starts = coming = head = served = 0
-    provisioned_s, end_s = 0.0, first_s
+    provisioned_s, last_s, end_s = 0.0, first_s, math.inf if math.isnan(until_s) else until_s
     for i in range(initial):
         state[i], born[i], ready[i], used[i] = _READY, first_s, first_s, first_s
         due[i] = first_s + idle_timeout_s
@@ -98,7 +99,7 @@ def run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0913, PLR0915 - one l
         for i in range(slots):
             if state[i] != _GONE and (due[i] < now_s or (due[i] == now_s and kind == _IDLE and due_order[i] < rank)):
                 kind, now_s, which, rank = _IDLE, due[i], i, due_order[i]
-        if kind == _NOTHING or (served == n and kind != _DONE):
+        if kind == _NOTHING or (served == n and kind != _DONE and (math.isnan(until_s) or now_s > until_s)):
             break
 
         alive = 0
@@ -109,7 +110,7 @@ def run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0913, PLR0915 - one l
             idle_s = now_s - used[which] + _ROUNDING_S
             if busy[which] == 0 and _may_stop(idle_s, idle_timeout_s, alive, min_replicas):
                 state[which] = _GONE
-                provisioned_s += now_s - born[which]
+                provisioned_s += max(0.0, min(now_s, end_s) - born[which])
             continue
         if kind == _ARRIVAL:
             coming += 1
@@ -139,7 +140,7 @@ def run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0913, PLR0915 - one l
             work_s[which] = math.inf
             busy[replica] -= 1
             served += 1
-            used[replica] = end_s = now_s
+            used[replica] = last_s = now_s
             due[replica], due_order[replica] = now_s + idle_timeout_s, order
             order += 1
 
@@ -168,5 +169,5 @@ def run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0913, PLR0915 - one l
 
     for i in range(slots):
         if state[i] != _GONE:
-            provisioned_s += max(0.0, end_s - born[i])
+            provisioned_s += max(0.0, min(end_s, last_s if math.isnan(until_s) else end_s) - born[i])
     return began, done, triggered, affected, provisioned_s

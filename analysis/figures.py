@@ -64,8 +64,11 @@ def _run_dots(campaign: Campaign, found: dict[str, Any]) -> list[Figure]:
     blocks = max(len(row) for row in rows) - 2
     columns = ("load", "regime", *(f"block {i + 1}" for i in range(blocks)))
     padded = [row + ("-",) * (len(columns) - len(row)) for row in rows]
-    svg = plots.run_dots(rates, loads, campaign.regimes)
-    return [Figure("f1-run-dots", "F1. Cold-start rate of each run, joined by block", svg, Table("", columns, padded))]
+    what = summary.OUTCOMES[found["primary_outcome"]]
+    svg = plots.run_dots(rates, loads, campaign.regimes, what)
+    return [
+        Figure("f1-run-dots", f"F1. {what.capitalize()} of each run, joined by block", svg, Table("", columns, padded))
+    ]
 
 
 def _forest(found: dict[str, Any]) -> list[Figure]:
@@ -88,8 +91,9 @@ def _forest(found: dict[str, Any]) -> list[Figure]:
     ]
     columns = ("load", "contrast", "difference, points [95 %]", "[all together 95 %]", "verdict")
     margin = 100 * found["campaign"]["equivalence_margin"]
-    svg = plots.forest(bars, margin)
-    return [Figure("f2-forest", "F2. Differences of cold-start rates", svg, Table("", columns, data))]
+    what = f"{summary.OUTCOMES[found['primary_outcome']]}s"
+    svg = plots.forest(bars, margin, what)
+    return [Figure("f2-forest", f"F2. Differences of {what}", svg, Table("", columns, data))]
 
 
 def _points(row: dict[str, Any]) -> Bars:
@@ -147,7 +151,7 @@ def _timeline(campaign: Campaign, digests: Sequence[Digest], load: str) -> Figur
     """Of the first regime's first run: in the shipped experiments the one that scales to zero."""
     run = next(d.run for regime in campaign.regimes for d in in_cell(digests, load, regime))
     rows = campaign.rows(run)
-    zero_ns, _ = measures.window_ns(rows.requests)
+    zero_ns, _ = measures.window_ns(rows.requests, run.planned_end_ns)
     samples = (
         rows.replicas.filter(pl.col("source") == "prometheus")
         .group_by("at_ns")
@@ -197,7 +201,7 @@ def _latency_and_cost(campaign: Campaign, found: dict[str, Any], digests: Sequen
                 percent(cost["idle_share"]) if cost["idle_share"] is not None else "-",
             )
         )
-    columns = ("regime", f"{name}, s [95 %]", "GB-s executed a run", "GB-s held a run [95 %]", "idle share")
+    columns = ("regime", f"{name}, s [95 %]", "GB-s/s executed", "GB-s/s held [95 %]", "idle share")
     spreads = _spreads(campaign, digests, load)
     svg = plots.latency_and_cost(spreads, prices, campaign.regimes, load, name)
     return [Figure(f"f6-latency-cost-{load}", f"F6. Latency against cost, {load}", svg, Table("", columns, rows))]
@@ -258,6 +262,12 @@ def _waterfalls(campaign: Campaign, digests: Sequence[Digest]) -> list[Figure]:
     return [Figure("f7-waterfall", title, plots_path.waterfalls(shown), Table("", columns, rows, notes))]
 
 
+def _over_timeouts(sweep: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sweep's settings with the bounds of the regime that its times are of."""
+    bounds = ("min_replicas", "max_replicas")
+    return [each for each in sweep["settings"] if all(each[name] == sweep[name] for name in bounds)]
+
+
 def _theory(found: dict[str, Any]) -> list[Figure]:
     cells = [c for c in found["cells"] if c["predicted"] and c["cold_rate"]["estimate"] is not None]
     if not cells:
@@ -269,9 +279,10 @@ def _theory(found: dict[str, Any]) -> list[Figure]:
     ]
     curves = {
         each["load"]: tuple(
-            np.array([p[key] for p in each["curve"]]) for key in ("idle_timeout_s", "cold_rate", "held_gb_s")
+            np.array([point[key] for point in _over_timeouts(each)])
+            for key in ("idle_timeout_s", "cold_rate", "held_gb")
         )
-        for each in found["idle_timeouts"]
+        for each in found["sweeps"]
     }
     rows = [
         (
@@ -280,11 +291,11 @@ def _theory(found: dict[str, Any]) -> list[Figure]:
             with_interval(rate["estimate"], rate["low"], rate["high"], percent),
             percent(cell["predicted"]["cold_rate"]),
             number(cell["cost_gb_s"]["provisioned"]),
-            number(cell["predicted"]["held_gb_s"]),
+            number(cell["predicted"]["held_gb"]),
         )
         for cell, rate in rates
     ]
-    columns = ("load", "regime", "cold-start rate measured", "simulated", "GB-s held measured", "simulated")
+    columns = ("load", "regime", "cold-start rate measured", "simulated", "GB-s/s held, measured", "simulated")
     notes = ("the simulator gets each run's arrivals, mean service and cold-start times, nothing else",)
     svg = plots.against_theory(measured, curves)  # type: ignore[arg-type]
     return [Figure("f8-theory", "F8. Measured against theory", svg, Table("", columns, rows, notes))]

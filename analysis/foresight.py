@@ -1,58 +1,192 @@
-"""What was not measured, from what was: other idle timeouts by simulation; a single stage kept warm, checked."""
+"""What was not measured, from what was: other settings and rates by simulation; a single stage kept warm, checked."""
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
 
 from analysis import simulate
-from analysis.answers import Cell, IdleTimeout, IdleTimeouts, KeptStage
-from analysis.cells import held_gb_s, in_cell, of_blocks
+from analysis.answers import Cell, Front, KeptStage, OnFront, Sweep, Swept
+from analysis.cells import held_gb, in_cell, mean_of, of_blocks
 from analysis.digest import Digest
 from analysis.intervals import mean_interval
 from analysis.load import Campaign, regimes_of
+from analysis.simulate import Function, Predicted
 from fave.workload import PIPELINE
 
 # Idle timeout over mean gap: the ratio that sets the share of gaps that are long enough.
 _PER_GAP = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-# Runs of a load that are simulated, at most.
-_RUNS = 10
+# Swept beside what was measured.
+_MINIMA, _MAXIMA = (0, 1), (1, 2, 4)
+# Of a load, runs that are simulated, at most, and their arrivals beyond the first run's.
+_RUNS, _ARRIVALS = 10, 20_000
+# Rates: steps of a fourth root of two, from a sixteenth of the offered one to where replicas would be so busy.
+_STEP, _SLOWEST, _SATURATED = 2**0.25, 1 / 16, 0.9
+# Who holds so much of its maximum holds all of it.
+_ALL = 0.95
 
 
-def idle_timeouts(campaign: Campaign, digests: Sequence[Digest]) -> list[IdleTimeouts]:
-    """Of every load at a single stage, in the first regime that scales it to zero."""
+def sweeps(campaign: Campaign, digests: Sequence[Digest]) -> list[Sweep]:
+    """Of every load at a single stage, with the times of the first regime that scales it to zero, or of the first."""
     experiment = campaign.experiment
     found = []
     for load, each in experiment["loads"].items():
-        for regime in regimes_of(experiment, load):
-            mine = [d for d in in_cell(digests, load, regime) if d.predicted][:_RUNS]
-            if mine and each["target"] != PIPELINE and mine[0].run.settings[each["target"]]["min_replicas"] == 0:
-                found.append(IdleTimeouts(load=load, regime=regime, runs=len(mine), curve=_curve(mine)))
-                break
+        if each["target"] == PIPELINE:
+            continue
+        known = [d for regime in regimes_of(experiment, load) for d in in_cell(digests, load, regime) if d.predicted]
+        zero = [d for d in known if d.run.settings[each["target"]]["min_replicas"] == 0]
+        if known:
+            regime = (zero or known)[0].run.regime
+            found.append(_swept(load, regime, in_cell(known, load, regime), known))
     return found
 
 
-def _curve(mine: Sequence[Digest]) -> list[IdleTimeout]:
-    ones = [each.predicted for each in mine if each.predicted]
-    gap_s = simulate.mean_gap_s(ones)
+def _swept(load: str, regime: str, mine: Sequence[Digest], known: Sequence[Digest]) -> Sweep:
+    """mine: the runs that the times are of. known: all runs of the load that can be simulated."""
+    ones = _some([each.predicted for each in mine if each.predicted])
+    functions = {each.predicted.function for each in known if each.predicted}
+    base, gap_s = ones[0].function, simulate.mean_gap_s(ones)
     gb = mine[0].run.memory_limit_mb[mine[0].run.target] / 1024
-    curve = []
-    for factor in _PER_GAP:
-        timeout_s = float(f"{factor * gap_s:.2g}")
-        found = [simulate.again(one, timeout_s) for one in ones]
-        interval = mean_interval([each.cold_rate for each in found])
-        curve.append(
-            IdleTimeout(
-                idle_timeout_s=timeout_s,
-                per_mean_gap=factor,
-                cold_rate=statistics.fmean(each.cold_rate for each in found),
-                low=None if interval.low is None else max(0.0, interval.low),
-                high=None if interval.high is None else min(1.0, interval.high),
-                held_gb_s=statistics.fmean(each.provisioned_s for each in found) * gb,
-            )
+    settings = [
+        _setting(ones, base._replace(idle_timeout_s=_round(factor * gap_s), min_replicas=least, max_replicas=most), gb)
+        for most in sorted({*_MAXIMA, *(each.max_replicas for each in functions)})
+        for least in sorted({*_MINIMA, *(each.min_replicas for each in functions)})
+        if least <= most
+        # With nothing to stop there is no timeout.
+        for factor in (_PER_GAP if least < most else _PER_GAP[-1:])
+    ]
+    front = _best([(e.cold_rate, e.p95_s if e.slow_rate is None else e.slow_rate, e.held_gb) for e in settings])
+    return Sweep(
+        load=load,
+        regime=regime,
+        runs=len(ones),
+        min_replicas=base.min_replicas,
+        max_replicas=base.max_replicas,
+        off=max(_off(in_cell(known, load, name)) for name in {each.run.regime for each in known}),
+        settings=[msgspec.structs.replace(each, on_front=i in front) for i, each in enumerate(settings)],
+    )
+
+
+def _some(ones: Sequence[Predicted]) -> list[Predicted]:
+    arrivals, found = 0, list(ones[:1])
+    for one in ones[1:_RUNS]:
+        arrivals += len(one.arrivals_s)
+        if arrivals <= _ARRIVALS:
+            found.append(one)
+    return found
+
+
+def _round(seconds: float) -> float:
+    return float(f"{seconds:.2g}")
+
+
+def _setting(ones: Sequence[Predicted], function: Function, gb: float) -> Swept:
+    found = [(one, one.again(function)) for one in ones]
+    rates = [each.cold_rate for _, each in found]
+    interval = mean_interval(rates)
+    return Swept(
+        min_replicas=function.min_replicas,
+        max_replicas=function.max_replicas,
+        idle_timeout_s=function.idle_timeout_s,
+        per_mean_gap=_round(function.idle_timeout_s / simulate.mean_gap_s(ones)),
+        cold_rate=statistics.fmean(rates),
+        low=None if interval.low is None else max(0.0, interval.low),
+        high=None if interval.high is None else min(1.0, interval.high),
+        slow_rate=mean_of([one.slow_rate(each) for one, each in found]),
+        p95_s=float(np.quantile(np.concatenate([each.latency_s for _, each in found]), 0.95)),
+        held_gb=statistics.fmean(one.held(each) for one, each in found) * gb,
+        on_front=False,
+    )
+
+
+def _off(mine: Sequence[Digest]) -> float:
+    """By how much the simulator misses the cold-start rate of one regime, all its runs together."""
+    known = [each for each in mine if each.predicted and each.cold.invocations[1]]
+    measured = [each.cold.invocations[0] / each.cold.invocations[1] for each in known]
+    simulated = [each.predicted.found.cold_rate for each in known if each.predicted]
+    return abs(statistics.fmean(measured) - statistics.fmean(simulated)) if known else 0.0
+
+
+def _best(points: Sequence[tuple[float, ...]]) -> set[int]:
+    """The Pareto front: indices of the points that no other one beats."""
+    return {i for i, point in enumerate(points) if not any(_beats(other, point) for other in points)}
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """At least as good (less) in everything, and better in something; rounding aside."""
+    pairs = [(a, b, 1e-9 * max(abs(a), abs(b))) for a, b in zip(one, other, strict=True)]
+    return all(a <= b + eps for a, b, eps in pairs) and any(a < b - eps for a, b, eps in pairs)
+
+
+def fronts(cells: Sequence[Cell]) -> list[Front]:
+    """Of each load: which measured regimes no other one beats in cold starts, slowness and memory held at once."""
+    found = []
+    for load in dict.fromkeys(cell.load for cell in cells):
+        mine = [
+            cell
+            for cell in cells
+            if cell.load == load and cell.cold_rate.estimate is not None and cell.cost_gb_s.provisioned is not None
+        ]
+        slow = next((name for name, of in _SLOW.items() if all(of(cell) is not None for cell in mine)), "")
+        points = {
+            cell.regime: (cell.cold_rate.estimate or 0.0, _SLOW[slow](cell) or 0.0, cell.cost_gb_s.provisioned or 0.0)
+            for cell in mine
+        }
+        if len(points) > 1:
+            found.append(Front(load=load, slow=slow, regimes=_on_front(points, slow)))
+    return found
+
+
+_SLOW: dict[str, Callable[[Cell], float | None]] = {
+    "slow_rate": lambda cell: cell.slow_rate.rate.estimate if cell.slow_rate else None,
+    "p95": lambda cell: None if "p95" in cell.latency_s.near_jump else cell.latency_s.p95,
+    "": lambda _: 0.0,
+}
+
+
+def _on_front(points: dict[str, tuple[float, float, float]], slow: str) -> list[OnFront]:
+    return [
+        OnFront(
+            regime=regime,
+            cold_rate=point[0],
+            slow=point[1] if slow else None,
+            held_gb=point[2],
+            beaten_by=min((name for name, other in points.items() if _beats(other, point)), default=""),
         )
-    return curve
+        for regime, point in sorted(points.items(), key=lambda each: (each[1][2], each[0]))
+    ]
+
+
+class Equal(NamedTuple):
+    """rate_per_s: where both hold the same. None where one holds less at all rates up to `up_to_per_s`; from there on
+    it holds all the replicas that it may, or cannot keep up.
+    """
+
+    rate_per_s: float | None
+    up_to_per_s: float
+
+
+def equal_holding(one: Predicted, other: Function) -> Equal:
+    """The lowest rate at which `one`'s function holds as much as `other` would, of `one`'s arrivals in less time."""
+    most = min(each.max_replicas for each in (one.function, other))
+    fastest_per_s = _SATURATED * most * one.function.concurrency / float(one.times.service_s.mean())
+    slower: tuple[float, float] | None = None
+    for step in range(math.floor(math.log(fastest_per_s / (_SLOWEST * one.rate_per_s), _STEP)) + 1):
+        rate_per_s = _SLOWEST * one.rate_per_s * _STEP**step
+        a, b = (one.held_at(rate_per_s, function) for function in (one.function, other))
+        if a >= _ALL * most:
+            return Equal(None, rate_per_s)
+        apart = math.log(a / b)
+        if apart >= 0:
+            share = slower[1] / (slower[1] - apart) if slower else 1.0
+            return Equal(rate_per_s * _STEP ** (share - 1), fastest_per_s)
+        slower = rate_per_s, apart
+    return Equal(None, fastest_per_s)
 
 
 def kept_stages(campaign: Campaign, cells: Sequence[Cell], digests: Sequence[Digest]) -> list[KeptStage]:
@@ -85,7 +219,7 @@ def _checked(base: Cell, regime: str, function: str, digests: Sequence[Digest]) 
     a, b = in_cell(digests, base.load, base.regime), in_cell(digests, base.load, regime)
     keep = next((k for k in base.path.keep_warm if k.function == function), None) if base.path else None
     saved = _differences(a, b, _response_s)
-    extra = _differences(b, a, held_gb_s)
+    extra = _differences(b, a, held_gb)
     interval = mean_interval(saved)
     predicted_s = keep.saved_s if keep else 0.0
     known = interval.low is not None and interval.high is not None
@@ -98,8 +232,8 @@ def _checked(base: Cell, regime: str, function: str, digests: Sequence[Digest]) 
         measured_s=interval.estimate or 0.0,
         low_s=interval.low,
         high_s=interval.high,
-        predicted_extra_gb_s=keep.extra_gb_s if keep else 0.0,
-        measured_extra_gb_s=statistics.fmean(extra) if extra else 0.0,
+        predicted_extra_gb=keep.extra_gb if keep else 0.0,
+        measured_extra_gb=statistics.fmean(extra) if extra else 0.0,
         blocks=len(saved),
         agrees=interval.low <= predicted_s <= interval.high if known else None,  # type: ignore[operator]
     )

@@ -15,6 +15,7 @@ from analysis import shape
 from fave.errors import InvalidRunError
 from fave.records import SCHEMA, ReplicaRow, RequestRow, StageRow
 from fave.rundir import CellDir
+from fave.settings import Duration
 from fave.validity import Judged, Verdict, reference_latency_s
 
 # What no figure of the report is made of stays in the files: rows are many.
@@ -27,7 +28,8 @@ _LAST_LINES = 3
 class Run(NamedTuple):
     """One finished cell: who it was, what it was judged to be, what its replicas could use.
 
-    settings: by function, as they were applied. scheduled: arrivals of its schedule, 0 where that is not recorded.
+    settings: by function, as they were applied. planned_end_ns: of its schedule's duration, where its costs end too.
+    scheduled: arrivals of its schedule, 0 where that is not recorded.
     problems: why it does not belong to its campaign. median_latency_s: as the driver observed it.
     """
 
@@ -40,6 +42,7 @@ class Run(NamedTuple):
     settings: dict[str, dict[str, Any]]
     initial_ready: dict[str, int]
     started_at_ns: int
+    planned_end_ns: int
     folder: str
     scheduled: int = 0
     problems: tuple[str, ...] = ()
@@ -144,11 +147,20 @@ def _run(cell: CellDir, info: dict[str, Any]) -> Run:
         settings=facts["settings"],
         initial_ready=facts["initial_ready"],
         started_at_ns=facts["started_at_ns"],
+        planned_end_ns=_planned_end_ns(facts, info["experiment"]),
         folder=cell.path.name,
         scheduled=facts.get("generator", {}).get("scheduled", 0),
         problems=tuple(_foreign(facts, cell.path.name, info)),
         median_latency_s=found.get("observed", {}).get("median_latency_s"),
     )
+
+
+def _planned_end_ns(facts: dict[str, Any], experiment: dict[str, Any]) -> int:
+    """Drivers before 2026-11-26 did not wait for it: where their rows end earlier, nothing is known from there on."""
+    load = experiment["loads"].get(facts["load"])
+    duration_ns = int(Duration.parse(load["traffic"]["duration"]) * 1e9) if load else 0
+    planned_ns = int(facts["started_at_ns"]) + duration_ns
+    return min(planned_ns, facts.get("ended_at_ns") or planned_ns)
 
 
 def _foreign(facts: dict[str, Any], name: str, info: dict[str, Any]) -> list[str]:

@@ -12,6 +12,8 @@ import polars as pl
 
 # Below these a run's quantile says nothing (methodology §3); the median is a point estimate from three on.
 MIN_REQUESTS = {0.5: 3, 0.95: 100, 0.99: 300}
+# Nothing can be said per second of less.
+_SHORTEST_NS = 1_000_000
 ENDS = frozenset(("stop", "crashed", "oom_killed", "start_failed"))
 Array = np.ndarray[Any, Any]
 # Seconds since the window's start, from and until.
@@ -71,11 +73,10 @@ def _quantile(values: Array, q: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def window_ns(requests: pl.DataFrame) -> tuple[int, int]:
-    """From the first scheduled arrival to the last completion."""
-    first, last_scheduled = requests["scheduled_at_ns"].min(), requests["scheduled_at_ns"].max()
-    last_done = requests["done_at_ns"].max()
-    return int(first or 0), max(int(last_done or 0), int(last_scheduled or 0))  # type: ignore[arg-type]
+def window_ns(requests: pl.DataFrame, planned_end_ns: int) -> tuple[int, int]:
+    """From the first scheduled arrival to the planned end: the same for every arm of a block, whatever it answered."""
+    first, last = (int(each or 0) for each in (requests["scheduled_at_ns"].min(), requests["scheduled_at_ns"].max()))  # type: ignore[arg-type]
+    return first, max(planned_end_ns, last, first + _SHORTEST_NS)
 
 
 def spans_from_samples(replicas: pl.DataFrame, start_ns: int, end_ns: int) -> dict[str, list[Span]]:
@@ -97,9 +98,8 @@ def _sampled(replicas: pl.DataFrame, column: str, start_ns: int, end_ns: int) ->
     return found
 
 
-def mean_ready(replicas: pl.DataFrame, requests: pl.DataFrame) -> float | None:
+def mean_ready(replicas: pl.DataFrame, start_ns: int, end_ns: int) -> float | None:
     """Ready replicas of all functions together, averaged over the window; None without samples."""
-    start_ns, end_ns = window_ns(requests)
     by_function = _sampled(replicas, "ready", start_ns, end_ns)
     held_s = sum(until - since for spans in by_function.values() for since, until in spans)
     return held_s / ((end_ns - start_ns) / 1e9) if by_function and end_ns > start_ns else None

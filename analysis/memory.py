@@ -129,17 +129,17 @@ def upper_p99(peaks: Counter[float], unknown: int = 0) -> tuple[float | None, st
 
 
 def _at(limit_mb: int, name: str, mine: Sequence[Digest], node_mb: float | None, prices: Prices | None) -> AtLimit:
-    """GB-s scale with the limit: seconds stay as they were measured."""
+    """Memory scales with the limit: seconds stay as they were measured."""
     gb = limit_mb / 1024
-    executed = statistics.fmean(each.memory[name].service_s for each in mine) * gb if mine else None
+    executed = statistics.fmean(each.memory[name].service_s / each.window_s for each in mine) * gb if mine else None
     seconds = [held(each).replica_s.get(name) for each in mine]
-    known = [s for s in seconds if s is not None]
+    known = [s / each.window_s for s, each in zip(seconds, mine, strict=True) if s is not None]
     provisioned = statistics.fmean(known) * gb if known and len(known) == len(seconds) else None
     return AtLimit(
-        executed_gb_s=executed,
-        provisioned_gb_s=provisioned,
-        executed_money=None if prices is None or executed is None else executed * prices.per_gb_s_executed,
-        provisioned_money=None if prices is None or provisioned is None else provisioned * prices.per_gb_s_held,
+        executed_gb=executed,
+        provisioned_gb=provisioned,
+        executed_money=None if prices is None or executed is None else executed * 3600 * prices.per_gb_s_executed,
+        provisioned_money=None if prices is None or provisioned is None else provisioned * 3600 * prices.per_gb_s_held,
         replicas_per_node=int(node_mb // limit_mb) if node_mb and limit_mb else None,
     )
 
@@ -196,8 +196,8 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
             f"{each['invocations']}, {each['runs']}, {each['replicas']}",
             "-" if each["kills"] is None else str(each["kills"]),
             str(each["safe_limit_mb"] or "-"),
-            _both(each, "executed_gb_s"),
-            _both(each, "provisioned_gb_s"),
+            _both(each, "executed_gb"),
+            _both(each, "provisioned_gb"),
             *((_both(each, "executed_money"), _both(each, "provisioned_money")) if _priced(found) else ()),
             _both(each, "replicas_per_node"),
         )
@@ -213,9 +213,9 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
         "invocations, runs, replicas",
         "kills",
         "smallest safe limit, MB",
-        "executed GB-s per run, now / then",
-        "provisioned GB-s per run, now / then",
-        *(("price per run, executed, now / then", "price per run, provisioned, now / then") if _priced(found) else ()),
+        "executed GB-s/s, now / then",
+        "held GB-s/s, now / then",
+        *(("price an hour, executed, now / then", "price an hour, held, now / then") if _priced(found) else ()),
         "replicas per node, now / then",
     )
     return Table("Memory", columns, rows, [_NOTE, *_reasons(found)])

@@ -61,7 +61,7 @@ class Spread(NamedTuple):
 
 
 class Price(NamedTuple):
-    """One regime's point of latency against cost: GB-s a run, and a run figure of latency; (value, low, high) each."""
+    """One regime's point of latency against cost: GB-s per second, and a run figure of latency, with intervals."""
 
     regime: str
     executed: float
@@ -89,7 +89,9 @@ def _log_axis(axis: Any) -> None:
     axis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
-def run_dots(rates: Mapping[tuple[str, str], Sequence[float]], loads: Sequence[str], regimes: Sequence[str]) -> str:
+def run_dots(
+    rates: Mapping[tuple[str, str], Sequence[float]], loads: Sequence[str], regimes: Sequence[str], what: str
+) -> str:
     """F1: one dot per run, joined by block: pairs differ only in regime."""
 
     def draw() -> Any:
@@ -107,14 +109,14 @@ def run_dots(rates: Mapping[tuple[str, str], Sequence[float]], loads: Sequence[s
             axis.set_xlim(-0.4, len(present) - 0.6)
             axis.set_ylim(-0.03, 1.03)
             axis.set_title(f"{load} ({blocks} blocks)")
-        axes[0][0].set_ylabel("cold-start rate of a run (0 to 1)")
+        axes[0][0].set_ylabel(f"{what} of a run (0 to 1)")
         return figure
 
     return to_svg(draw)
 
 
-def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: float) -> str:
-    """F2: differences of cold-start rates with 95 % and simultaneous intervals, the equivalence margin as a band.
+def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: float, what: str) -> str:
+    """F2: differences of rates (`what`) with 95 % and simultaneous intervals, the equivalence margin as a band.
 
     rows: in percentage points, with the simultaneous interval. A row without an interval is degenerate: a diamond.
     """
@@ -133,9 +135,7 @@ def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: floa
                 axis.plot(bar.value, y, "o", color=INK, ms=5)
         axis.set_yticks(range(len(rows)), [bar.label for bar, _ in rows])
         axis.invert_yaxis()
-        axis.set_xlabel(
-            "difference of cold-start rates, points (thick: 95 %, thin: all together 95 %, diamond: degenerate)"
-        )
+        axis.set_xlabel(f"difference of {what}, points (thick: 95 %, thin: all together 95 %, diamond: degenerate)")
         axis.legend(loc="lower left", bbox_to_anchor=(0, 1))
         return figure
 
@@ -218,9 +218,9 @@ def latency_and_cost(
             pareto.plot(each.held.value, each.latency.value, "o", color=shade[each.regime], ms=7, label=each.regime)
             _cross(pareto, each, shade[each.regime])
         bars.set_xticks(range(len(prices)), [each.regime for each in prices], fontsize=8, rotation=15)
-        bars.set_ylabel("GB-s a run")
+        bars.set_ylabel("GB-s per second")
         bars.set_title("cost: executing (full), idle (light)")
-        pareto.set_xlabel("held GB-s a run (idle included)")
+        pareto.set_xlabel("held GB-s per second (idle included)")
         pareto.set_ylabel(f"{figure_name}, s")
         pareto.set_xlim(left=0)
         pareto.set_ylim(bottom=0)
@@ -269,7 +269,7 @@ def _cross(axis: Any, each: Price, colour: str) -> None:
 def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[str, tuple[Array, Array, Array]]) -> str:
     """F8: cold-start rates as measured against those predicted; rate and held memory over the idle timeout.
 
-    points: (load, predicted, measured). curves: by load, idle timeouts (s), cold-start rates, held GB-s.
+    points: (load, predicted, measured). curves: by load, idle timeouts (s), cold-start rates, held GB-s per second.
     """
 
     def draw() -> Any:
@@ -297,7 +297,7 @@ def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[st
         lines.set_ylim(0, 1.02)
         lines.set_xlabel("idle timeout (s, log), simulated")
         lines.set_ylabel("cold-start rate (solid)")
-        held.set_ylabel("held GB-s a run (dotted)")
+        held.set_ylabel("held GB-s per second (dotted)")
         held.set_ylim(bottom=0)
         if curves:
             lines.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))

@@ -132,7 +132,8 @@ def in_terminal(found: dict[str, Any], folder: Path) -> str:
     """What a person reads when the campaign ends."""
     validity = found["validity"]
     used = f"{validity['runs_used']} of {validity['runs_planned']} runs used"
-    shown = [each for each in tables.tables(found) if each.title in _IN_TERMINAL]
+    titles = (*_IN_TERMINAL, summary.contrasts_title(found["primary_outcome"]))
+    shown = [each for each in tables.tables(found) if each.title in titles]
     return "\n".join(
         [
             "",
@@ -150,7 +151,7 @@ def in_terminal(found: dict[str, Any], folder: Path) -> str:
     )
 
 
-_IN_TERMINAL = ("Cells", "Contrasts of cold-start rates", "Controls", "Thresholds", "Capacity", "Anomalies")
+_IN_TERMINAL = ("Cells", "Controls", "Thresholds", "Capacity", "Anomalies")
 
 
 def _in_text(table: Table) -> list[str]:

@@ -105,6 +105,9 @@ def _figures(found: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
     for cell in found["cells"]:
         rate = cell["cold_rate"]
         yield f"{cell['load']}, {cell['regime']}", Figure(rate["estimate"], rate["low"], rate["high"])
+        slow = cell["slow_rate"] and cell["slow_rate"]["rate"]
+        if slow:
+            yield f"{cell['load']}, {cell['regime']}: slow", Figure(slow["estimate"], slow["low"], slow["high"])
     for row in found["contrasts"]:
         yield _contrast(row), Figure(row["risk_difference"], *(row["ci95"] or (None, None)))
 

@@ -21,7 +21,7 @@ from analysis import (
 )
 from analysis.answers import About, Excluded, Prices, Results, Validity
 from analysis.cells import cell, in_cell
-from analysis.digest import Digest, unsound
+from analysis.digest import Digest, cold_outcome, limit_s, unsound
 from analysis.load import Campaign, Run, regimes_of, used_runs
 
 
@@ -32,27 +32,35 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
     mine = [each for each in digests if each.run.key in used]
     runs = [each.run for each in mine]
     cells = [
-        cell(load, regime, each, experiment["primary_outcome"], in_cell(mine, load, regime), prices)
+        cell(
+            load, regime, each, cold_outcome(experiment), limit_s(experiment, load), in_cell(mine, load, regime), prices
+        )
         for load, each in experiment["loads"].items()
         for regime in regimes_of(experiment, load)
     ]
     pairs = contrasts.planned(experiment, campaign.stopping)
     shown = pairs + contrasts.planned(experiment, campaign.stopping, descriptive=True)
     excluded = [each for each in digests if each.run.key not in used and not each.problems]
-    rates = contrasts.rate_contrasts(experiment, pairs, mine, excluded)
+    primary = experiment["primary_outcome"]
+    rates = contrasts.rate_contrasts(experiment, pairs, primary, mine, excluded)
+    beside = contrasts.secondary(experiment, pairs, mine)
     even = contrasts.break_even(shown, mine)
-    curves = foresight.idle_timeouts(campaign, mine)
+    swept = foresight.sweeps(campaign, mine)
+    warned = advice.failing(cells, rates)
+    fronts = foresight.fronts([each for each in cells if (each.load, each.regime) not in warned])
     kept = foresight.kept_stages(campaign, cells, mine)
     taken = memory.memory(campaign, digests, prices)
     plain_cells, plain_rates = msgspec.to_builtins(cells), msgspec.to_builtins(rates)
     return Results(
         campaign=_about(campaign),
-        primary_outcome=experiment["primary_outcome"],
+        primary_outcome=primary,
         cells=cells,
         contrasts=rates,
-        latency_contrasts=contrasts.latency_contrasts(shown, mine),
+        secondary_contrasts=beside,
+        ratios=contrasts.ratios(shown, mine),
         break_even=even,
-        idle_timeouts=curves,
+        sweeps=swept,
+        fronts=fronts,
         kept_stages=kept,
         memory=taken,
         thresholds=thresholds.evaluate(experiment["thresholds"], plain_cells),
@@ -60,8 +68,8 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
         capacity=capacity.ladder(campaign, runs),
         stopping=campaign.stopping,
         load_as_sent=fidelity.load_as_sent((each.run, each.fidelity) for each in digests),
-        anomalies=[*anomalies.anomalies(digests), *trends.anomalies(mine, experiment["primary_outcome"])],
-        recommendations=[*advice.recommendations(cells, rates, even, curves, kept), *memory.advice(taken)],
+        anomalies=[*anomalies.anomalies(digests), *trends.anomalies(mine, cold_outcome(experiment))],
+        recommendations=[*advice.recommendations(cells, rates, fronts, swept, kept), *memory.advice(taken)],
         scorecard=scorecard.scorecard(campaign, runs, cells, rates, prices),
         prices=prices,
         validity=_validity(campaign, digests, runs),

@@ -46,6 +46,7 @@ class Load(msgspec.Struct, frozen=True):
     descriptive: bool
     regimes: tuple[str, ...] = ()
     overrides: dict[str, dict[str, Any]] = {}
+    slo: _Text | None = None
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ class Experiment(msgspec.Struct, frozen=True):
     regimes: Annotated[tuple[str, ...], Meta(min_length=1)]
     loads: Annotated[dict[str, Load], Meta(min_length=1)]
     contrasts: tuple[tuple[str, str], ...]
-    primary_outcome: Literal["invocation_cold_rate", "request_cold_rate"]
+    primary_outcome: Literal["invocation_cold_rate", "request_cold_rate", "slow_request_rate"]
     equivalence_margin: _Share
     gates: Gates
     thresholds: tuple[str, ...] = ()
@@ -132,6 +133,7 @@ class Cell(msgspec.Struct, frozen=True):
     settings: Annotated[dict[str, Settings], Meta(min_length=1)]
     initial_ready: dict[str, Count]
     started_at_ns: Stamp
+    ended_at_ns: Stamp = 0
     generator: Generator = Generator()
     schedule_sha256: str = ""
 

@@ -7,6 +7,7 @@ decisions are the gateway's own functions (`fave/scaling.py`), compiled.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from analysis.load import Run
-from analysis.measures import mean
+from analysis.measures import mean, window_ns
 from fave.settings import Duration
 from fave.workload import PIPELINE
 
@@ -65,7 +66,7 @@ class Measured(NamedTuple):
 class Simulated(NamedTuple):
     """[n] per arrival: when its service began and ended, whether it triggered a start, whether it was cold.
 
-    provisioned_s: seconds of all replicas together, from the first arrival to the last completion.
+    latency_s: from arrival to reply. provisioned_s: seconds of all replicas together, from the first arrival on.
     """
 
     start_s: Array
@@ -73,6 +74,7 @@ class Simulated(NamedTuple):
     triggered: np.ndarray[Any, np.dtype[np.bool_]]
     affected: np.ndarray[Any, np.dtype[np.bool_]]
     provisioned_s: float
+    latency_s: Array
 
     @property
     def cold_rate(self) -> float:
@@ -84,8 +86,12 @@ def simulate(
     function: Function,
     times: Times,
     initial: int | None = None,
+    until_s: float | None = None,
 ) -> Simulated:
-    """arrivals_s: ascending, at least one. initial: replicas ready before the first; without it the minimum."""
+    """arrivals_s: ascending, at least one. initial: replicas ready before the first; without it the minimum.
+
+    until_s: until when replicas are counted; without it until the last completion.
+    """
     from analysis import engine  # compiling takes four seconds, which who does not simulate need not wait for
 
     arrivals = np.ascontiguousarray(arrivals_s, np.float64)
@@ -99,22 +105,56 @@ def simulate(
         function.max_replicas,
         function.concurrency,
         function.min_replicas if initial is None else initial,
+        math.nan if until_s is None else until_s,
     )
-    return Simulated(*found)
+    began, done, triggered, affected, provisioned_s = found
+    return Simulated(began, done, triggered, affected, provisioned_s, done - arrivals)
 
 
 class Predicted(NamedTuple):
-    """A run as the simulator has it, on its own arrivals (seconds since the first) and with its own times."""
+    """A run as the simulator has it, on its own arrivals (seconds since the first) and with its own times.
+
+    until_s: the planned end. limit_s: of latency, where the load has one.
+    """
 
     arrivals_s: Array
     function: Function
     times: Times
     initial: int
-    cold_rate: float
-    provisioned_s: float
+    until_s: float
+    limit_s: float | None
+    found: Simulated
+
+    @property
+    def rate_per_s(self) -> float:
+        return len(self.arrivals_s) / self.until_s
+
+    def again(self, function: Function) -> Simulated:
+        """With other settings, from the replicas that their minimum asks for."""
+        return simulate(self.arrivals_s, function, self.times, self._initial(function), self.until_s)
+
+    def held(self, found: Simulated) -> float:
+        """Replicas held on average, of a simulation of its own arrivals."""
+        return found.provisioned_s / self.until_s
+
+    def held_at(self, rate_per_s: float, function: Function) -> float:
+        """Replicas held on average at another rate: the arrivals in less time, repeated for as long as they took."""
+        faster = rate_per_s / self.rate_per_s
+        times = max(1, round(faster))
+        arrivals_s = np.concatenate([self.arrivals_s + k * self.until_s for k in range(times)]) / faster
+        until_s = times * self.until_s / faster
+        return simulate(arrivals_s, function, self.times, self._initial(function), until_s).provisioned_s / until_s
+
+    def _initial(self, function: Function) -> int:
+        return function.min_replicas if self.initial == self.function.min_replicas else self.initial
+
+    def slow_rate(self, found: Simulated) -> float | None:
+        return None if self.limit_s is None else float((found.latency_s > self.limit_s).mean())
 
 
-def predicted(run: Run, requests: pl.DataFrame, stages: pl.DataFrame, replicas: pl.DataFrame) -> Predicted | None:
+def predicted(
+    run: Run, requests: pl.DataFrame, stages: pl.DataFrame, replicas: pl.DataFrame, limit_s: float | None
+) -> Predicted | None:
     """The run again, from its arrivals as they were sent; None for the pipeline, and where no warm answer tells S."""
     sent = requests.filter(pl.col("sent_at_ns") > 0)["sent_at_ns"].sort().to_numpy()
     seen = measured(stages, replicas)
@@ -130,8 +170,10 @@ def predicted(run: Run, requests: pl.DataFrame, stages: pl.DataFrame, replicas: 
     arrivals_s = (sent - sent[0]) / 1e9
     times = seen.draw(len(arrivals_s), run.folder)
     initial = run.initial_ready.get(run.target, function.min_replicas)
-    found = simulate(arrivals_s, function, times, initial)
-    return Predicted(arrivals_s, function, times, initial, found.cold_rate, found.provisioned_s)
+    _, end_ns = window_ns(requests, run.planned_end_ns)
+    until_s = (end_ns - int(sent[0])) / 1e9
+    found = simulate(arrivals_s, function, times, initial, until_s)
+    return Predicted(arrivals_s, function, times, initial, until_s, limit_s, found)
 
 
 def measured(stages: pl.DataFrame, replicas: pl.DataFrame) -> Measured:
@@ -167,11 +209,5 @@ def _longest_waits_s(stages: pl.DataFrame) -> list[float]:
     return waits["cold_wait_s"].drop_nulls().sort().to_list()
 
 
-def again(one: Predicted, idle_timeout_s: float) -> Simulated:
-    """The same arrivals and times with another idle timeout, from the same initial state."""
-    function = one.function._replace(idle_timeout_s=idle_timeout_s)
-    return simulate(one.arrivals_s, function, one.times, one.initial)
-
-
 def mean_gap_s(ones: Sequence[Predicted]) -> float:
-    return float(np.mean([one.arrivals_s[-1] / max(1, len(one.arrivals_s) - 1) for one in ones]))
+    return sum(one.until_s for one in ones) / sum(len(one.arrivals_s) for one in ones)

@@ -16,7 +16,7 @@ CELL_COLUMNS = (
     "p50 s",
     "p95 s",
     "ready",
-    "GB-s exec / prov",
+    "GB-s/s exec / held",
 )
 CONTRAST_COLUMNS = (
     "load",
@@ -31,16 +31,23 @@ CONTRAST_COLUMNS = (
 )
 
 
+# What an outcome is called.
+OUTCOMES = {
+    "invocation_cold_rate": "cold-start rate",
+    "request_cold_rate": "cold-start rate",
+    "slow_request_rate": "slow-request rate",
+}
 BY_TIME_COLUMNS = ("load", "regime", "cold-start rate, first 30 s [95 %]", "cold-start rate, later [95 %]")
 THRESHOLD_COLUMNS = ("threshold", "load", "regime", "observed", "result")
 
 LEGEND = (
     "cold-start rate: share of all arrivals, with an interval over runs (requests of a run depend on each other); "
     "where every run has none, the upper end is a bound that counts ten requests as one. p50, p95: latency from the "
-    "scheduled arrival. failed: refused, dropped, timed out or lost; such an arrival might have been warm or cold, so "
+    "scheduled arrival; with a ? in some run on the jump between warm and cold requests, where it is either by chance. "
+    "failed: refused, dropped, timed out or lost; such an arrival might have been warm or cold, so "
     "the cold-start rate's interval reaches from one to the other. ready: replicas of all functions together, averaged "
-    "over a run. GB-s: per run, while executing / while provisioned. A block is one run of each regime with the same "
-    "schedule; differences are in percentage points, paired by block."
+    "over a run. GB-s per second: while executing / while replicas are there. A block is one run of each regime with "
+    "the same schedule; differences are in percentage points, paired by block."
 )
 
 
@@ -56,13 +63,18 @@ def cell_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
                 str(cell["requests"]),
                 failures(cell),
                 with_interval(rate["estimate"], rate["low"], rate["high"], percent),
-                number(latency["p50"]),
-                number(latency["p95"]),
+                percentile(latency, "p50"),
+                percentile(latency, "p95"),
                 number(cell["ready_replicas_mean"]),
                 f"{number(cost['execution'])} / {number(cost['provisioned'])}",
             )
         )
     return rows
+
+
+def percentile(latency: dict[str, Any], name: str) -> str:
+    """In seconds; never bare where it is one thing or another by chance."""
+    return number(latency[name]) + "?" * (name in latency["near_jump"])
 
 
 def failures(cell: dict[str, Any]) -> str:
@@ -79,7 +91,7 @@ def _failure_difference(row: dict[str, Any]) -> str:
     return with_interval(row["failures"]["estimate"], low, high, points)
 
 
-def contrast_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+def contrast_rows(contrasts: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
             row["load"],
@@ -92,8 +104,12 @@ def contrast_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
             _failure_difference(row),
             row["verdict"] + (", exploratory" if row["exploratory"] else ""),
         )
-        for row in results["contrasts"]
+        for row in contrasts
     ]
+
+
+def contrasts_title(outcome: str) -> str:
+    return f"Contrasts of {OUTCOMES[outcome]}s"
 
 
 def by_time_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -148,7 +164,7 @@ def _sentence(row: dict[str, Any]) -> str:
     mark = " (exploratory)" if row["exploratory"] else ""
     margin = f"±{row['margin'] * 100:g} points"
     said = {
-        "different": f"the cold-start rate differs by {shown}, Holm p {relation(row['p_holm'])}",
+        "different": f"the {OUTCOMES[row['outcome']]} differs by {shown}, Holm p {relation(row['p_holm'])}",
         "equivalent": f"equivalent within {margin} ({shown})",
         "different-within-margin": f"differs by {shown}, but stays within {margin}",
         "inconclusive": f"no verdict: {shown}, Holm p {relation(row['p_holm'])}; "

@@ -1,6 +1,6 @@
 """Conditions on the bounds of intervals, so that a machine can decide: `steady/warm: cold_rate.high < 0.05`.
 
-[load[/regime]:] figure[.low|.estimate|.high] < | <= | > | >= | == value [s | % | GB-s]
+[load[/regime]:] figure[.low|.estimate|.high] < | <= | > | >= | == value [s | % | GB]
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAMES = r"[a-z0-9-]+|\*"
 _FORM = re.compile(
     rf"(?:(?P<load>{_NAMES})(?:/(?P<regime>{_NAMES}))?\s*:\s*)?"
     r"(?P<figure>[a-z0-9_]+)(?:\.(?P<bound>low|estimate|high))?"
-    r"\s*(?P<operator><=|>=|==|<|>)\s*(?P<value>-?[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>s|ms|%|GB-s)?"
+    r"\s*(?P<operator><=|>=|==|<|>)\s*(?P<value>-?[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>s|ms|%|GB)?"
 )
 
 
@@ -39,18 +39,19 @@ class _Figure(NamedTuple):
     units: dict[str, float]
 
 
-_SHARE, _TIME, _COST = {"%": 0.01}, {"s": 1.0, "ms": 0.001}, {"GB-s": 1.0}
+_SHARE, _TIME, _COST = {"%": 0.01}, {"s": 1.0, "ms": 0.001}, {"GB": 1.0}
 # Three keys: estimate and the ends of its interval. One: a count, which has none.
 _FIGURES = {
     "cold_rate": _Figure("cold_rate", ("estimate", "low", "high"), _SHARE),
+    "slow_rate": _Figure("slow_rate.rate", ("estimate", "low", "high"), _SHARE),
     "p50": _Figure("latency_s", ("p50", "p50_low", "p50_high"), _TIME),
     "p95": _Figure("latency_s", ("p95", "p95_low", "p95_high"), _TIME),
     "failures": _Figure("", ("failures",), {}),
     "failure_rate": _Figure("failure_rate", ("estimate", "low", "high"), _SHARE),
     "requests": _Figure("", ("requests",), {}),
     "runs": _Figure("", ("runs",), {}),
-    "execution_gb_s": _Figure("cost_gb_s", ("execution",), _COST),
-    "provisioned_gb_s": _Figure("cost_gb_s", ("provisioned",), _COST),
+    "executed_gb": _Figure("cost_gb_s", ("execution",), _COST),
+    "held_gb": _Figure("cost_gb_s", ("provisioned", "provisioned_low", "provisioned_high"), _COST),
 }
 
 
@@ -127,14 +128,19 @@ def evaluate(texts: list[str], cells: list[dict[str, Any]]) -> list[Outcome]:
 def _in_cell(threshold: Threshold, cell: dict[str, Any]) -> Outcome:
     holds = _OPERATORS[threshold.operator]
     part, keys, _ = _FIGURES[threshold.figure]
-    where = cell[part] if part else cell
+    about = {"threshold": threshold.text, "load": cell["load"], "regime": cell["regime"]}
+    where = cell
+    for name in filter(None, part.split(".")):
+        where = where[name]
+        if where is None:
+            reason = "the load has no slo"
+            return Outcome(**about, observed=None, state="inconclusive", reason=reason)
     values = [where[key] for key in keys]
     if threshold.figure in where.get("among_failures", ()):
         # Failed requests count as longer than everything.
         values = [math.inf] * 3
     estimate, low, high = values if len(values) == 3 else values * 3
     observed = {"low": low, "estimate": estimate, "high": high}[threshold.bound]
-    about = {"threshold": threshold.text, "load": cell["load"], "regime": cell["regime"]}
     if observed is None or not cell["runs"]:
         reason = where.get("reason") or "no valid run"
         return Outcome(**about, observed=None, state="inconclusive", reason=reason)

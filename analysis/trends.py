@@ -86,7 +86,7 @@ def _varies(values: Sequence[float]) -> bool:
 
 def _value(each: Digest, what: str, outcome: str) -> float | None:
     if what == "cold-start rate":
-        cold, known = each.primary(outcome)
+        cold, known = each.counts(outcome)
         return cold / known if known else None
     return each.start_mean_s if what == "mean start time" else each.service_mean_s
 

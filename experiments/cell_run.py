@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from experiments.observe import Conditions, observe
 from experiments.plan import Cell, Group
 from experiments.standing import reference
 from fave import arrivals
-from fave.clock import iso, monotonic_s, utc_ns
+from fave.clock import NS_PER_S, iso, monotonic_s, utc_ns
 from fave.endpoints import Endpoints
 from fave.errors import GatewayError
 from fave.gateway_client import GatewayClient
@@ -57,8 +58,8 @@ class Bench(NamedTuple):
 class Times(msgspec.Struct, frozen=True, kw_only=True):
     """Where a cell's wall time went.
 
-    state_s: bringing the initial state about and verifying it. load_s: from the start of the schedule to its last
-    arrival. drain_s: from there until nothing was in flight any more.
+    state_s: bringing the initial state about and verifying it. load_s: from the start of the schedule to its planned
+    end. drain_s: from there until nothing was in flight any more.
     """
 
     state_s: float
@@ -116,13 +117,17 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
     arrivals.write_csv(folder.schedule, group.schedule)
     phase("sending")
     _generate(bench, cell, folder)
+    generator = read_json(folder.path / "generator.json")
+    # Every arm's costs count for the same time: the last silence belongs to it.
+    phase("waiting for the planned end")
+    planned_end_ns = generator["started_at_ns"] + int(load.traffic.duration * NS_PER_S)
+    time.sleep(max(0, planned_end_ns - utc_ns()) / NS_PER_S)
     phase("draining")
     drained = drain(bench.prometheus, load.functions)
     ended_at_ns, cpu = utc_ns(), host.cpu_so_far()
     phase("collecting")
     write_json(folder.snapshots, {"before": snapshot, "after": _snapshot(bench, cell, folder)})
     raw = [row for path in folder.arrivals() for row in read_jsonl(path, ArrivalRow)]
-    generator = read_json(folder.path / "generator.json")
     events = _events(bench.gateway)
     ready_at_ns = {event["replica_id"]: event["at_ns"] for event in events if event["event"] == "ready"}
     rows = collect(
@@ -155,7 +160,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
     verdict = write_verdict(
         folder, observed, experiment.gates, reference(folder.path.parent, cell.load, experiment.regimes_of(cell.load))
     )
-    times = _times(began_s, ended_at_ns, applied.took_s, group.schedule, generator["started_at_ns"])
+    times = _times(began_s, ended_at_ns, applied.took_s, load.traffic.duration, planned_end_ns)
     write_json(
         folder.cell,
         {
@@ -213,10 +218,8 @@ def _strain(bench: Bench, host: HostStrain, since_ns: int) -> Strain | None:
     return bench.cluster.strain(since_ns) if bench.cluster else None
 
 
-def _times(began_s: float, ended_at_ns: int, state_s: float, schedule: arrivals.Schedule, t0_ns: int) -> Times:
-    """`t0_ns`: of the schedule."""
-    last_us = schedule[-1] if schedule else 0
-    load_s, drain_s = last_us / 1e6, max(0.0, (ended_at_ns - t0_ns) / 1e9 - last_us / 1e6)
+def _times(began_s: float, ended_at_ns: int, state_s: float, load_s: float, planned_end_ns: int) -> Times:
+    drain_s = max(0.0, (ended_at_ns - planned_end_ns) / NS_PER_S)
     other_s = max(0.0, monotonic_s() - began_s - state_s - load_s - drain_s)
     return Times(state_s=state_s, load_s=load_s, drain_s=drain_s, other_s=other_s)
 

@@ -19,6 +19,7 @@ from fave.validity import Gates
 from fave.workload import PIPELINE, SAMPLE_INPUTS, STAGES, functions_of
 from regimes.model import Scaling, Settings, Settle, resolve
 
+Outcome = Literal["invocation_cold_rate", "request_cold_rate", "slow_request_rate"]
 FOLDER = Path(__file__).parent
 _QUERY = "find scenes with cars"
 
@@ -29,6 +30,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     sample: the video that the pipeline gets. inputs: `s3://` addresses instead of it, or what a stage's call is about.
     regimes: those of the experiment that this load runs in; empty: all of them.
     initial_replicas: ready replicas of each function at the start, by regime; without it the regime's minimum.
+    slo: the limit of latency that requests are counted against: their share above it is the latency outcome.
     processes: of the load generator; they share the schedule.
     descriptive: shown, but not compared (too few blocks for a test to say anything).
     """
@@ -43,6 +45,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ()
     query: str = _QUERY
     settings: dict[str, Any] = {}
+    slo: Duration | None = None
     max_in_flight: int = 200
     request_timeout: Duration = Duration(120)
     processes: int = 1
@@ -59,6 +62,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(f"query, sample: only the pipeline has them; {self.target} is called with its inputs")
         if self.target == PIPELINE and len(self.inputs) > 1:
             problems.append(f"inputs: the pipeline takes one video, not {len(self.inputs)}")
+        if self.slo is not None and not 0 < self.slo < self.request_timeout:
+            problems.append(f"slo: {self.slo} must lie between 0 and request_timeout ({self.request_timeout})")
         if self.blocks < 1:
             problems.append(f"blocks: {self.blocks} must be at least 1")
         problems += [
@@ -113,7 +118,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     regimes: tuple[str, ...]
     loads: dict[str, Load]
     contrasts: tuple[tuple[str, str], ...]
-    primary_outcome: Literal["invocation_cold_rate", "request_cold_rate"]
+    primary_outcome: Outcome
     aliases: dict[str, str] = {}
     equivalence_margin: float = 0.05
     settle: Settle = Settle()
@@ -159,6 +164,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             if {a, b} <= set(self.regimes) and not any((a, b) in self.contrasts_of(load) for load in self.loads)
         ]
         problems += self._wrong_stopping()
+        if self.primary_outcome == "slow_request_rate":
+            problems += [
+                f"loads.{name}.slo: the primary outcome is the share of requests slower than it"
+                for name, load in self.loads.items()
+                if load.slo is None and self.contrasts_of(name)
+            ]
         if len(set(self.contrasts)) < len(self.contrasts) or any(a == b for a, b in self.contrasts):
             problems.append("contrasts: each pair of two different regimes once")
         if self.attempts < 1:

@@ -54,7 +54,8 @@ def campaign(made, cells, **info):
     runs, rows = [], {}
     for (block, name, regime), (stages, replicas) in cells.items():
         valid, folder = Verdict(valid=True, findings=()), f"{block:02d}_{name}_{regime}_1"
-        runs.append(Run(block, name, regime, 1, "f", valid, SETTINGS, {"f": 0}, 0, folder))
+        end_ns = min(10 * S, max((row.returned_at_ns for row in stages), default=0))
+        runs.append(Run(block, name, regime, 1, "f", valid, SETTINGS, {"f": 0}, 0, end_ns, folder))
         requests = [request_of(k, row, name, regime) for k, row in enumerate(stages)]
         kinds = ((requests, RequestRow), (stages, StageRow), (replicas, ReplicaRow))
         rows[folder] = Rows(*(as_table(made_of, cls) for made_of, cls in kinds))
@@ -171,5 +172,5 @@ def written(folder: Path, made, cells):
             name: getattr(run, name) for name in ("block", "load", "regime", "target", "settings", "initial_ready")
         }
         generator = {"scheduled": len(stages)}
-        write_json(cell.cell, facts | {"started_at_ns": 0, "generator": generator})
+        write_json(cell.cell, facts | {"started_at_ns": 0, "ended_at_ns": run.planned_end_ns, "generator": generator})
     return folder

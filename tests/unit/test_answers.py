@@ -228,7 +228,7 @@ def test_levels_tell_affected_from_triggered_and_first_use():
 
 
 def kept(block, regime):
-    """Held for 10 s where a keeps none: two replicas of a second each; b keeps one."""
+    """b keeps a replica; a has two for a second each."""
     rows = [invocation(i, i + 1, cold=regime == "a", wait_s=0.5, held_s=0.1) for i in range(10)]
     events = [start(i, 1 + 5 * i) for i in range(2)]
     for i in range(2):
@@ -238,7 +238,8 @@ def kept(block, regime):
     return rows, events if regime == "a" else []
 
 
-def test_break_even_is_where_what_a_request_costs_comes_to_what_a_kept_replica_costs():
+def test_what_is_held_is_told_per_second_of_the_planned_window_and_compared_as_a_ratio():
+    """Of two replicas of 1 GB, a second each, and of one that stays; from the first arrival at 1 s to the end at 10."""
     cells = {(block, "l", regime): kept(block, regime) for block in range(3) for regime in "ab"}
     whole = campaign(experiment(), cells)
     runs = [
@@ -247,11 +248,32 @@ def test_break_even_is_where_what_a_request_costs_comes_to_what_a_kept_replica_c
         else run
         for run in whole.runs
     ]
-    (found,) = answers(whole._replace(runs=runs))["break_even"]
-    # Ten requests hold about 2 GB-s of 1 GB in 9.1 s; kept, 1 GB-s a second.
-    assert found["rate_per_s"] == pytest.approx(10 / 2.02, rel=0.02)
-    assert found["low"] < found["rate_per_s"] < found["high"]
-    assert found["held_ratio"]["estimate"] == pytest.approx(2.02 / 9.1, rel=0.02)
+    found = answers(whole._replace(runs=runs))
+    a, b = (each["cost_gb_s"] for each in found["cells"])
+    assert (a["provisioned"], b["provisioned"]) == (pytest.approx(2.02 / 9, rel=0.01), pytest.approx(1.0))
+    assert b["per_hour_gb_s"] == pytest.approx(3600)
+    assert b["per_request_gb_s"] == pytest.approx(9 / 10)
+    held = next(each["ratio"] for each in found["ratios"] if each["figure"] == "held")
+    assert held["estimate"] == pytest.approx(2.02 / 9, rel=0.01)
+    assert found["break_even"][0]["held_ratio"] == held
+
+
+def test_a_constant_provision_is_no_interval_however_late_the_last_answer_comes():
+    """A platform that always held 9.25 GB was said to hold 668 [276, 1060] GB-s, for the window ended with the last."""
+    late = {
+        (block, "l", regime): ([invocation(i, i / 2, held_s=0.1 + block) for i in range(19)], [])
+        for block in range(3)
+        for regime in "ab"
+    }
+    whole = campaign(experiment(), late)
+    runs = [run._replace(initial_ready={"f": 9}, planned_end_ns=10 * S) for run in whole.runs]
+    cost = answers(whole._replace(runs=runs))["cells"][0]["cost_gb_s"]
+    assert cost["provisioned"] is None, "without an event nobody knows"
+    seen = {key: (rows, [start(99, 11)]) for key, (rows, _) in late.items()}
+    whole = campaign(experiment(), seen)
+    runs = [run._replace(initial_ready={"f": 9}, planned_end_ns=10 * S) for run in whole.runs]
+    cost = answers(whole._replace(runs=runs))["cells"][0]["cost_gb_s"]
+    assert (cost["provisioned"], cost["provisioned_low"]) == (pytest.approx(9.0), None)
 
 
 def test_prices_turn_gb_seconds_into_money():
@@ -267,7 +289,7 @@ def test_prices_turn_gb_seconds_into_money():
     cells = {(block, "l", regime): kept(block, regime) for block in range(2) for regime in "ab"}
     whole = campaign(experiment(), cells)
     found = results(whole, digest.of_all(whole), prices).cells[0].cost_gb_s
-    assert found.money.held_per_1000_requests == pytest.approx(found.provisioned / 10 * 1000 * 0.01 + 0.01)
+    assert found.money.held_per_1000_requests == pytest.approx(found.per_request_gb_s * 1000 * 0.01 + 0.01)
     assert found.money.held_per_hour == pytest.approx(found.per_hour_gb_s * 0.01)
     with pytest.raises(ValueError, match=r"per_gb_s_held: -1\.0 is not a price"):
         Prices(name="p", version="1", source="s", currency="USD", per_gb_s_executed=0, per_gb_s_held=-1.0)
@@ -332,4 +354,4 @@ def test_a_descriptive_load_has_latency_ratios_but_no_verdict():
     made = experiment(loads={"l": a_load(descriptive=True)})
     found = answers(campaign(made, CELLS))
     assert found["contrasts"] == []
-    assert {each["figure"] for each in found["latency_contrasts"]} == {"p50", "mean"}
+    assert {each["figure"] for each in found["ratios"]} == {"p50", "mean"}

@@ -90,8 +90,8 @@ def test_a_regime_whose_cold_requests_were_all_refused_is_not_free_of_cold_start
             assert lowest <= low <= row["bounds"][0] < row["bounds"][1] <= high <= highest
     states = {regime: [t["state"] for t in found["thresholds"] if t["regime"] == regime] for regime in ("cold", "warm")}
     assert states == {"cold": ["inconclusive", "inconclusive", "missed"], "warm": ["met"] * 3}
-    assert any("prefer long-idle to cold" in text for text in advised(before))
-    assert not any("prefer cold" in text or "to cold where" in text for text in advised(found))
+    assert any("cold (21.6 % cold" in text for text in advised(before))
+    assert not any("cold (0.0 % cold" in text for text in advised(found))
     (reason,) = [text for text in advised(found) if "not recommended" in text]
     assert "Under steady traffic cold is not recommended" in reason
     assert "21.6 %" in reason

@@ -109,11 +109,11 @@ def test_cost_and_replicas_per_node_follow_the_limit():
     found = results(made, digest.of_all(made), prices).memory[0]
     now, then = found.now, found.at_safe_limit
     assert found.safe_limit_mb == 256
-    assert now.executed_gb_s == pytest.approx(20 * 0.05)
-    assert then.executed_gb_s == pytest.approx(now.executed_gb_s / 4)
-    assert then.executed_money == pytest.approx(2 * then.executed_gb_s)
+    assert now.executed_gb == pytest.approx(20 * 0.05 / 1.95)
+    assert then.executed_gb == pytest.approx(now.executed_gb / 4)
+    assert then.executed_money == pytest.approx(2 * 3600 * then.executed_gb)
     assert (now.replicas_per_node, then.replicas_per_node) == (4, 16)
-    assert (now.provisioned_gb_s, now.provisioned_money) == (None, None), "no row says what was provisioned"
+    assert (now.provisioned_gb, now.provisioned_money) == (None, None), "no row says what was provisioned"
 
 
 def test_a_node_is_the_smallest_of_the_cluster_and_not_the_generators_machine():

@@ -35,7 +35,7 @@ def test_the_same_system_measured_again_is_compatible_and_another_one_is_not():
 
 
 def test_the_interval_of_the_difference_reaches_as_far_as_both_sides_allow():
-    cell = {"load": "l", "regime": "a", "cold_rate": {"estimate": 0.1, "low": 0.06, "high": 0.2}}
+    cell = {"load": "l", "regime": "a", "cold_rate": {"estimate": 0.1, "low": 0.06, "high": 0.2}, "slow_rate": None}
     then = {"cells": [cell], "contrasts": [], "controls": [], "thresholds": []}
     now = copy.deepcopy(then)
     now["cells"][0]["cold_rate"] = {"estimate": 0.3, "low": 0.1, "high": 0.33}

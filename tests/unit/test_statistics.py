@@ -161,7 +161,7 @@ def test_runs_that_agree_on_a_rate_between_have_no_interval_of_width_zero():
 
 
 def a_run(block, regime, attempt=1, valid=True, load="l"):
-    return Run(block, load, regime, attempt, "t", Verdict(valid=valid, findings=()), {}, {}, 0, "")
+    return Run(block, load, regime, attempt, "t", Verdict(valid=valid, findings=()), {}, {}, 0, 0, "")
 
 
 EXPERIMENT = {"regimes": ["a", "b"], "loads": {"l": {}}}
@@ -240,7 +240,15 @@ def test_replica_seconds_are_the_integral_of_a_step_function():
 
 def test_an_inconclusive_finding_claims_nothing_about_its_interval():
     """After Holm a contrast may be inconclusive although its own interval leaves 0 out."""
-    row = {"load": "l", "a": "x", "b": "y", "risk_difference": 0.4, "ci95": [0.15, 0.65], "p_holm": 0.081}
+    row = {
+        "load": "l",
+        "outcome": "invocation_cold_rate",
+        "a": "x",
+        "b": "y",
+        "risk_difference": 0.4,
+        "ci95": [0.15, 0.65],
+        "p_holm": 0.081,
+    }
     row |= {"p_sign_flip": 0.25, "margin": 0.05, "verdict": "inconclusive", "exploratory": True, "reason": ""}
     row |= {"with_excluded": None, "bounds": None}
     (sentence,) = summary.findings({"contrasts": [row]})

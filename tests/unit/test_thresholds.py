@@ -24,7 +24,8 @@ def cell(load="steady", regime="warm", **change):
             "p95_high": None,
             "reason": "p95 needs 100 requests a run, these have 20",
         },
-        "cost_gb_s": {"execution": 1.0, "provisioned": 20.0},
+        "slow_rate": None,
+        "cost_gb_s": {"execution": 1.0, "provisioned": 20.0, "provisioned_low": 19.0, "provisioned_high": 22.0},
     }
     return values | change
 
@@ -48,7 +49,10 @@ def states(text, *cells):
         ("p95.high < 8 s", "inconclusive"),
         ("failures == 0", "met"),
         ("requests >= 100", "missed"),
-        ("provisioned_gb_s <= 20 GB-s", "met"),
+        ("held_gb.estimate <= 20 GB", "met"),
+        ("held_gb.high <= 20 GB", "inconclusive"),
+        ("executed_gb <= 1 GB", "met"),
+        ("slow_rate.high < 5%", "inconclusive"),
         # 0.07 and 7 * 0.01 need not be the same float.
         ("cold_rate.high <= 7%", "met"),
         ("cold_rate.high < 7%", "inconclusive"),
