@@ -207,12 +207,35 @@ class WithExcluded(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
 
 
-class Contrast(msgspec.Struct, frozen=True, kw_only=True):
-    """a - b of pooled rates, paired by block. simultaneous95: holds for all planned contrasts together (Bonferroni).
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """A contrast with, or without, its control variate, at the last look."""
 
-    standard_error, df: of the difference (CR2, blocks as clusters), or the pilot's. rates: of each run. unlabelled:
-    arrivals without a label; bounds: the least and the greatest difference that they allow. Intervals hold those of
-    both ends, p is the greatest, and 1 where the ends have different signs.
+    risk_difference: float
+    ci95: tuple[float, float] | None
+    p: float | None
+    standard_error: float | None
+    df: float | None
+
+
+class ControlVariate(msgspec.Struct, frozen=True, kw_only=True):
+    """decides: whether the contrast is the adjusted one. coefficients: by regime, mean over blocks; 0: not adjusted."""
+
+    decides: bool
+    coefficients: dict[str, float]
+    variance_ratio: float | None
+    unadjusted: Beside
+    adjusted: Beside
+
+
+class Contrast(msgspec.Struct, frozen=True, kw_only=True):
+    """a - b of pooled rates, paired by block; of two regimes, or an effect of the factorial (`weights` by regime).
+
+    decided: by its verdict, or constant over eight blocks. chance_next: of a difference at the next look, if estimate
+    and spread stay as they are. confidence: of `ci95`; more than 95 % where there are looks. simultaneous95: for all
+    planned contrasts together (Bonferroni). p: over the looks so far. standard_error, df: of the difference (CR2,
+    blocks as clusters). rates: of each run. unlabelled: arrivals without a label; bounds: the least and the greatest
+    difference that they allow. Intervals hold those of both ends, p is the greatest, and 1 where the ends have
+    different signs.
     """
 
     target: str
@@ -220,8 +243,10 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     a: str
     b: str
+    weights: dict[str, float]
     risk_difference: float | None
     ci95: tuple[float, float] | None
+    confidence: float
     simultaneous95: tuple[float, float] | None
     p: float | None
     p_holm: float | None
@@ -238,11 +263,14 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     rate_ratio: Ratio | None
     exploratory: bool
     verdict: str
+    decided: bool
+    chance_next: float | None
     reason: str
     rates: dict[str, list[float]]
     unlabelled: float
     bounds: tuple[float, float] | None
     failures: FailureDifference | None
+    control_variate: ControlVariate | None
     with_excluded: WithExcluded | None
 
 
@@ -444,6 +472,14 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     equivalence_margin: float
 
 
+class Looks(msgspec.Struct, frozen=True, kw_only=True):
+    """Blocks after which the campaign was to be judged, and was; ended: loads that were decided before the last one."""
+
+    planned: list[int]
+    taken: list[int]
+    ended: dict[str, int]
+
+
 class Prices(msgspec.Struct, frozen=True, kw_only=True):
     """A price table: `prices.yml` in the run folder. Per GB-s executed and held, per million requests."""
 
@@ -469,6 +505,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     primary_outcome: str
     cells: list[Cell]
     contrasts: list[Contrast]
+    effects: list[Contrast]
     secondary_contrasts: list[Contrast]
     ratios: list[RatioContrast]
     break_even: list[BreakEven]
@@ -479,7 +516,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: list[Outcome]
     controls: list[Checked]
     capacity: list[dict[str, Any]]
-    stopping: dict[str, dict[str, Any]]
+    looks: Looks
     load_as_sent: list[dict[str, Any]]
     anomalies: list[Anomaly]
     recommendations: list[Recommendation]

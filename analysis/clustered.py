@@ -7,12 +7,13 @@ multiplies a cluster's residuals by (I - H)^(-1/2), H its part of the hat matrix
 
     t_r = (x_r - p n_r) / (N sqrt(1 - h_r)),  h_r = n_r / N,  V(p) = sum_r t_r^2.
 
-For the difference of two arms over the same blocks the block is the cluster and H has one part for each arm:
-V(p_a - p_b) = sum_b (t_ab - t_bb)^2.
+For a combination sum_a w_a p_a of arms over the same blocks (a difference, say) the block is the cluster and H has one
+part for each arm: V = sum_b (sum_a w_a t_ab)^2.
 
 Degrees of freedom: (sum_r c_rr)^2 / sum_rs c_rs^2, c the covariances of the terms if requests were independent, all of
-one variance: c_rs = (h_r [r = s] - h_r h_s) / (N sqrt((1 - h_r) (1 - h_s))), added up over the arms. With the same
-count in every run this is the (paired) t: V is the variance of the run rates over R, the degrees of freedom are R - 1.
+one variance: c_rs = (h_r [r = s] - h_r h_s) / (N sqrt((1 - h_r) (1 - h_s))), times w_a^2 added up over the arms. With
+the same count in every run this is the (paired) t: V is the variance of the run rates over R, the degrees of freedom
+are R - 1.
 """
 
 from __future__ import annotations
@@ -56,10 +57,13 @@ def share(counts: Sequence[Counts]) -> Clustered:
     return _clustered(terms.share, terms.values, terms.covariance)
 
 
-def paired_difference(a: Sequence[Counts], b: Sequence[Counts]) -> Clustered:
-    """A - b. a, b: of the same blocks in the same order; at least two, each with trials."""
-    one, other = _terms(a), _terms(b)
-    return _clustered(one.share - other.share, one.values - other.values, one.covariance + other.covariance)
+def combination(arms: Sequence[Sequence[Counts]], weights: Sequence[float]) -> Clustered:
+    """Of arms over the same blocks in the same order; at least two, each with trials."""
+    terms = [_terms(arm) for arm in arms]
+    share = math.fsum(w * each.share for w, each in zip(weights, terms, strict=True))
+    values = sum((w * each.values for w, each in zip(weights, terms, strict=True)), np.zeros(len(arms[0])))
+    covariance = sum(w * w * each.covariance for w, each in zip(weights, terms, strict=True))
+    return _clustered(share, values, np.asarray(covariance))
 
 
 def unpaired_difference(a: Sequence[Counts], b: Sequence[Counts]) -> Clustered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,8 +24,7 @@ _ALPHA = 0.05
 class Paired(msgspec.Struct, frozen=True, kw_only=True):
     """a - b, pooled over blocks. p, interval and TOST are null when all differences are the same (degenerate).
 
-    method: `paired CR2`, or `Stein, n0 = ...` when the number of blocks followed from a pilot. error, df: the standard
-    error of the difference and its degrees of freedom.
+    error, df: the standard error of the difference and its degrees of freedom.
     """
 
     mean: float
@@ -93,57 +92,79 @@ def hodges_lehmann(a: Sequence[float], b: Sequence[float]) -> float:
 
 def paired_ratio(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Ratio:
     """a, b: figures of the same blocks in the same order."""
-    if any(value <= 0 for value in (*a, *b)):
-        return Ratio(estimate=None, n=len(a), reason="a run with 0: there is no ratio")
-    logs = np.log(a) - np.log(b)
-    if not len(logs):
+    return combined_ratio([a, b], (1.0, -1.0), confidence)
+
+
+def combined_ratio(arms: Sequence[Sequence[float]], weights: Sequence[float], confidence: float = 0.95) -> Ratio:
+    """Product of the arms' figures to the power of their weights: of two, a over b. arms: over the same blocks."""
+    blocks = len(arms[0])
+    if any(value <= 0 for arm in arms for value in arm):
+        return Ratio(estimate=None, n=blocks, reason="a run with 0: there is no ratio")
+    if not blocks:
         return Ratio(estimate=None, n=0, reason="no block")
+    logs = np.asarray(weights) @ np.log(arms)
     centre = float(np.exp(logs.mean()))
-    if len(logs) < 2 or np.ptp(logs) < 1e-12:
-        return Ratio(estimate=centre, n=len(logs), reason="one block" if len(logs) < 2 else "no variance")
+    if blocks < 2 or np.ptp(logs) < 1e-12:
+        return Ratio(estimate=centre, n=blocks, reason="one block" if blocks < 2 else "no variance")
     test = stats.ttest_1samp(logs, 0.0)
     interval = test.confidence_interval(confidence)
     low, high = float(np.exp(interval.low)), float(np.exp(interval.high))
-    return Ratio(estimate=centre, low=low, high=high, p=float(test.pvalue), n=len(logs), confidence=confidence)
+    return Ratio(estimate=centre, low=low, high=high, p=float(test.pvalue), n=blocks, confidence=confidence)
 
 
-def simultaneous_interval(result: Paired, contrasts: int) -> tuple[float, float] | None:
-    """Of a contrast among so many, by Bonferroni: all of them hold together with 95 %. None where there is no 95 % one.
-
-    From the stored interval, whose half width is t times the error: also right for Stein's.
-    """
+def simultaneous_interval(result: Paired, contrasts: int, alpha: float = _ALPHA) -> tuple[float, float] | None:
+    """Of a contrast among so many, by Bonferroni: all of them hold together. None where there is no single one."""
     if result.ci95 is None or result.error is None or result.df is None:
         return None
-    half = float(stats.t.ppf(1 - _ALPHA / (2 * contrasts), result.df)) * result.error
+    half = float(stats.t.ppf(1 - alpha / (2 * contrasts), result.df)) * result.error
     return max(-1.0, result.mean - half), min(1.0, result.mean + half)
 
 
-def paired(a: Sequence[Counts], b: Sequence[Counts], *, margin: float, pilot: int = 0) -> Paired:
-    """CR2 difference of pooled rates, its interval (clipped to [-1, 1]), exact sign-flip permutation test, TOST.
+class Extra(NamedTuple):
+    """What an adjustment of the counts adds to the variance of the estimate, and how many coefficients it estimated."""
 
-    a, b: (events, trials) of the same blocks in the same order; at least two. With the same counts in all runs this is
-    the paired t test on run rates. pilot: so many of the first decided how many blocks there are (0: the number was
-    fixed beforehand).
+    variance: float = 0.0
+    coefficients: int = 0
+
+
+def paired(
+    a: Sequence[Counts], b: Sequence[Counts], *, margin: float, alpha: float = _ALPHA, extra: Extra = Extra()
+) -> Paired:
+    """The difference a - b, of the same blocks in the same order; see `combined`.
+
+    With the same counts in all runs this is the paired t test on run rates.
     """
-    found, method, blocks = clustered.paired_difference(a, b), "paired CR2", len(a)
-    p_sign_flip = sign_flip_p(_weighted_differences(a, b))
+    return combined([a, b], (1.0, -1.0), margin=margin, alpha=alpha, extra=extra)
+
+
+def combined(
+    arms: Sequence[Sequence[Counts]],
+    weights: Sequence[float],
+    *,
+    margin: float,
+    alpha: float = _ALPHA,
+    extra: Extra = Extra(),
+) -> Paired:
+    """CR2 combination of pooled rates, its interval (clipped to [-1, 1]), exact sign-flip permutation test, TOST.
+
+    arms: (events, trials) of the same blocks in the same order; at least two. weights: of arms, that sum to 0. alpha:
+    the interval's level is 1 - alpha.
+    """
+    found, blocks = clustered.combination(arms, weights), len(arms[0])
+    p_sign_flip = sign_flip_p(_weighted_differences(arms, weights))
     if not found.error:
         return Paired(
             mean=found.estimate, ci95=None, p=None, p_sign_flip=p_sign_flip, p_equivalence=None, blocks=blocks
         )
-    if pilot:
-        first = clustered.paired_difference(a[:pilot], b[:pilot])
-        # Where this contrast's own pilot had no spread it asked for nothing; another one's did.
-        method = f"Stein, n0 = {pilot}" if first.error else "paired CR2 (the pilot had no spread)"
-        found = _two_stage(found.estimate, first, pilot / blocks) if first.error else found
+    error = math.hypot(found.error, math.sqrt(extra.variance))
+    found = Clustered(found.estimate, error, max(1.0, found.df - extra.coefficients))
     return Paired(
         mean=found.estimate,
-        ci95=_interval(found, 0.95),
+        ci95=_interval(found, 1 - alpha),
         p=_two_sided(found),
         p_sign_flip=p_sign_flip,
         p_equivalence=tost_p(found, margin),
         blocks=blocks,
-        method=method,
         error=found.error,
         df=found.df,
     )
@@ -155,20 +176,12 @@ def unpaired_p(a: Sequence[Counts], b: Sequence[Counts]) -> float | None:
     return _two_sided(found) if found.error else None
 
 
-def _weighted_differences(a: Sequence[Counts], b: Sequence[Counts]) -> Array:
-    """Of run rates, each by its block's share of all arrivals: with one schedule a block they sum to the difference."""
-    (xa, na), (xb, nb) = np.asarray(a, float).T, np.asarray(b, float).T
-    weights = (na / na.sum() + nb / nb.sum()) / 2
-    weighted: Array = weights * (xa / na - xb / nb)
+def _weighted_differences(arms: Sequence[Sequence[Counts]], weights: Sequence[float]) -> Array:
+    """Of run rates, each by its block's share of all arrivals: with one schedule a block they sum to the estimate."""
+    events, trials = np.asarray(arms, float).transpose(2, 0, 1)
+    shares = (trials / trials.sum(axis=1, keepdims=True)).mean(axis=0)
+    weighted: Array = shares * (np.asarray(weights) @ (events / trials))
     return weighted
-
-
-def _two_stage(estimate: float, pilot: Clustered, share: float) -> Clustered:
-    """Stein's: difference of all blocks, spread and degrees of freedom of the pilot's alone. share: of the pilot.
-
-    With the spread of all blocks the interval would be too short: their number was chosen by looking at it.
-    """
-    return Clustered(estimate, pilot.error * math.sqrt(share), pilot.df)
 
 
 def _interval(found: Clustered, confidence: float) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from analysis import measures, plots, plots_path, summary
+from analysis import measures, outcome, plots, plots_path, summary
 from analysis.cells import QUANTILES, in_cell, run_quantile
 from analysis.digest import Digest
 from analysis.load import Campaign, regimes_of
@@ -72,7 +72,7 @@ def _run_dots(campaign: Campaign, found: dict[str, Any]) -> list[Figure]:
 
 
 def _forest(found: dict[str, Any]) -> list[Figure]:
-    rows = [row for row in found["contrasts"] if row["risk_difference"] is not None]
+    rows = [row for row in [*found["contrasts"], *found["effects"]] if row["risk_difference"] is not None]
     if not rows:
         return []
     bars = [
@@ -82,7 +82,7 @@ def _forest(found: dict[str, Any]) -> list[Figure]:
     data = [
         (
             row["load"],
-            f"{row['a']} - {row['b']}",
+            outcome.named(row),
             summary.difference(row),
             summary.difference(row, "simultaneous95"),
             row["verdict"],
@@ -98,7 +98,7 @@ def _forest(found: dict[str, Any]) -> list[Figure]:
 
 def _points(row: dict[str, Any]) -> Bars:
     low, high = (100 * end for end in row["ci95"]) if row["ci95"] else (None, None)
-    return Bars(f"{row['load']}: {row['a']} - {row['b']}", 100 * row["risk_difference"], low, high)
+    return Bars(f"{row['load']}: {outcome.named(row)}", 100 * row["risk_difference"], low, high)
 
 
 def _spreads(campaign: Campaign, digests: Sequence[Digest], load: str) -> list[Spread]:

@@ -25,6 +25,17 @@ _NOT_NEEDED = frozenset(
 _LAST_LINES = 3
 
 
+# What experiments of earlier versions did not have.
+_LATER: dict[str, Any] = {
+    "thresholds": [],
+    "controls": [],
+    "capacity": [],
+    "looks": [],
+    "factorial": {},
+    "control_variate": False,
+}
+
+
 class Run(NamedTuple):
     """One finished cell: who it was, what it was judged to be, what its replicas could use.
 
@@ -79,13 +90,13 @@ class Campaign(NamedTuple):
     """rows: reads a run's rows. One run fits into memory, all runs of a campaign may not.
 
     experiment: with defaults for what campaigns of earlier versions did not have.
-    stopping: by load, what the stopping rule decided; empty without one.
+    stopping: looks that were taken, and after how many blocks a load was decided.
     cut_short: cells that were begun and not finished. unreadable: finished ones whose facts cannot be read, and why.
     """
 
     name: str
     info: dict[str, Any]
-    stopping: dict[str, dict[str, int]]
+    stopping: dict[str, Any]
     runs: list[Run]
     cut_short: list[str]
     rows: Callable[[Run], Rows]
@@ -93,7 +104,7 @@ class Campaign(NamedTuple):
 
     @property
     def experiment(self) -> dict[str, Any]:
-        return {"thresholds": [], "controls": [], "capacity": [], "stopping": None, **self.info["experiment"]}
+        return {**_LATER, **self.info["experiment"]}
 
     @property
     def regimes(self) -> list[str]:
@@ -126,7 +137,7 @@ def load(folder: Path) -> Campaign:
     return Campaign(
         name=info.get("campaign", folder.name),
         info=info,
-        stopping=shape.read(folder, "stopping.json", dict[str, shape.Decision]) if stopped else {},
+        stopping=shape.read(folder, "stopping.json", shape.Stopping) if stopped else {"taken": [], "ended": {}},
         runs=runs,
         cut_short=sorted(path.name for path in (folder / "cells").glob("*_*") if not CellDir(path).finished),
         rows=lambda run: read_rows(CellDir(folder / "cells" / run.folder)),

@@ -1,4 +1,4 @@
-"""How many blocks, and what they can show: power of the paired t test, Stein's two-stage rule (methodology §4)."""
+"""How many blocks, and what they can show: power of the paired t test (docs/methodology.md)."""
 
 from __future__ import annotations
 
@@ -77,12 +77,3 @@ def blocks_needed(
         middle = (low + high) // 2
         low, high = (middle, high) if paired_power(difference, sd, middle, alpha=alpha) < power else (low, middle)
     return high
-
-
-def stein_blocks(standard_error: float, df: float, n0: int, half_width: float, *, confidence: float = 0.95) -> int:
-    """Stein's two-stage rule: N = max(n0, ceil((t_df s0 / h)^2)) (Stein, Ann. Math. Stat. 16, 1945).
-
-    standard_error, df: of the pilot's difference, so that s0 = standard_error sqrt(n0); df is n0 - 1 for equal counts.
-    """
-    t = float(stats.t.ppf((1 + confidence) / 2, df))
-    return max(n0, math.ceil((t * standard_error / half_width) ** 2 * n0))

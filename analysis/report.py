@@ -151,7 +151,7 @@ def in_terminal(found: dict[str, Any], folder: Path) -> str:
     )
 
 
-_IN_TERMINAL = ("Cells", "Controls", "Thresholds", "Capacity", "Anomalies")
+_IN_TERMINAL = ("Cells", "Effects of the factors", "Controls", "Thresholds", "Capacity", "Anomalies")
 
 
 def _in_text(table: Table) -> list[str]:

@@ -18,8 +18,9 @@ from analysis import (
     scorecard,
     thresholds,
     trends,
+    variates,
 )
-from analysis.answers import About, Excluded, Prices, Results, Validity
+from analysis.answers import About, Excluded, Looks, Prices, Results, Validity
 from analysis.cells import cell, in_cell
 from analysis.digest import Digest, cold_outcome, limit_s, unsound
 from analysis.load import Campaign, Run, regimes_of, used_runs
@@ -38,12 +39,14 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
         for load, each in experiment["loads"].items()
         for regime in regimes_of(experiment, load)
     ]
-    pairs = contrasts.planned(experiment, campaign.stopping)
-    shown = pairs + contrasts.planned(experiment, campaign.stopping, descriptive=True)
+    plan = contrasts.planned(experiment)
+    shown = plan + contrasts.planned(experiment, descriptive=True)
     excluded = [each for each in digests if each.run.key not in used and not each.problems]
     primary = experiment["primary_outcome"]
-    rates = contrasts.rate_contrasts(experiment, pairs, primary, mine, excluded)
-    beside = contrasts.secondary(experiment, pairs, mine)
+    arms = variates.arms(campaign, mine, primary)
+    tested = contrasts.rate_contrasts(experiment, plan, primary, mine, excluded, arms)
+    rates, effects = ([row for row in tested if (len(row.weights) == 2) is pair] for pair in (True, False))
+    beside = contrasts.secondary(experiment, plan, mine)
     even = contrasts.break_even(shown, mine)
     swept = foresight.sweeps(campaign, mine)
     warned = advice.failing(cells, rates)
@@ -56,6 +59,7 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
         primary_outcome=primary,
         cells=cells,
         contrasts=rates,
+        effects=effects,
         secondary_contrasts=beside,
         ratios=contrasts.ratios(shown, mine),
         break_even=even,
@@ -66,7 +70,7 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
         thresholds=thresholds.evaluate(experiment["thresholds"], plain_cells),
         controls=controls.check(campaign, runs, plain_rates),
         capacity=capacity.ladder(campaign, runs),
-        stopping=campaign.stopping,
+        looks=Looks(planned=list(experiment["looks"]), **campaign.stopping),
         load_as_sent=fidelity.load_as_sent((each.run, each.fidelity) for each in digests),
         anomalies=[*anomalies.anomalies(digests), *trends.anomalies(mine, cold_outcome(experiment))],
         recommendations=[*advice.recommendations(cells, rates, fronts, swept, kept), *memory.advice(taken)],
@@ -100,9 +104,10 @@ def _validity(campaign: Campaign, digests: Sequence[Digest], used: Sequence[Run]
         for each in digests
         if each.run.key not in keys
     ]
-    planned = len(campaign.info["order"]) + sum(
-        (each["blocks"] - each["pilot_blocks"]) * len(regimes_of(experiment, load))
-        for load, each in campaign.stopping.items()
+    # A load that was decided is not run any further.
+    planned = len(campaign.info["order"]) - sum(
+        (experiment["loads"][load]["blocks"] - blocks) * len(regimes_of(experiment, load))
+        for load, blocks in campaign.stopping["ended"].items()
     )
     notes = ["generator and system share one machine"] if campaign.info["co_located"] else []
     if campaign.cut_short:

@@ -64,6 +64,9 @@ class Experiment(msgspec.Struct, frozen=True):
     primary_outcome: Literal["invocation_cold_rate", "request_cold_rate", "slow_request_rate"]
     equivalence_margin: _Share
     gates: Gates
+    looks: tuple[Annotated[int, Meta(ge=2)], ...] = ()
+    factorial: dict[str, dict[str, tuple[str, str]]] = {}
+    control_variate: bool = False
     thresholds: tuple[str, ...] = ()
     controls: tuple[Control, ...] = ()
     capacity: tuple[str, ...] = ()
@@ -74,6 +77,11 @@ class Experiment(msgspec.Struct, frozen=True):
         regimes = {*(name for pair in self.contrasts for name in pair)}
         regimes |= {name for load in self.loads.values() for name in load.regimes}
         regimes |= {name for control in self.controls for name in control.regimes}
+        if self.factorial and (len(self.factorial) != 2 or any(len(each) != 2 for each in self.factorial.values())):
+            raise ValueError("factorial: two factors of two levels each")
+        if list(self.looks) != sorted(set(self.looks)):
+            raise ValueError("looks: must ascend")
+        regimes |= {name for each in self.factorial.values() for level in each.values() for name in level}
         unknown = [*(regimes - {*self.regimes}), *({*self.capacity, *(c.load for c in self.controls)} - {*self.loads})]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is neither a load nor a regime of this experiment")
@@ -142,12 +150,11 @@ class Cell(msgspec.Struct, frozen=True):
             raise ValueError(f"settings: of {self.target!r} there are none")
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """Of a load, in stopping.json."""
+class Stopping(msgspec.Struct, frozen=True):
+    """stopping.json: looks that were taken; after how many blocks a load was decided."""
 
-    complete: bool
-    pilot_blocks: Count
-    blocks: Count
+    taken: tuple[Count, ...]
+    ended: dict[str, Count]
 
 
 class Observed(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from analysis.outcome import named
 from analysis.words import number, p_value, percent, points, relation, with_interval
 
 CELL_COLUMNS = (
@@ -95,7 +96,7 @@ def contrast_rows(contrasts: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
             row["load"],
-            f"{row['a']} - {row['b']}",
+            named(row),
             difference(row),
             p_value(row["p"]),
             p_value(row["p_holm"]),
@@ -143,21 +144,27 @@ def threshold_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def findings(results: dict[str, Any]) -> list[str]:
     """One sentence per contrast, in the words of its verdict; another with the runs that were excluded."""
-    return [said for row in results["contrasts"] for said in (_sentence(row), *_with_excluded(row))]
+    return [
+        said for row in [*results["contrasts"], *results["effects"]] for said in (_sentence(row), *_with_excluded(row))
+    ]
+
+
+def _against(row: dict[str, Any]) -> str:
+    return f"{row['a']} against {row['b']}" if row["b"] else f"interaction {row['a']}"
 
 
 def _with_excluded(row: dict[str, Any]) -> list[str]:
     other = row["with_excluded"]
     if not other:
         return []
-    head = f"{row['load']}: {row['a']} against {row['b']}"
+    head = f"{row['load']}: {_against(row)}"
     runs = f"{other['runs']} excluded run{'s' * (other['runs'] != 1)}"
     same = "still " * (other["verdict"] == row["verdict"])
     return [f"{head} with {runs} put back: {same}{other['verdict']}, {difference(other)}."]
 
 
 def _sentence(row: dict[str, Any]) -> str:
-    head = f"{row['load']}: {row['a']} against {row['b']}"
+    head = f"{row['load']}: {_against(row)}"
     if row["risk_difference"] is None:
         return f"{head}: not compared ({row['reason']})."
     shown = difference(row)

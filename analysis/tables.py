@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis import capacity, controls, fidelity, memory, summary
+from analysis import capacity, controls, fidelity, memory, outcome, summary
 from analysis.path import PARTS
 from analysis.words import Table, number, p_value, percent, ratio, with_interval
 
@@ -21,6 +21,8 @@ def tables(found: Found) -> list[Table]:
             summary.contrast_rows(found["contrasts"]),
             _CONTRAST_NOTES,
         ),
+        _effects(found),
+        _variates(found),
         _secondary(found),
         _sizes(found),
         _slow(found),
@@ -56,8 +58,9 @@ def validity(found: Found) -> list[Table]:
 
 _CONTRAST_NOTES = (
     "difference: of the shares of all arrivals. p: CR2 with blocks as clusters (the paired t where all runs have the "
-    "same number of arrivals), or Stein's; adjusted by Holm over all planned contrasts. Beside it the exact sign-flip "
-    "permutation test. Tests that take requests for independent raise false alarms (docs/methodology.md).",
+    "same number of arrivals); with looks the least over them, each divided by the look's share of alpha. Adjusted by "
+    "Holm over all that is planned. Beside it the exact sign-flip permutation test. Tests that take requests for "
+    "independent raise false alarms (docs/methodology.md).",
 )
 _AS_SENT = (
     "over all runs of a cell: counts added up, otherwise the worst run. Rate and gaps compare when arrivals left with "
@@ -375,11 +378,50 @@ def _slow(found: Found) -> Table:
     return Table("Slow requests", ("load", "regime", "limit, s", "slower [95 %]", "requests"), rows, [note])
 
 
+def _effects(found: Found) -> Table:
+    """Holm's p is over contrasts and effects together."""
+    note = (
+        "main effects: the mean of both differences between a factor's levels. Interaction: by how much the effect of "
+        "one factor differs between the other's levels. Adjusted together with the contrasts"
+    )
+    rows = summary.contrast_rows(found["effects"])
+    return Table("Effects of the factors", ("load", "effect", *summary.CONTRAST_COLUMNS[2:]), rows, [note])
+
+
+def _variates(found: Found) -> Table:
+    rows = [
+        (
+            row["load"],
+            outcome.named(row),
+            *(summary.difference(each) for each in (variate["unadjusted"], variate["adjusted"])),
+            number(variate["variance_ratio"]),
+            ", ".join(f"{name} {value:.2f}" for name, value in variate["coefficients"].items() if value),
+            "adjusted" if variate["decides"] else "unadjusted",
+        )
+        for row in [*found["contrasts"], *found["effects"]]
+        if (variate := row["control_variate"])
+    ]
+    columns = (
+        "load",
+        "contrast",
+        "unadjusted, points [95 %]",
+        "adjusted [95 %]",
+        "variance /",
+        "coefficients",
+        "decides",
+    )
+    note = (
+        "adjusted: less what the simulator makes of each block's arrivals beyond what it makes of 1000 other ones; the "
+        "mean is that of the unadjusted one, whatever the simulator gets wrong. What decides was fixed beforehand"
+    )
+    return Table("With the simulator as control variate", columns, rows, [note])
+
+
 def _secondary(found: Found) -> Table:
     rows = summary.contrast_rows(found["secondary_contrasts"])
-    outcome = found["secondary_contrasts"][0]["outcome"] if rows else found["primary_outcome"]
+    about = found["secondary_contrasts"][0]["outcome"] if rows else found["primary_outcome"]
     note = "secondary: a family of its own; nothing is decided by it"
-    return Table(summary.contrasts_title(outcome), summary.CONTRAST_COLUMNS, rows, [note])
+    return Table(summary.contrasts_title(about), summary.CONTRAST_COLUMNS, rows, [note])
 
 
 def _anomalies(found: Found) -> Table:

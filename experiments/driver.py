@@ -19,8 +19,8 @@ from experiments.model import Experiment
 from experiments.plan import Group, forecast_s, plan
 from experiments.platform_session import clients, platform, upload_samples
 from experiments.progress import Progress
-from experiments.standing import Standing, left, may_run, reference, standing, unfinished, wanted
-from experiments.stopping import decide, decided
+from experiments.standing import Standing, left, reference, standing, unfinished, wanted
+from experiments.stopping import due, take
 from fave.clock import monotonic_s
 from fave.endpoints import Endpoints
 from fave.errors import EXIT_INTERRUPTED, ConfigError, FaveError
@@ -147,9 +147,6 @@ def _run_all(campaign: Campaign) -> None:
                 bench = _bench(experiment, endpoints, "-".join(folder.name.split("-")[:2]))
                 _begin(campaign, bench)
                 _run_groups(campaign, bench)
-                if experiment.stopping and decided(folder) is None:
-                    _decide(campaign)
-                    _run_groups(campaign, bench)
                 campaign.journal.note("campaign_finished", storage=_storage(bench))
                 return
         except ConfigError:
@@ -199,45 +196,52 @@ def _storage(bench: Bench) -> dict[str, int]:
     return {"objects": len(sizes_bytes), "bytes": sum(sizes_bytes.values())}
 
 
-def _decide(campaign: Campaign) -> None:
-    """How many blocks the pilot asks for.
+def _run_groups(campaign: Campaign, bench: Bench) -> None:
+    """What is not done yet, block by block in planned order; looks are taken where they are due."""
+    experiment, folder = campaign.experiment, campaign.folder
+    reported_s = -_REPORT_EVERY_S
+    while True:
+        groups = left(experiment, folder)
+        look = due(experiment, folder, [group.block for group in groups])
+        if look is not None:
+            _look(campaign, look)
+            continue
+        if not groups:
+            return
+        block = groups[0].block
+        for group in groups:
+            if group.block == block:
+                _run_group(campaign, bench, group, standing(group, folder))
+        more = any(group.block > block for group in groups)
+        if more and monotonic_s() - reported_s >= _REPORT_EVERY_S:
+            campaign.progress.phase("writing a first report")
+            _report(campaign, last=False)
+            campaign.journal.note("report", block=block)
+            reported_s = monotonic_s()
+
+
+def _look(campaign: Campaign, look: int) -> None:
+    """Judge what there is; loads that are decided end.
 
     Raises
     ------
     FaveError
         When there is no report to decide from.
     """
-    if _report(campaign, last=False):
-        raise FaveError("the stopping rule cannot decide without a report of the pilot")
     experiment, folder, progress = campaign.experiment, campaign.folder, campaign.progress
-    found = decide(experiment, read_json(folder / "results.json")["contrasts"], folder)
-    campaign.journal.note("stopping_decided", blocks={load: each.blocks for load, each in found.items()})
-    for load, each in found.items():
-        why = "" if each.complete else " (its pilot is not complete, so nothing follows from it)"
-        capped = f" (the pilot asks for {each.wanted_blocks})" if each.wanted_blocks > each.blocks else ""
-        progress.say(
-            f"stopping rule: {load} takes {each.blocks} blocks, {each.pilot_blocks} of them the pilot{why}{capped}"
-        )
-    more = [group for group in left(experiment, folder) if not standing(group, folder).attempts]
-    progress.more(sum(len(group.cells) for group in more), forecast_s(experiment, more))
-
-
-def _run_groups(campaign: Campaign, bench: Bench) -> None:
-    """What is not done yet, in planned order."""
-    groups = wanted(campaign.experiment, campaign.folder)
-    reported_s = -_REPORT_EVERY_S
-    for position, group in enumerate(groups):
-        found = standing(group, campaign.folder)
-        if not may_run(campaign.experiment, found):
-            continue
-        _run_group(campaign, bench, group, found)
-        last_of_block = position + 1 == len(groups) or groups[position + 1].block != group.block
-        due = monotonic_s() - reported_s >= _REPORT_EVERY_S
-        if due and last_of_block and position + 1 < len(groups):
-            campaign.progress.phase("writing a first report")
-            _report(campaign, last=False)
-            campaign.journal.note("report", block=group.block)
-            reported_s = monotonic_s()
+    before = left(experiment, folder)
+    if _report(campaign, last=False):
+        raise FaveError(f"the look after {look} blocks cannot decide without a report")
+    results = read_json(folder / "results.json")
+    found = take(experiment, results, look, folder)
+    campaign.journal.note("look", blocks=look, ended=found.ended)
+    ahead = next((each for each in experiment.looks if each > look), None)
+    for line in outcome.at_look(results, look, ahead, list(found.ended)):
+        progress.say(line)
+    after = left(experiment, folder)
+    gone = [group for group in before if group not in after]
+    if gone:
+        progress.more(-sum(len(group.cells) for group in gone), -forecast_s(experiment, gone))
 
 
 def _run_group(campaign: Campaign, bench: Bench, group: Group, found: Standing) -> None:

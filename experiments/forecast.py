@@ -17,6 +17,8 @@ from fave.errors import ConfigError
 
 _POWER = 0.8
 _ALPHA = 0.05
+# Of a factorial: two main effects and the interaction.
+_EFFECTS = 3
 # Shown where no pilot is known: the spread of differences that steady, and very bursty, traffic had in simulations.
 _USUAL_SD = (0.02, 0.05, 0.10, 0.20)
 
@@ -88,11 +90,10 @@ def summary(experiment: Experiment, groups: Sequence[Group], pilot: Pilot | None
         for name, load in experiment.loads.items()
         if load.traffic.trace
     ]
-    if experiment.stopping:
-        rule = experiment.stopping
+    if experiment.looks:
         lines.append(
-            f"stopping rule: these blocks are the pilot; as many more as a half width of "
-            f"±{rule.target_half_width * 100:g} points asks for, at most {rule.max_blocks} in all"
+            f"looks after {', '.join(map(str, experiment.looks))} blocks: a load ends when all its contrasts are "
+            "decided; told is the longest that it can take"
         )
     return lines + detectable(experiment, pilot)
 
@@ -112,11 +113,13 @@ def held_gb_s(experiment: Experiment, groups: Sequence[Group]) -> tuple[float, f
 def detectable(experiment: Experiment, pilot: Pilot | None) -> list[str]:
     """The smallest difference of cold-start rates that each planned contrast shows with 80 % power."""
     planned = [(name, load, a, b) for name, load in experiment.loads.items() for a, b in experiment.contrasts_of(name)]
-    family = len(planned)
-    if not family:
+    family = len(planned) + _EFFECTS * sum(map(experiment.crosses, experiment.loads))
+    if not planned:
         return []
-    alpha = _ALPHA / family
-    strictest = f"alpha {_ALPHA:g} / {family}: Holm's strictest step"
+    # Of several looks the last one has this share of alpha (`analysis.looks`).
+    share = 2 / (len(experiment.looks) + 1) if experiment.looks else 1.0
+    alpha = share * _ALPHA / family
+    strictest = f"alpha {share * _ALPHA:.2g} / {family}: Holm's strictest step{' at the last look' * (share < 1)}"
     head = f"smallest difference shown with {_POWER:.0%} power, in points ({strictest})"
     if pilot is None:
         lines = [f"{head}; no pilot is known (--pilot RUN or --sd), so for some spreads:"]

@@ -20,6 +20,8 @@ from fave.workload import PIPELINE, SAMPLE_INPUTS, STAGES, functions_of
 from regimes.model import Scaling, Settings, Settle, resolve
 
 Outcome = Literal["invocation_cold_rate", "request_cold_rate", "slow_request_rate"]
+# What a variance needs, and a degree of freedom more.
+_FEWEST_BLOCKS = 3
 FOLDER = Path(__file__).parent
 _QUERY = "find scenes with cars"
 
@@ -79,20 +81,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         return functions_of(self.target)
 
 
-class Stopping(msgspec.Struct, frozen=True, kw_only=True):
-    """Stein's two-stage rule: a load's `blocks` are the pilot, whose spread says how many blocks there are in all.
-
-    target_half_width: of the 95 % interval of every planned contrast. max_blocks: not more, whatever the pilot says.
-    """
-
-    target_half_width: float
-    max_blocks: int = 30
-
-    def __post_init__(self) -> None:
-        if not 0 < self.target_half_width < 1:
-            raise ValueError(f"target_half_width: {self.target_half_width} must lie between 0 and 1")
-
-
 class Control(msgspec.Struct, frozen=True, kw_only=True):
     """What must come out if the instrument is right (methodology §5).
 
@@ -108,8 +96,12 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     """`contrasts` are pairs of regimes (a, b), for a - b. `attempts`: tries for a block that came out invalid.
 
-    aliases: a second name of a regime, for A/A controls. capacity: loads of rising rate, of which the highest that a
-    regime sustains is sought. thresholds: what must hold, e.g. `steady/warm: cold_rate.high < 0.05`.
+    looks: blocks after which the campaign is judged, and loads that are decided end; without them once, at the end.
+    control_variate: contrasts are decided with the simulator as control variate, where there is one. factorial: two
+    factors, of each two levels, of each the two regimes that have it; their effects are planned, too. aliases: a second
+    name of a regime, for A/A controls and for regimes that differ by overrides. capacity: loads of rising rate, of
+    which the highest that a regime sustains is sought. thresholds: what must hold, e.g. `steady/warm: cold_rate.high <
+    0.05`.
     """
 
     description: str
@@ -124,7 +116,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     settle: Settle = Settle()
     gates: Gates = Gates()
     attempts: int = 2
-    stopping: Stopping | None = None
+    looks: tuple[int, ...] = ()
+    control_variate: bool = True
+    factorial: dict[str, dict[str, tuple[str, str]]] = {}
     thresholds: tuple[str, ...] = ()
     controls: tuple[Control, ...] = ()
     capacity: tuple[str, ...] = ()
@@ -163,7 +157,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             for a, b in self.contrasts
             if {a, b} <= set(self.regimes) and not any((a, b) in self.contrasts_of(load) for load in self.loads)
         ]
-        problems += self._wrong_stopping()
+        problems += self._wrong_looks() + self._wrong_factorial()
         if self.primary_outcome == "slow_request_rate":
             problems += [
                 f"loads.{name}.slo: the primary outcome is the share of requests slower than it"
@@ -181,18 +175,46 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         if problems:
             raise ValueError("\n".join(problems))
 
-    def _wrong_stopping(self) -> list[str]:
-        if self.stopping is None:
+    def _wrong_looks(self) -> list[str]:
+        if not self.looks:
             return []
-        pilots = [load.blocks for name, load in self.loads.items() if self.contrasts_of(name)]
-        if not pilots:
-            return ["stopping: there is no planned contrast to decide by"]
-        problems = []
-        if min(pilots) < 2:
-            problems.append("stopping: a pilot of one block has no spread; give its load at least 2 blocks, better 8")
-        if self.stopping.max_blocks < max(pilots):
-            problems.append(f"stopping.max_blocks: {self.stopping.max_blocks} is less than the blocks of a load")
+        said = ", ".join(map(str, self.looks))
+        if list(self.looks) != sorted(set(self.looks)) or self.looks[0] < _FEWEST_BLOCKS:
+            return [f"looks: {said}: must ascend from at least {_FEWEST_BLOCKS} blocks"]
+        compared = {name: load.blocks for name, load in self.loads.items() if self.contrasts_of(name)}
+        if not compared:
+            return ["looks: there is no planned contrast to decide"]
+        return [
+            f"looks: the last one is after {self.looks[-1]} blocks, loads.{name} has {blocks}"
+            for name, blocks in compared.items()
+            if blocks != self.looks[-1]
+        ]
+
+    def _wrong_factorial(self) -> list[str]:
+        """Two factors of two levels; each combination of levels is one regime."""
+        if not self.factorial:
+            return []
+        if len(self.factorial) != 2 or any(len(levels) != 2 for levels in self.factorial.values()):
+            return ["factorial: two factors of two levels each, of two regimes each"]
+        problems = [
+            f"factorial.{factor}.{level}: {name!r} is not among the regimes"
+            for factor, levels in self.factorial.items()
+            for level, names in levels.items()
+            for name in names
+            if name not in self.regimes
+        ]
+        one, other = self.factorial.values()
+        crossed = [set(a) & set(b) for a in one.values() for b in other.values()]
+        if any(len(each) != 1 for each in crossed) or len(set.union(*crossed)) != 4:
+            problems.append("factorial: each combination of two levels must be one regime, four in all")
+        if not problems and not any(self.crosses(load) for load in self.loads):
+            problems.append("factorial: no compared load has its four regimes")
         return problems
+
+    def crosses(self, load: str) -> bool:
+        """Whether the load, a compared one, runs in all regimes of the factorial."""
+        names = {name for levels in self.factorial.values() for level in levels.values() for name in level}
+        return bool(names) and not self.loads[load].descriptive and names <= set(self.regimes_of(load))
 
     def _wrong_controls(self) -> list[str]:
         problems = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -35,11 +34,11 @@ class Group(NamedTuple):
     cells: tuple[Cell, ...]
 
 
-def plan(experiment: Experiment, more: Mapping[str, int] | None = None) -> list[Group]:
+def plan(experiment: Experiment) -> list[Group]:
     """Blocks in order; within a block the loads in random order; within a load the regimes in random order.
 
-    A load with fewer blocks than the others takes part in the last ones, so that the first report comes early.
-    more: blocks by load in all, where a stopping rule asks for more than the file has; they come after the others.
+    A load with fewer blocks than the others takes part in the last ones, so that the first report comes early; where
+    there are looks in the first ones, because the last ones may never come.
 
     Raises
     ------
@@ -49,13 +48,12 @@ def plan(experiment: Experiment, more: Mapping[str, int] | None = None) -> list[
     planned = max(load.blocks for load in experiment.loads.values())
     groups: list[Group] = []
     index = 0
-    extra = {name: blocks - experiment.loads[name].blocks for name, blocks in (more or {}).items()}
-    for block in range(planned + max([0, *extra.values()])):
+    for block in range(planned):
         shuffle = random.Random(seed_for(experiment.seed, "order", block)).shuffle
         loads = [
             name
             for name, load in experiment.loads.items()
-            if planned - load.blocks <= block < planned + extra.get(name, 0)
+            if (block < load.blocks if experiment.looks else block >= planned - load.blocks)
         ]
         shuffle(loads)
         for load in loads:

@@ -11,7 +11,7 @@ import msgspec
 from analysis import shape
 from experiments.model import Experiment
 from experiments.plan import Group, plan
-from experiments.stopping import decided
+from experiments.stopping import due, so_far
 from fave.rundir import CellDir
 from fave.validity import Judged, Verdict, reference_latency_s
 
@@ -25,8 +25,9 @@ class Standing(NamedTuple):
 
 
 def wanted(experiment: Experiment, folder: Path) -> list[Group]:
-    """All groups: those of the file, and those that the stopping rule has asked for."""
-    return plan(experiment, {load: decision.blocks for load, decision in (decided(folder) or {}).items()})
+    """All groups but those of loads that were decided before."""
+    ended = so_far(folder).ended
+    return [group for group in plan(experiment) if group.block < ended.get(group.load, group.block + 1)]
 
 
 def left(experiment: Experiment, folder: Path) -> list[Group]:
@@ -36,8 +37,8 @@ def left(experiment: Experiment, folder: Path) -> list[Group]:
 
 def unfinished(experiment: Experiment, folder: Path) -> bool:
     """Whether there is something to run, or to decide."""
-    undecided = experiment.stopping is not None and decided(folder) is None
-    return undecided or bool(left(experiment, folder))
+    groups = left(experiment, folder)
+    return bool(groups) or due(experiment, folder, []) is not None
 
 
 def may_run(experiment: Experiment, found: Standing) -> bool:

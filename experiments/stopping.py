@@ -1,7 +1,8 @@
-"""Stein's two-stage rule in a campaign: after the pilot blocks, how many are wanted in all. Decided once, and kept."""
+"""A sequential campaign's looks: which were taken, and which loads were decided at them. Kept in stopping.json."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,52 +15,42 @@ from fave.rundir import write_json
 FILE = "stopping.json"
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one load. wanted_blocks: what the pilot's spread asks for; blocks: that, or max_blocks where it is less.
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """ended: after how many blocks a load was decided."""
 
-    complete: whether every block of the pilot could be used. Without it nothing follows from the pilot.
-    """
-
-    complete: bool
-    pilot_blocks: int
-    wanted_blocks: int
-    blocks: int
+    taken: tuple[int, ...] = ()
+    ended: dict[str, int] = {}
 
 
-def decided(folder: Path) -> dict[str, Decision] | None:
-    """By load; None before the decision, and where there is no stopping rule."""
+def so_far(folder: Path) -> Stopping:
     if not (folder / FILE).exists():
-        return None
-    return msgspec.convert(shape.read(folder, FILE, dict[str, Decision]), dict[str, Decision])
+        return Stopping()
+    return msgspec.convert(shape.read(folder, FILE, shape.Stopping), Stopping)
 
 
-def decide(experiment: Experiment, contrasts: list[dict[str, Any]], folder: Path) -> dict[str, Decision]:
-    """From the pilot's planned contrasts (as results.json has them); the largest need of a load's contrasts counts.
+def due(experiment: Experiment, folder: Path, blocks_left: Sequence[int]) -> int | None:
+    """The look to take now: the first one that was not taken, when none of its blocks is left to run.
 
-    A load whose pilot is not complete keeps its blocks: there is nothing to decide from.
+    blocks_left: numbers (from 0) of the blocks that have something to run.
     """
-    from analysis.power import stein_blocks  # scipy, which a campaign without a stopping rule does not need
+    found = so_far(folder)
+    if found.ended.keys() >= {name for name in experiment.loads if experiment.contrasts_of(name)}:
+        return None
+    ahead = [look for look in experiment.looks if look not in found.taken]
+    return ahead[0] if ahead and not any(block < ahead[0] for block in blocks_left) else None
 
-    rule = experiment.stopping
-    assert rule is not None
-    found: dict[str, Decision] = {}
-    for name, load in experiment.loads.items():
-        if load.descriptive:
-            continue
-        mine = [row for row in contrasts if row["load"] == name]
-        whole = all(row["risk_difference"] is not None and row["blocks"] == load.blocks for row in mine)
-        # A contrast without a spread has no error, and asks for nothing more.
-        needs = [
-            stein_blocks(row["standard_error"] or 0.0, row["df"] or 1.0, load.blocks, rule.target_half_width)
-            for row in mine
-            if whole
-        ]
-        wanted = max(needs, default=load.blocks)
-        found[name] = Decision(
-            complete=bool(needs),
-            pilot_blocks=load.blocks,
-            wanted_blocks=wanted,
-            blocks=max(load.blocks, min(wanted, rule.max_blocks)),
-        )
+
+def take(experiment: Experiment, results: dict[str, Any], look: int, folder: Path) -> Stopping:
+    """results: results.json. A load ends when all its planned contrasts and effects are decided."""
+    before = so_far(folder)
+    rows = [*results["contrasts"], *results["effects"]]
+    ended = {
+        name: look
+        for name in experiment.loads
+        if name not in before.ended
+        and (mine := [row for row in rows if row["load"] == name])
+        and all(row["decided"] for row in mine)
+    }
+    found = Stopping(taken=(*before.taken, look), ended=before.ended | ended)
     write_json(folder / FILE, found)
     return found

@@ -217,8 +217,8 @@ def test_a_disk_that_is_full_costs_the_cell_and_nothing_that_was_measured_before
     assert {path: path.read_bytes() for path in before} == before
 
 
-STEIN = """\
-description: a pilot of two blocks whose spread asks for more than there may be
+SEQUENTIAL = """\
+description: always cold against never cold, which three blocks decide of five
 expected_duration: 1 minute
 seed: 4
 regimes: [cold, warm]
@@ -226,22 +226,22 @@ primary_outcome: invocation_cold_rate
 contrasts: [[cold, warm]]
 gates: {schedule_lag_p99_s: 5, schedule_lag_share_of_median: 100, rate_error: 1, gap_ks: 1, gap_cv_error: 100,
         replica_gap_s: 9, replica_age_p99_s: 9, foreign_cpu_share: 1}
-stopping: {target_half_width: 0.0001, max_blocks: 3}
+looks: [3, 5]
 thresholds: ["tiny/warm: failures == 0", "tiny/cold: runs < 2"]
 loads:
   tiny:
     target: stage-object-detector
-    traffic: {model: poisson, requests: 8, duration: 3s}
-    blocks: 2
+    traffic: {model: poisson, requests: 8, duration: 4s}
+    blocks: 5
     processes: 2
-    overrides: {cold: {idle_timeout: 200ms}}
+    overrides: {cold: {idle_timeout: 100ms}}
 """
 
 
 @pytest.mark.long
-def test_a_stopping_rule_adds_blocks_and_a_missed_threshold_is_the_exit_code(tmp_path):
-    file = tmp_path / "stein.yml"
-    file.write_text(STEIN, encoding="utf-8")
+def test_a_campaign_ends_at_the_look_that_decides_it_and_a_missed_threshold_is_the_exit_code(tmp_path):
+    file = tmp_path / "sequential.yml"
+    file.write_text(SEQUENTIAL, encoding="utf-8")
     command = [sys.executable, "-m", "experiments", "run", str(file), "--runs", str(tmp_path / "runs")]
     environment = {**os.environ, "FAVE_STATE": str(tmp_path / "state")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
@@ -249,12 +249,10 @@ def test_a_stopping_rule_adds_blocks_and_a_missed_threshold_is_the_exit_code(tmp
     results = read_json(folder / "results.json")
     (cold, _), (contrast,) = results["cells"], results["contrasts"]
     assert results["validity"]["valid"], done.stdout + done.stderr
-    # With the same share in both blocks of the pilot there would be nothing to ask for.
-    rates = contrast["rates"]["cold"]
-    blocks = 3 if rates[0] != rates[1] else 2
+    blocks = 3 if contrast["decided"] and results["looks"]["ended"] == {"tiny": 3} else 5
     assert (cold["runs"], contrast["blocks"]) == (blocks, blocks), done.stdout
-    assert contrast["method"] == "Stein, n0 = 2"
-    assert f"stopping rule: tiny takes {blocks} blocks" in done.stdout
+    assert results["looks"]["taken"] == [3, 5][: 1 + (blocks > 3)]
+    assert "look after 3 blocks, tiny: " in done.stdout
     assert [each["state"] for each in results["thresholds"]] == ["met", "missed"]
     assert done.returncode == EXIT_THRESHOLD, done.stdout + done.stderr
     assert "wall time" in done.stdout

@@ -70,7 +70,7 @@ def campaign(made, cells, **info):
         "source": {"commit": "x", "dirty": False},
         "platform": {"provider": {"provider": "fave-local"}},
     }
-    return Campaign("made", facts | info, {}, runs, [], lambda run: rows[run.folder])
+    return Campaign("made", facts | info, {"taken": [], "ended": {}}, runs, [], lambda run: rows[run.folder])
 
 
 def summed(rows):

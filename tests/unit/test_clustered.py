@@ -59,7 +59,7 @@ def by_matrices(arms):
 def test_estimate_error_and_degrees_of_freedom_follow_from_the_matrices():
     assert tuple(clustered.share(A)) == pytest.approx(by_matrices([A]))
     other = [(x, n - 3 * i) for i, (x, n) in enumerate(B)]
-    assert tuple(clustered.paired_difference(A, other)) == pytest.approx(by_matrices([A, other]))
+    assert tuple(clustered.combination([A, other], (1, -1))) == pytest.approx(by_matrices([A, other]))
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=2, max_size=12))
@@ -135,7 +135,7 @@ def test_a_paired_difference_of_pooled_rates_is_held_by_its_interval():
     truth = (cold - fewer).sum() / trials.sum()
     found = []
     for x, y, n in zip(*arms(1500, 8), strict=True):
-        pair = clustered.paired_difference(np.stack((x, n), 1).tolist(), np.stack((y, n), 1).tolist())
+        pair = clustered.combination([np.stack((each, n), 1).tolist() for each in (x, y)], (1, -1))
         half = stats.t.ppf(0.975, pair.df) * pair.error
         found.append((pair.estimate - half, pair.estimate + half))
     assert 0.93 <= held(found, truth) <= 0.97

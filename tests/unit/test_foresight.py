@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis import foresight, measures
-from analysis.simulate import Function, Predicted, Times, simulate
+from analysis.simulate import Function, Measured, Predicted, Times, simulate
 from experiments.model import Experiment
 from fave.settings import decode, to_plain
 from tests.support.campaigns import answers, campaign, experiment, invocation
@@ -22,7 +22,9 @@ def observed(function, *, rate_per_s=2.0, seconds=60, limit_s=None, seed=1):
     arrivals_s = np.sort([chance.uniform(0, seconds) for _ in range(int(rate_per_s * seconds))])
     arrivals_s -= arrivals_s[0]
     found = simulate(arrivals_s, function, TIMES, until_s=seconds)
-    return Predicted(arrivals_s, function, TIMES, function.min_replicas, seconds, limit_s, found)
+    return Predicted(
+        Measured((0.04,), (0.5,), 0.0), arrivals_s, function, TIMES, function.min_replicas, seconds, limit_s, found
+    )
 
 
 def test_below_the_break_even_rate_scaling_to_zero_holds_less_and_at_it_as_much():
@@ -104,6 +106,7 @@ def test_without_a_limit_no_share_of_slow_requests_is_made_up():
 
 def test_an_experiment_about_slow_requests_needs_a_limit_that_can_be_passed():
     plain = to_plain(_quick())
+    del plain["loads"]["steady"]["slo"]
     with pytest.raises(Exception, match=r"loads\.steady\.slo: the primary outcome is the share"):
         decode(plain | {"primary_outcome": "slow_request_rate"}, Experiment, "quick")
     plain["loads"]["steady"]["slo"] = "31s"

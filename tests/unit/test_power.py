@@ -2,7 +2,6 @@
 
 import json
 import math
-import statistics
 from pathlib import Path
 
 import numpy as np
@@ -60,15 +59,6 @@ def test_the_blocks_that_are_needed_are_the_fewest():
     needed = power.blocks_needed(0.1, 0.1)
     assert power.paired_power(0.1, 0.1, needed) >= 0.8 > power.paired_power(0.1, 0.1, needed - 1)
     assert power.blocks_needed(0.001, 0.3, most=50) is None
-
-
-def test_steins_rule_is_the_oracles():
-    case = CLUSTERED["stein_total_runs"]
-    differences = [a[0] / a[1] - b[0] / b[1] for a, b in zip(CLUSTERED["a"], CLUSTERED["b"], strict=True)]
-    n0 = case["n0"]
-    error = statistics.stdev(differences) / math.sqrt(n0)
-    assert power.stein_blocks(error, n0 - 1, n0, case["half_width"]) == case["N"]
-    assert power.stein_blocks(error, n0 - 1, n0, 0.5) == n0, "never less than the pilot"
 
 
 @pytest.mark.parametrize("case", ORACLES["theory_single_replica"])

@@ -1,8 +1,5 @@
 import hashlib
-import math
 import re
-import statistics
-from collections import Counter
 
 import pytest
 
@@ -10,7 +7,7 @@ from experiments import facts, forecast, stopping
 from experiments import model as experiments
 from experiments.plan import forecast_s, plan
 from experiments.progress import duration
-from experiments.standing import unfinished
+from experiments.standing import left, unfinished
 from fave.arrivals import generate, seed_for
 from fave.errors import ConfigError
 from fave.gateway_client import FunctionStatus
@@ -162,6 +159,12 @@ def problems_of(**change):
     return "\n".join(caught.value.problems)
 
 
+FACTORIAL = {
+    "a": {"0": ["cold", "warm"], "1": ["burst-ready", "hot"]},
+    "b": {"0": ["cold", "burst-ready"], "1": ["warm", "hot"]},
+}
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -183,9 +186,16 @@ def problems_of(**change):
             {"controls": [{"kind": "theory", "load": "bursty", "regimes": ["cold"]}]},
             "controls[0]: the theory is about model 'poisson' at an even rate, not 'bursts'",
         ),
-        ({"contrasts": [], "stopping": {"target_half_width": 0.1}}, "stopping: there is no planned contrast"),
-        ({"stopping": {"target_half_width": 2}}, "stopping: target_half_width: 2.0 must lie between 0 and 1"),
-        ({"stopping": {"target_half_width": 0.1, "max_blocks": 2}}, "stopping.max_blocks: 2 is less than the blocks"),
+        ({"contrasts": [], "looks": [3]}, "looks: there is no planned contrast"),
+        ({"looks": [2, 3]}, "looks: 2, 3: must ascend from at least 3 blocks"),
+        ({"looks": [5, 3]}, "looks: 5, 3: must ascend"),
+        ({"looks": [3, 5]}, "looks: the last one is after 5 blocks, loads.steady has 3"),
+        ({"factorial": {"a": {"x": ["cold", "warm"]}}}, "factorial: two factors of two levels each"),
+        ({"factorial": FACTORIAL}, "factorial.a.1: 'hot' is not among the regimes"),
+        (
+            {"factorial": FACTORIAL | {"a": {"0": ["cold", "warm"], "1": ["cold", "burst-ready"]}}},
+            "factorial: each combination of two levels must be one regime, four in all",
+        ),
         ({"settle": {"how": "pray"}}, "settle.how: 'pray' is none of scale, wait"),
         ({"settle": {"timeout": "0s"}}, "settle: timeout: must be longer than 0"),
     ],
@@ -283,22 +293,12 @@ def test_traffic_takes_a_rate_instead_of_a_number_of_requests():
     assert "requests: 31 is not rate_per_s 2.5 x duration" in problems_of(loads=loads)
 
 
-def test_blocks_that_a_stopping_rule_adds_come_after_the_planned_ones_and_leave_those_alone():
-    experiment = experiments.load("quick")
-    planned, more = plan(experiment), plan(experiment, {"steady": 5, "bursty": 4})
-    assert more[: len(planned)] == planned
-    assert [(group.block, group.load) for group in more[len(planned) :] if group.block == 4] == [(4, "steady")]
-    assert {group.load for group in more[len(planned) :]} == {"steady", "bursty"}
-    assert len({cell.index for group in more for cell in group.cells}) == sum(len(group.cells) for group in more)
-
-
-def test_a_load_with_a_shorter_pilot_gets_as_many_blocks_as_were_asked_for():
-    loads = to_plain(experiments.load("quick"))["loads"]
-    loads["bursty"]["blocks"] = 2
-    experiment = changed(loads=loads)
-    groups = plan(experiment, {"steady": 4, "bursty": 5})
-    counts = Counter(group.load for group in groups)
-    assert counts == {"steady": 4, "bursty": 5, "pipeline": 1}
+def test_with_looks_a_load_of_fewer_blocks_comes_first_and_without_them_last():
+    quick = to_plain(experiments.load("quick"))["loads"]
+    without = [group.load for group in plan(changed()) if group.block == 2]
+    assert sorted(without) == ["bursty", "pipeline", "steady"]
+    groups = plan(changed(looks=[3], loads=quick))
+    assert [group.block for group in groups if group.load == "pipeline"] == [0]
 
 
 def test_a_draw_without_arrivals_is_refused_before_anything_runs():
@@ -311,40 +311,54 @@ def test_a_draw_without_arrivals_is_refused_before_anything_runs():
         plan(experiment)
 
 
-def contrast(load, a):
-    """Of runs of equal counts with these rates against a constant 0."""
-    error = statistics.stdev(a) / math.sqrt(len(a))
-    found = {"load": load, "blocks": len(a), "risk_difference": statistics.fmean(a)}
-    return found | {"standard_error": error, "df": len(a) - 1}
+def results(**decided):
+    """One contrast a load."""
+    return {"contrasts": [{"load": load, "decided": each} for load, each in decided.items()], "effects": []}
 
 
-def test_the_pilots_spread_says_how_many_blocks_and_the_largest_need_of_a_load_counts(tmp_path):
-    experiment = changed(stopping={"target_half_width": 0.1, "max_blocks": 20})
-    contrasts = [
-        contrast("steady", [0.30, 0.35, 0.32]),
-        contrast("steady", [0.30, 0.40, 0.25]),
-        contrast("bursty", [0.1, 0.9, 0.5]),
-    ]
-    found = stopping.decide(experiment, contrasts, tmp_path)
-    # t(.975, 2) = 4.3027, s0 = 0.0764: (4.3027 * 0.0764 / 0.1)^2 = 10.8
-    assert found["steady"] == stopping.Decision(complete=True, pilot_blocks=3, wanted_blocks=11, blocks=11)
-    assert found["bursty"].wanted_blocks > found["bursty"].blocks == 20
-    assert "pipeline" not in found, "descriptive loads are not compared"
-    assert stopping.decided(tmp_path) == found
+def finished(experiment, folder, blocks):
+    for group in plan(experiment):
+        for cell in group.cells if group.block < blocks else ():
+            cell_dir = CellDir(folder / "cells" / cell.folder(1))
+            write_json(cell_dir.verdict, {"verdict": {"valid": True, "findings": []}})
+            write_json(cell_dir.cell, {})
 
 
-def test_a_pilot_that_is_not_complete_decides_nothing(tmp_path):
-    experiment = changed(stopping={"target_half_width": 0.1})
-    found = stopping.decide(experiment, [contrast("steady", [0.1, 0.9])], tmp_path)
-    assert found["steady"].blocks == found["bursty"].blocks == 3
-    assert not found["steady"].complete
+def sequential():
+    loads = to_plain(experiments.load("quick"))["loads"]
+    for each in (loads["steady"], loads["bursty"]):
+        each["blocks"] = 5
+    return changed(looks=[3, 5], loads=loads)
+
+
+def test_a_load_that_is_decided_ends_and_the_others_go_on_to_the_next_look(tmp_path):
+    experiment = sequential()
+    finished(experiment, tmp_path, 2)
+    blocks = [group.block for group in left(experiment, tmp_path)]
+    assert (min(blocks), stopping.due(experiment, tmp_path, blocks)) == (2, None)
+    finished(experiment, tmp_path, 3)
+    assert stopping.due(experiment, tmp_path, [group.block for group in left(experiment, tmp_path)]) == 3
+    found = stopping.take(experiment, results(steady=True, bursty=False), 3, tmp_path)
+    assert (found.taken, found.ended) == ((3,), {"steady": 3})
+    assert {group.load for group in left(experiment, tmp_path)} == {"bursty"}
+    assert stopping.due(experiment, tmp_path, [3, 4]) is None
+    finished(experiment, tmp_path, 5)
+    assert stopping.due(experiment, tmp_path, []) == 5
+    assert stopping.take(experiment, results(steady=True, bursty=True), 5, tmp_path).ended == {"steady": 3, "bursty": 5}
+    assert not unfinished(experiment, tmp_path)
+
+
+def test_a_load_with_one_contrast_that_is_open_goes_on(tmp_path):
+    rows = results(steady=True, bursty=True)
+    rows["effects"].append({"load": "steady", "decided": False})
+    assert stopping.take(sequential(), rows, 3, tmp_path).ended == {"bursty": 3}
 
 
 def test_the_forecast_says_what_a_plan_can_show_with_a_given_spread():
     experiment = experiments.load("standard")
     lines = forecast.detectable(experiment, forecast.given(0.05))
-    assert "alpha 0.05 / 10" in lines[0]
-    assert lines[1].split()[:9] == ["steady:", "cold", "-", "warm", "sd", "5.0,", "8", "blocks:", "9.0"]
+    assert "alpha 0.025 / 16: Holm's strictest step at the last look" in lines[0]
+    assert lines[1].split()[:9] == ["steady:", "cold", "-", "long-idle", "sd", "5.0,", "8", "blocks:", "11.0"]
     assert len(lines) == 11
     assert "no pilot is known" in forecast.detectable(experiment, None)[0]
 
@@ -377,23 +391,14 @@ def test_a_spread_that_is_none_is_refused():
         forecast.given(3)
 
 
-def test_a_driver_that_died_before_it_decided_decides_when_it_is_resumed(tmp_path):
-    """The pilot is whole, its decision is not there: nothing is left to run, but something to decide."""
-    experiment = changed(stopping={"target_half_width": 0.1})
-    for group in plan(experiment):
-        for cell in group.cells:
-            cell_dir = CellDir(tmp_path / "cells" / cell.folder(1))
-            write_json(cell_dir.verdict, {"verdict": {"valid": True, "findings": []}})
-            write_json(cell_dir.cell, {})
+def test_a_driver_that_died_before_a_look_takes_it_when_it_is_resumed(tmp_path):
+    """All is measured, the look is not taken: nothing is left to run, but something to decide."""
+    experiment = changed(looks=[3])
+    finished(experiment, tmp_path, 3)
+    assert not left(experiment, tmp_path)
     assert unfinished(experiment, tmp_path)
-    write_json(
-        tmp_path / "stopping.json", {"steady": {"complete": True, "pilot_blocks": 3, "wanted_blocks": 3, "blocks": 3}}
-    )
+    stopping.take(experiment, results(steady=False, bursty=False), 3, tmp_path)
     assert not unfinished(experiment, tmp_path)
-    write_json(
-        tmp_path / "stopping.json", {"steady": {"complete": True, "pilot_blocks": 3, "wanted_blocks": 4, "blocks": 4}}
-    )
-    assert unfinished(experiment, tmp_path)
 
 
 def test_a_plan_and_a_campaign_s_record_tell_how_a_trace_is_read(tmp_path):

@@ -98,7 +98,7 @@ def test_among_six_contrasts_on_the_margin_one_in_twenty_is_called_equivalent_an
     none = runs([0.0] * 10)
     wrong = unadjusted = 0
     for _ in range(1000):
-        pairs = [clustered.paired_difference(runs(rng.normal(0.05, 0.04, 10)), none) for _ in range(6)]
+        pairs = [clustered.combination([runs(rng.normal(0.05, 0.04, 10)), none], (1, -1)) for _ in range(6)]
         p = [compare.tost_p(pair, 0.05) for pair in pairs]
         unadjusted += min(p) < 0.05
         wrong += any(compare.verdict(1.0, each, 10) == "equivalent" for each in compare.holm(p))
@@ -251,7 +251,7 @@ def test_an_inconclusive_finding_claims_nothing_about_its_interval():
     }
     row |= {"p_sign_flip": 0.25, "margin": 0.05, "verdict": "inconclusive", "exploratory": True, "reason": ""}
     row |= {"with_excluded": None, "bounds": None}
-    (sentence,) = summary.findings({"contrasts": [row]})
+    (sentence,) = summary.findings({"contrasts": [row], "effects": []})
     assert "no verdict: +40.0 [+15.0, +65.0], Holm p = .081" in sentence
 
 
@@ -289,21 +289,3 @@ def test_the_90_percent_interval_touches_the_margin_where_equivalence_has_p_05()
 def test_two_arms_that_do_not_vary_are_degenerate():
     result = compare.unpaired(runs([0.0] * 2), runs([1.0] * 2), margin=0.05)
     assert (result.mean, result.p) == (-1.0, None)
-
-
-def test_after_a_pilot_the_interval_rests_on_the_pilots_spread_alone():
-    """Stein: mean of all, s0 and degrees of freedom of the pilot; otherwise looking would have shortened it."""
-    a, b = [0.30, 0.20, 0.40, 0.25, 0.26, 0.24], [0.1] * 6
-    result = compare.paired(runs(a), runs(b), margin=0.05, pilot=4)
-    s0, t3 = np.std([0.2, 0.1, 0.3, 0.15], ddof=1), 3.182446
-    half = t3 * s0 / math.sqrt(6)
-    mean = np.mean(a) - 0.1
-    assert result.ci95 == pytest.approx((mean - half, mean + half), rel=1e-5)
-    assert result.method == "Stein, n0 = 4"
-    assert result.p_equivalence > 0.5
-
-
-def test_a_pilot_without_spread_gives_the_test_over_all_blocks_and_says_so():
-    result = compare.paired(runs([0.0, 0.0, 0.0, 0.1]), runs([0.0] * 4), margin=0.05, pilot=3)
-    assert (result.method, result.degenerate) == ("paired CR2 (the pilot had no spread)", False)
-    assert compare.paired(runs([0.1] * 4), runs([0.0] * 4), margin=0.05, pilot=3).degenerate
