@@ -160,7 +160,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
     verdict = write_verdict(
         folder, observed, experiment.gates, reference(folder.path.parent, cell.load, experiment.regimes_of(cell.load))
     )
-    times = _times(began_s, ended_at_ns, applied.took_s, load.traffic.duration, planned_end_ns)
+    times = _times(began_s, ended_at_ns, applied.took_s, float(load.traffic.duration), planned_end_ns)
     write_json(
         folder.cell,
         {

@@ -18,7 +18,7 @@ from experiments.journal import Journal
 from experiments.model import Experiment
 from experiments.plan import Group, forecast_s, plan
 from experiments.platform_session import clients, platform, upload_samples
-from experiments.progress import Progress
+from experiments.progress import Progress, duration
 from experiments.standing import Standing, left, reference, standing, unfinished, wanted
 from experiments.stopping import due, take
 from fave.clock import monotonic_s
@@ -212,12 +212,21 @@ def _run_groups(campaign: Campaign, bench: Bench) -> None:
         for group in groups:
             if group.block == block:
                 _run_group(campaign, bench, group, standing(group, folder))
+        _tell_next_look(campaign, block + 1)
         more = any(group.block > block for group in groups)
         if more and monotonic_s() - reported_s >= _REPORT_EVERY_S:
             campaign.progress.phase("writing a first report")
             _report(campaign, last=False)
             campaign.journal.note("report", block=block)
             reported_s = monotonic_s()
+
+
+def _tell_next_look(campaign: Campaign, blocks: int) -> None:
+    ahead = next((look for look in campaign.experiment.looks if look > blocks), None)
+    if ahead is not None:
+        groups = [group for group in left(campaign.experiment, campaign.folder) if group.block < ahead]
+        expected = duration(forecast_s(campaign.experiment, groups))
+        campaign.progress.say(f"block {blocks} is done; next look after {ahead} blocks, in about {expected}")
 
 
 def _look(campaign: Campaign, look: int) -> None:
