@@ -37,7 +37,7 @@ resume: $(VENV)/.ready  ## Go on with a campaign that was cut short: RUN (a fold
 reproduce: $(VENV)/.ready  ## Run a campaign again at its commit: RUN; says compatible, or what differs. NEW: one that was run already
 	@$(PY) -m experiments reproduce $(RUN) $(if $(NEW),--new $(NEW))
 
-controls: $(VENV)/.ready  ## Does the instrument give the answers that are known beforehand? (15 minutes) passed or failed
+controls: $(VENV)/.ready  ## Does the instrument give the answers that are known beforehand? (17 minutes) passed or failed
 	@$(PY) -m experiments run controls
 
 compare: $(VENV)/.installed  ## Two campaigns side by side: A and B (folders of runs/); unlike ones are refused

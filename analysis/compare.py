@@ -160,8 +160,8 @@ def combined(
     found = Clustered(found.estimate, error, max(1.0, found.df - extra.coefficients))
     return Paired(
         mean=found.estimate,
-        ci95=_interval(found, 1 - alpha),
-        p=_two_sided(found),
+        ci95=interval(found, 1 - alpha),
+        p=two_sided(found),
         p_sign_flip=p_sign_flip,
         p_equivalence=tost_p(found, margin),
         blocks=blocks,
@@ -173,7 +173,7 @@ def combined(
 def unpaired_p(a: Sequence[Counts], b: Sequence[Counts]) -> float | None:
     """Of `unpaired`, without the permutation test; None where neither arm varies."""
     found = clustered.unpaired_difference(a, b)
-    return _two_sided(found) if found.error else None
+    return two_sided(found) if found.error else None
 
 
 def _weighted_differences(arms: Sequence[Sequence[Counts]], weights: Sequence[float]) -> Array:
@@ -184,12 +184,12 @@ def _weighted_differences(arms: Sequence[Sequence[Counts]], weights: Sequence[fl
     return weighted
 
 
-def _interval(found: Clustered, confidence: float) -> tuple[float, float]:
+def interval(found: Clustered, confidence: float) -> tuple[float, float]:
     half = float(stats.t.ppf((1 + confidence) / 2, found.df)) * found.error
     return max(-1.0, found.estimate - half), min(1.0, found.estimate + half)
 
 
-def _two_sided(found: Clustered) -> float:
+def two_sided(found: Clustered) -> float:
     return float(2 * stats.t.sf(abs(found.estimate) / found.error, found.df))
 
 
@@ -264,8 +264,8 @@ def unpaired(a: Sequence[Counts], b: Sequence[Counts], *, margin: float) -> Unpa
     )
     return Unpaired(
         mean=found.estimate,
-        ci95=_interval(found, 0.95),
-        p=_two_sided(found),
+        ci95=interval(found, 0.95),
+        p=two_sided(found),
         p_permutation=float(permuted.pvalue),
         p_equivalence=tost_p(found, margin),
         runs=runs,

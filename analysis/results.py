@@ -68,7 +68,7 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
         kept_stages=kept,
         memory=taken,
         thresholds=thresholds.evaluate(experiment["thresholds"], plain_cells),
-        controls=controls.check(campaign, runs, plain_rates),
+        controls=controls.check(campaign, mine, plain_rates),
         capacity=capacity.ladder(campaign, runs),
         looks=Looks(planned=list(experiment["looks"]), **campaign.stopping),
         load_as_sent=fidelity.load_as_sent((each.run, each.fidelity) for each in digests),

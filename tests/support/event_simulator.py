@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 
 class Function(NamedTuple):
-    """Times in seconds; concurrency: requests that a replica serves at the same time."""
+    """Times in seconds; concurrency: requests that a replica serves at the same time.
+
+    takes_turns: another routing than the platform's, the replica that has been idle longest.
+    """
 
     service_s: float
     cold_start_s: float
@@ -21,6 +24,7 @@ class Function(NamedTuple):
     min_replicas: int
     max_replicas: int
     concurrency: int = 1
+    takes_turns: bool = False
 
 
 class Simulated(NamedTuple):
@@ -119,7 +123,7 @@ class _Simulation:
             free = [r for r in self._replicas if r.ready_s <= now_s and r.busy < self._of.concurrency]
             if not free:
                 return
-            latest = max(free, key=lambda r: r.used_s)
+            latest = (min if self._of.takes_turns else max)(free, key=lambda r: r.used_s)
             i = self._waiting.popleft()
             latest.busy += 1
             self._start_s[i] = now_s

@@ -1,12 +1,10 @@
 """Controls, capacity and campaigns side by side, on campaigns that are made up row by row."""
 
-import random
-
 import pytest
 
-from analysis import across, capacity, controls
+from analysis import across, capacity
 from fave.errors import ConfigError
-from tests.support.campaigns import HOST, SETTINGS, S, answers, campaign, experiment, invocation, load, start, with_cold
+from tests.support.campaigns import HOST, answers, campaign, experiment, invocation, load, with_cold
 
 pytestmark = pytest.mark.unit
 
@@ -45,73 +43,6 @@ def test_what_must_never_be_cold_fails_at_the_first_that_is():
     made = experiment(controls=[{"kind": "never-cold", "load": "l", "regimes": ["a"]}], contrasts=[])
     cells = with_cold({(i, regime): int(i == 1) for regime in "ab" for i in range(2)})
     assert checked(made, cells)[0]["state"] == "failed"
-
-
-THEORY = {"kind": "theory", "load": "l", "regimes": ["a"]}
-RATE_PER_S, KEEP_ALIVE_S, SERVICE_S, COLD_START_S = 6.0, 0.3, 0.04, 0.4
-
-
-def simulated(seed, n=1100, keep_alive_s=KEEP_ALIVE_S):
-    """One replica, arrival by arrival; sharing no code with the formula."""
-    chance = random.Random(seed)
-    rows, starts = [], []
-    at_s, free_s, ready_s, replica = 0.0, -10.0, -10.0, -1
-    for i in range(n):
-        at_s += chance.expovariate(RATE_PER_S)
-        if at_s > free_s + keep_alive_s:
-            replica += 1
-            ready_s = free_s = at_s + COLD_START_S
-            starts.append(start(i, at_s))
-        begun_s = max(at_s, free_s, ready_s)
-        free_s = begun_s + SERVICE_S
-        row = invocation(
-            i,
-            at_s,
-            cold=ready_s > at_s,
-            wait_s=max(0.0, ready_s - at_s),
-            queue_s=begun_s - max(at_s, ready_s),
-            held_s=free_s - at_s,
-        )
-        row.replica_id = f"x{replica}"
-        rows.append(row)
-    return rows, starts
-
-
-def theory_of(cell):
-    traffic = {"model": "poisson", "requests": 1100, "duration": f"{1100 / RATE_PER_S:.3f}s"}
-    made = experiment(regimes=["a"], contrasts=[], loads={"l": load(traffic=traffic)}, controls=[THEORY])
-    whole = campaign(made, {(0, "l", "a"): cell})
-    run = whole.runs[0]._replace(settings={"f": SETTINGS["f"] | {"idle_timeout": f"{KEEP_ALIVE_S}s"}})
-    return controls.check(whole._replace(runs=[run]), [run], [])
-
-
-def test_a_system_that_is_as_theory_has_it_passes_as_often_as_the_level_says():
-    """Affected arrivals come in clusters; taken for independent they would fail one control in seven."""
-    failed = sum(each.state == "failed" for seed in range(40) for each in theory_of(simulated(seed)))
-    assert failed <= 5, f"{failed} of 80 at 2.5 %"
-
-
-def test_a_system_whose_replicas_live_longer_than_it_says_fails():
-    triggered, affected = theory_of(simulated(1, keep_alive_s=0.6))
-    assert triggered.state == "failed"
-    assert triggered.expected.startswith("triggered")
-    assert "service_s 0.04" in triggered.reason
-    assert "cold_start_s 0.4" in triggered.reason
-    assert affected.state == "passed", "what a start affects does not depend on how often there is one"
-
-
-def test_too_few_arrivals_decide_nothing():
-    assert {each.state for each in theory_of(simulated(1, n=300))} == {"undecided"}
-    (nothing,) = theory_of(([invocation(i, i / 6) for i in range(50)], []))
-    assert "too few cold starts" in nothing.reason
-
-
-def test_a_replica_that_cannot_keep_up_is_no_case_for_the_theory():
-    rows, starts = simulated(1)
-    for row in rows:
-        row.returned_at_ns = row.sent_at_ns + S
-    (found,) = theory_of((rows, starts))
-    assert "utilisation 6.00" in found.reason
 
 
 def rung(n=60, *, grows=False, failed_at=None):

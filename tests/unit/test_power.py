@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis import power
-from analysis.theory import single_replica
+from tests.support.theory import single_replica
 
 pytestmark = pytest.mark.unit
 

@@ -183,8 +183,8 @@ FACTORIAL = {
             "controls[0]: warm - cold is no planned contrast",
         ),
         (
-            {"controls": [{"kind": "theory", "load": "bursty", "regimes": ["cold"]}]},
-            "controls[0]: the theory is about model 'poisson' at an even rate, not 'bursts'",
+            {"controls": [{"kind": "theory", "load": "pipeline", "regimes": ["cold"]}]},
+            "controls[0]: the theory is about a single function, not the pipeline",
         ),
         ({"contrasts": [], "looks": [3]}, "looks: there is no planned contrast"),
         ({"looks": [2, 3]}, "looks: 2, 3: must ascend from at least 3 blocks"),
@@ -233,10 +233,6 @@ def test_a_contrast_that_no_load_can_form_is_refused():
             {"controls": [{"kind": "same", "load": "steady", "regimes": ["cold", "warm"]}]},
             "loads.steady: a control of kind 'same' needs the same settings, cold and warm differ",
         ),
-        (
-            {"controls": [{"kind": "theory", "load": "steady", "regimes": ["cold"]}]},
-            "loads.steady: a theory control needs max_replicas 1 and max_in_flight 1",
-        ),
     ],
 )
 def test_what_a_control_or_an_alias_cannot_mean_is_refused(tmp_path, change, says):
@@ -280,6 +276,7 @@ def test_a_load_may_run_in_some_of_the_regimes():
         ("paced", "warm"),
         ("short-keep-alive", "cold"),
         ("long-keep-alive", "cold"),
+        ("several", "cold"),
     }
 
 

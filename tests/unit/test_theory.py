@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import simulate, theory
+from analysis import simulate
 from analysis.simulate import Function, Measured, Times
 from fave.records import ReplicaRow, StageRow
-from tests.support import event_simulator
+from tests.support import event_simulator, theory
 from tests.support.campaigns import as_table, invocation
 
 pytestmark = pytest.mark.unit
