@@ -55,7 +55,7 @@ report: $(VENV)/.installed  ## Analyse RUN (a folder of runs/; default: the late
 index: $(VENV)/.installed  ## runs/index.html: all campaigns on one page
 	@$(PY) -m analysis index
 
-calibrate: $(VENV)/.installed  ## Are the verdicts as often wrong as they say? CAMPAIGNS (1000) of each kind, simulated (2 minutes)
+calibrate: $(VENV)/.installed  ## Are the verdicts as often wrong as they say? CAMPAIGNS (1000) of each kind, simulated (90 s)
 	@$(PY) -m analysis calibrate "--campaigns=$$CAMPAIGNS"
 
 ##@ Search a video

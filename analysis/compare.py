@@ -156,8 +156,7 @@ def combined(
         return Paired(
             mean=found.estimate, ci95=None, p=None, p_sign_flip=p_sign_flip, p_equivalence=None, blocks=blocks
         )
-    error = math.hypot(found.error, math.sqrt(extra.variance))
-    found = Clustered(found.estimate, error, max(1.0, found.df - extra.coefficients))
+    found = with_extra(found, extra)
     return Paired(
         mean=found.estimate,
         ci95=interval(found, 1 - alpha),
@@ -168,6 +167,11 @@ def combined(
         error=found.error,
         df=found.df,
     )
+
+
+def with_extra(found: Clustered, extra: Extra) -> Clustered:
+    error = math.hypot(found.error, math.sqrt(extra.variance))
+    return Clustered(found.estimate, error, max(1.0, found.df - extra.coefficients))
 
 
 def unpaired_p(a: Sequence[Counts], b: Sequence[Counts]) -> float | None:

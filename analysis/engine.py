@@ -51,6 +51,7 @@ def run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0913, PLR0915 - one l
     min_replicas,
     max_replicas,
     concurrency,
+    longest_idle_first,
     initial,
     until_s,
 ):
@@ -144,15 +145,14 @@ def run(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0913, PLR0915 - one l
             due[replica], due_order[replica] = now_s + idle_timeout_s, order
             order += 1
 
-        # Of the free replicas the one that was used last takes the head of the queue.
+        # Of the free replicas the one that was used last takes the head of the queue (or the one that was not).
         while head < coming:
             best = -1
             for i in range(slots):
-                if (
-                    state[i] == _READY
-                    and busy[i] < concurrency
-                    and (best < 0 or used[i] > used[best] or (used[i] == used[best] and age[i] < age[best]))
-                ):
+                if state[i] != _READY or busy[i] >= concurrency:
+                    continue
+                sooner = best < 0 or (used[i] < used[best] if longest_idle_first else used[i] > used[best])
+                if sooner or (used[i] == used[best] and age[i] < age[best]):
                     best = i
             if best < 0:
                 break

@@ -26,12 +26,16 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Function(NamedTuple):
-    """How a function scales. concurrency: requests that a replica serves at the same time."""
+    """How a function scales. concurrency: requests that a replica serves at the same time.
+
+    longest_idle_first: another routing than the platform's, which takes the replica that was used last.
+    """
 
     idle_timeout_s: float
     min_replicas: int
     max_replicas: int
     concurrency: int = 1
+    longest_idle_first: bool = False
 
 
 class Times(NamedTuple):
@@ -130,6 +134,7 @@ def simulate(
         function.min_replicas,
         function.max_replicas,
         function.concurrency,
+        function.longest_idle_first,
         function.min_replicas if initial is None else initial,
         math.nan if until_s is None else until_s,
     )

@@ -69,13 +69,13 @@ def trends(used: Sequence[Digest], outcome: str) -> list[Trend]:
                 values = [value for _, value in known]
                 if not _varies(values):
                     continue
-                found.append(Trend(what, load, regime, unit, values, *_correlation(values)))
+                found.append(Trend(what, load, regime, unit, values, *correlation(values)))
                 several += 1
                 for block, value in known:
                     relative.setdefault(block, []).append(value / float(np.mean(values)))
             blocks = [float(np.mean(each)) for each in relative.values() if len(each) == several]
             if several > 1 and _varies(blocks):
-                found.append(Trend(what, load, "all regimes", " of each regime's mean", blocks, *_correlation(blocks)))
+                found.append(Trend(what, load, "all regimes", " of each regime's mean", blocks, *correlation(blocks)))
     return found
 
 
@@ -91,7 +91,7 @@ def _value(each: Digest, what: str, outcome: str) -> float | None:
     return each.start_mean_s if what == "mean start time" else each.service_mean_s
 
 
-def _correlation(values: Sequence[float]) -> tuple[float, float]:
+def correlation(values: Sequence[float]) -> tuple[float, float]:
     """Spearman's rho with time, and its p: the t approximation says 0 of any perfect order, however short."""
     ranks = stats.rankdata(np.round(values, 12))
     centred = ranks - ranks.mean()

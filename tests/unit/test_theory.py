@@ -138,15 +138,16 @@ def as_it_was(arrivals, about, initial):
     st.integers(0, 2),
     st.integers(1, 3),
     st.sampled_from([None, 0, 2]),
+    st.booleans(),
 )
 def test_compiled_it_is_exactly_what_it_was_event_by_event(
-    arrivals, service, cold, idle, least, more, concurrency, initial
+    arrivals, service, cold, idle, least, more, concurrency, initial, other
 ):
     """Times on a grid make many things happen at the same moment: their order counts, too."""
     most = max(1, least + more)
     about = {"idle_timeout_s": idle, "min_replicas": least, "max_replicas": most, "concurrency": concurrency}
-    found = simulate.simulate(arrivals, Function(**about), Times.same(service, cold), initial)
-    known = as_it_was(arrivals, about | {"service_s": service, "cold_start_s": cold}, initial)
+    found = simulate.simulate(arrivals, Function(**about, longest_idle_first=other), Times.same(service, cold), initial)
+    known = as_it_was(arrivals, about | {"service_s": service, "cold_start_s": cold, "takes_turns": other}, initial)
     assert list(found.start_s) == known.start_s
     assert list(found.done_s) == known.done_s
     assert list(found.triggered) == known.triggered
