@@ -117,15 +117,18 @@ def _beside_simulated(campaign: Campaign, each: Digest) -> pl.DataFrame:
     assert one is not None
     began = rows.replicas.filter((pl.col("event") == "start") & (pl.col("request_id") != ""))["request_id"]
     took_s = (pl.col("returned_at_ns") - pl.col("sent_at_ns")) / 1e9 - pl.col("cold_wait_s") - pl.col("queue_s")
-    served = rows.stages.group_by("request_id").agg(took_s.max().clip(lower_bound=0.0).alias("took_s"))
+    served = rows.stages.group_by("request_id").agg(
+        took_s.max().clip(lower_bound=0.0).alias("took_s"), (pl.col("evidence") == "undecided").any().alias("undecided")
+    )
     sent = rows.requests.filter(pl.col("sent_at_ns") > 0).sort("sent_at_ns")
     sent = sent.join(served, on="request_id", how="left", maintain_order="left")
     took = sent["took_s"].fill_null(strategy="mean").fill_null(0.0).to_numpy()
     found = simulate(one.arrivals_s, one.function, Times(took, np.array(one.seen.start_s)), one.initial)
     return sent.select(
         pl.col("request_id").is_in(began.to_list()).alias("triggered"),
-        # Without a label it counts as warm: a system that loses labels must not pass.
-        pl.col("cold").fill_null(value=False).alias("affected"),
+        # Who came between stamp and event had to wait for the event, as the simulator has it. Without a label it counts
+        # as warm: a system that loses labels must not pass.
+        (pl.col("cold").fill_null(value=False) | pl.col("undecided").fill_null(value=False)).alias("affected"),
         pl.Series("simulated triggered", found.triggered),
         pl.Series("simulated affected", found.affected),
     )

@@ -130,9 +130,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
     raw = [row for path in folder.arrivals() for row in read_jsonl(path, ArrivalRow)]
     events = _events(bench.gateway)
     ready_at_ns = {event["replica_id"]: event["at_ns"] for event in events if event["event"] == "ready"}
-    rows = collect(
-        bench.store, raw, target=load.target, regime=cell.regime, load=cell.load, known=frozenset(ready_at_ns)
-    )
+    rows = collect(bench.store, raw, target=load.target, regime=cell.regime, load=cell.load, ready_at_ns=ready_at_ns)
     replicas = replica_rows(bench.prometheus, events, load.functions, verified_at_ns, ended_at_ns)
     if bench.cluster:
         seen = bench.cluster.replica_rows(load.functions, verified_at_ns, ended_at_ns)

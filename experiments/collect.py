@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import msgspec
 
 from fave.errors import StorageError
 from fave.invocation import with_caller_side
-from fave.records import ArrivalRow, ReplicaRow, RequestRow, StageRow, derive
+from fave.records import ArrivalRow, ReplicaRow, RequestRow, StageRow, compared, derive
 from fave.storage import Store
 from fave.workload import ORCHESTRATOR, PIPELINE
 from prom.client import Prometheus
@@ -54,9 +54,9 @@ class Rows(NamedTuple):
 
 
 def collect(
-    store: Store, arrivals: list[ArrivalRow], *, target: str, regime: str, load: str, known: frozenset[str]
+    store: Store, arrivals: list[ArrivalRow], *, target: str, regime: str, load: str, ready_at_ns: Mapping[str, int]
 ) -> Rows:
-    """One request row per arrival, one stage row per attempt. `known`: replicas in the platform's events."""
+    """One request row per arrival, one stage row per attempt. `ready_at_ns`: of replicas, by the platform's events."""
     sent = [arrival for arrival in arrivals if arrival.sent_at_ns]
     with ThreadPoolExecutor(8) as threads:
         pairs = list(zip(sent, threads.map(lambda a: _rows_of(store, a, target), sent), strict=True))
@@ -67,8 +67,8 @@ def collect(
         # The orchestrator keeps the rows of all attempts: those of an earlier one are found again by a later.
         rows = list({row.invocation_id or f"{row.stage}/{row.clip}": row for row in rows}.values())
         for row in rows:
-            if row.evidence == "stamps" and row.replica_id in known:
-                row.evidence = "platform"
+            if row.evidence == "stamps" and row.replica_id in ready_at_ns:
+                compared(row, ready_at_ns[row.replica_id])
         requests.append(_request_row(attempts, rows, regime=regime, load=load))
         stages += rows
     finals = [

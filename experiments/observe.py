@@ -9,12 +9,10 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from experiments.collect import Rows
+from fave.clock import NS_PER_S
 from fave.records import ReplicaRow, StageRow
 from fave.strain import CpuUse, Strain
 from fave.validity import Observed, measure
-
-# A replica stamps itself ready, then the platform's probe notices: within this the two may disagree about a caller.
-_PROBE_TOLERANCE_NS = 250_000_000
 
 
 class Conditions(NamedTuple):
@@ -44,6 +42,7 @@ def observe(
     sent = [row for row in rows.requests if row.sent_at_ns]
     latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
     served = [row for row in rows.stages if not refused(row)]
+    offset_s = clock_offset_s(rows.stages)
     last_ns = max((row.done_at_ns or row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
     first_ns = min((row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
     return Observed(
@@ -54,16 +53,16 @@ def observe(
             cpu_share=generator["cpu_share"],
         ),
         median_latency_s=statistics.median(latencies) if latencies else None,
-        cold_missing=sum(row.cold is None for row in served),
+        cold_missing=sum(row.cold is None and row.evidence != "undecided" for row in served),
         served=len(served),
         replica_gap_s=longest_gap_s(replicas, tuple(initial_ready), verified_at_ns, last_ns),
         initial_state_ok=initial_state_holds(replicas, initial_ready, first_ns),
         configuration_unchanged=unchanged,
         drained=drained,
         labelled=sum(row.cold is not None for row in rows.stages),
-        label_mismatches=label_mismatches(rows.stages, ready_at_ns) if ready_at_ns else None,
+        label_mismatches=label_mismatches(rows.stages, ready_at_ns, offset_s or 0.0) if ready_at_ns else None,
         replica_age_p99_s=age_quantile_s([row.age_s for row in replicas if row.source == "prometheus"], 0.99),
-        clock_offset_s=clock_offset_s(rows.stages),
+        clock_offset_s=offset_s,
         memory_pressure_share=strain.memory_pressure_share if strain else None,
         evictions=strain.evictions if strain else None,
         foreign_cpu_share=cpu.foreign_share,
@@ -130,8 +129,11 @@ def initial_state_holds(replicas: list[ReplicaRow], initial_ready: Mapping[str, 
     return standing == dict(initial_ready)
 
 
-def label_mismatches(rows: list[StageRow], ready_at_ns: Mapping[str, int]) -> int:
-    """Labelled rows whose replica the platform does not know, or saw become ready on the other side of the send."""
+def label_mismatches(rows: list[StageRow], ready_at_ns: Mapping[str, int], offset_s: float) -> int:
+    """Labelled rows whose replica the platform does not know, or saw become ready on the other side of the send.
+
+    offset_s: by which clocks are known to differ; what lies within it contradicts nothing.
+    """
     wrong = 0
     for row in rows:
         if row.cold is None:
@@ -140,7 +142,7 @@ def label_mismatches(rows: list[StageRow], ready_at_ns: Mapping[str, int]) -> in
         if event_ns is None:
             wrong += 1
         elif (event_ns > row.sent_at_ns) != row.cold:
-            wrong += abs(event_ns - row.sent_at_ns) > _PROBE_TOLERANCE_NS
+            wrong += abs(event_ns - row.sent_at_ns) > offset_s * NS_PER_S
     return wrong
 
 

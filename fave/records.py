@@ -12,7 +12,7 @@ import msgspec
 SCHEMA = 1
 
 RequestStatus = Literal["ok", "failed", "timeout", "dropped", "unsent", "lost"]
-Evidence = Literal["platform", "stamps", "first_use", "latency", "none"]
+Evidence = Literal["platform", "stamps", "first_use", "latency", "undecided", "none"]
 
 
 class ArrivalRow(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -151,6 +151,18 @@ class ReplicaRow(msgspec.Struct, kw_only=True):
     replica_id: str = ""
     reason: str = ""
     request_id: str = ""
+
+
+def compared(row: StageRow, ready_at_ns: int) -> StageRow:
+    """The label held against when the platform saw the replica become ready.
+
+    A replica stamps itself ready, and the platform's probe notices later: a caller between the two did not meet a ready
+    replica, or did. No clock decides that, so it has no label.
+    """
+    row.evidence = "platform"
+    if row.cold is False and ready_at_ns > row.sent_at_ns:
+        row.cold, row.evidence = None, "undecided"
+    return row
 
 
 def derive(row: StageRow) -> StageRow:

@@ -13,7 +13,7 @@ from experiments.observe import (
     refused,
 )
 from fave.errors import StorageError
-from fave.records import ArrivalRow, ReplicaRow, StageRow, derive
+from fave.records import ArrivalRow, ReplicaRow, StageRow, compared, derive
 
 pytestmark = pytest.mark.unit
 
@@ -54,8 +54,10 @@ def arrival(k=0, **more):
     return ArrivalRow(k=k, request_id=f"r{k}", invocation_id=f"i{k}", **values)
 
 
-def collected(arrivals, objects, target="pipeline", known=frozenset()):
-    return collect(Objects(objects), arrivals, target=target, regime="cold", load="steady", known=known)
+def collected(arrivals, objects, target="pipeline", ready_at_ns=None):
+    return collect(
+        Objects(objects), arrivals, target=target, regime="cold", load="steady", ready_at_ns=ready_at_ns or {}
+    )
 
 
 def final(*rows, status="COMPLETED", tasks=()):
@@ -68,7 +70,7 @@ def final(*rows, status="COMPLETED", tasks=()):
 def test_a_request_is_cold_when_any_invocation_on_its_behalf_was():
     rows = [stage_row("stage-librosa", sent=2, ready=1), stage_row("stage-search", sent=4, ready=5, replica="y")]
     requests, stages, _ = collected(
-        [arrival()], {"requests/r0/metadata/final.json": final(*rows)}, known=frozenset("y")
+        [arrival()], {"requests/r0/metadata/final.json": final(*rows)}, ready_at_ns={"y": 5 * S}
     )
     assert (requests[0].cold, requests[0].cold_invocations, requests[0].invocations) == (True, 1, 3)
     assert requests[0].latency_s == 8.0
@@ -165,13 +167,37 @@ def test_a_replica_lost_before_the_first_arrival_is_noticed():
 
 @pytest.mark.parametrize(
     ("sent", "ready", "event", "wrong"),
-    [(2, 3, 3.1, 0), (2, 3, 1.0, 1), (4, 3, 3.1, 0), (2, 1, 5.0, 1), (2, 1.9, 2.1, 0), (2, 3, None, 1)],
+    [
+        (2, 3, 3.1, 0),
+        (2, 3, 1.0, 1),
+        (4, 3, 3.1, 0),
+        (2, 1, 5.0, 1),
+        (2, 1.9, 2.1, 1),
+        (2, 3, None, 1),
+        (2, 3, 1.995, 0),
+    ],
 )
 def test_labels_are_checked_against_the_platforms_own_events(sent, ready, event, wrong):
     row = StageRow(request_id="r", invocation_id="i", stage="s", replica_id="x")
     row.sent_at_ns, row.ready_at_ns = int(sent * S), int(ready * S)
     events = {} if event is None else {"x": int(event * S)}
-    assert label_mismatches([derive(row)], events) == wrong
+    assert label_mismatches([derive(row)], events, offset_s=0.01) == wrong
+
+
+def test_who_comes_between_a_replicas_own_stamp_and_the_platforms_event_has_no_label():
+    """It met a ready replica that nobody knew of yet; the 250 ms that were tolerated made it warm."""
+    row = stage_row("stage-x", sent=4, ready=3)
+    assert (row.cold, compared(row, int(3.9 * S)).evidence) == (False, "platform")
+    between = compared(stage_row("stage-x", sent=4, ready=3), int(4.1 * S))
+    assert (between.cold, between.evidence) == (None, "undecided")
+    assert label_mismatches([between], {"x": int(4.1 * S)}, 0.0) == 0
+    requests, stages, _ = collected(
+        [arrival(sent_at_ns=4 * S)],
+        {"requests/r0/stage-x/metadata.1.json": stage_row("stage-x", sent=4, ready=3)},
+        target="stage-x",
+        ready_at_ns={"x": int(4.1 * S)},
+    )
+    assert (requests[0].cold, requests[0].cold_invocations, stages[0].cold) == (None, 0, None)
 
 
 def test_a_repeated_arrival_is_one_request_with_a_row_for_each_attempt():
