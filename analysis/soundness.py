@@ -24,8 +24,9 @@ _ROUNDING = 1e-6
 _QUIET_NS = 1_000_000_000
 # One sample may be of a scrape that came late.
 _FEWEST_SAMPLES = 3
-# A replica drains before it stops, and its successor may have begun: over the maximum for so long at most, together.
-_DRAINING_S = 1.0
+# A replica drains before it stops, and its successor may have begun: over the maximum for so long at most, together, or
+# for each that ended.
+_DRAINING_S, _EACH_DRAINING_S = 1.0, 0.05
 
 
 def problems(run: Run, rows: Rows) -> list[str]:
@@ -118,7 +119,8 @@ def _no_more_are_held_than_may_be(run: Run, rows: Rows) -> Iterator[str]:
         most = run.settings[function]["max_replicas"]
         at_ns, counts = _counts(run, function, events)
         over_s = sum((b - a) / 1e9 for (a, b), count in zip(pairwise(at_ns), counts, strict=False) if count > most)
-        if over_s > _DRAINING_S:
+        ends = events.filter(pl.col("event").is_in(list(ENDS))).height
+        if over_s > max(_DRAINING_S, _EACH_DRAINING_S * ends):
             yield f"{function}: by events more than its {most} replicas for {over_s:.1f} s"
         if min(counts, default=0) < 0:
             yield f"{function}: more replicas ended than were there"

@@ -5,7 +5,9 @@ import pytest
 
 from analysis import soundness
 from analysis.load import load
+from fave.records import ReplicaRow
 from fave.settings import ROOT
+from tests.support.campaigns import as_table
 
 pytestmark = pytest.mark.unit
 
@@ -139,3 +141,17 @@ def test_no_run_of_the_published_campaign_breaks_a_law(campaign):
 
 def test_a_platform_without_events_breaks_no_law_of_events(run, rows):
     assert soundness.problems(run, rows._replace(replicas=rows.replicas.filter(pl.col("source") != "gateway"))) == []
+
+
+@pytest.mark.parametrize(("drains_s", "breaks"), [(0.02, False), (0.2, True)])
+def test_many_replicas_that_each_drain_for_a_moment_are_not_too_many(drains_s, breaks, run, rows):
+    """A control with 134 starts of a single replica was invalid for 2.2 s of draining in all, 16 ms for each."""
+    made = [
+        ReplicaRow(at_ns=int((k + late_s) * 1e9), source="gateway", function=FUNCTION, event=event, replica_id=f"x{k}")
+        for k in range(100)
+        for event, late_s in (("start", 0.0), ("stop", 1.0 + drains_s))
+    ]
+    settings = {FUNCTION: run.settings[FUNCTION] | {"max_replicas": 1}}
+    single = run._replace(settings=settings, initial_ready={FUNCTION: 0}, started_at_ns=0)
+    found = soundness.problems(single, rows._replace(replicas=as_table(made, ReplicaRow)))
+    assert any("by events more than its 1 replicas" in problem for problem in found) is breaks

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 ARRIVALS, SERVICE_S, COLD_START_S = 1100, 0.04, 0.5
 SINGLE = {"rate_per_s": 6.1, "idle_timeout_s": 0.4, "max_replicas": 1}
 SHORT = SINGLE | {"idle_timeout_s": 0.2}
-SEVERAL = {"rate_per_s": 12.0, "idle_timeout_s": 0.5, "max_replicas": 4}
+SEVERAL = {"rate_per_s": 12.0, "idle_timeout_s": 0.7, "max_replicas": 4}
 
 
 def system(about, seed, *, n=ARRIVALS, events_late_s=0.0, lost=0.0, **wrong):
