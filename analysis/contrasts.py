@@ -31,6 +31,8 @@ from analysis.variates import Arm, adjusted
 from analysis.words import points
 
 _ALPHA = 0.05
+# By load and regime, of the first so many blocks.
+Arms = Callable[[int], Mapping[tuple[str, str], Arm]]
 
 
 class Planned(NamedTuple):
@@ -81,7 +83,7 @@ def secondary(experiment: dict[str, Any], plan: Sequence[Planned], digests: Sequ
     primary, cold = experiment["primary_outcome"], cold_outcome(experiment)
     outcome = cold if primary == SLOW else SLOW
     mine = [each for each in plan if outcome != SLOW or limit_s(experiment, each.load)]
-    return rate_contrasts({**experiment, "looks": ()}, mine, outcome, digests, [], {})
+    return rate_contrasts({**experiment, "looks": ()}, mine, outcome, digests, [], lambda _: {}, {})
 
 
 def rate_contrasts(
@@ -90,19 +92,20 @@ def rate_contrasts(
     outcome: str,
     digests: Sequence[Digest],
     excluded: Sequence[Digest],
-    arms: Mapping[tuple[str, str], Arm],
+    arms: Arms,
+    reached: Mapping[str, int],
 ) -> list[Contrast]:
     """With p of differences and of equivalence adjusted by Holm over all of them, and once more with excluded runs.
 
-    digests: of used runs. excluded: of those that were not used though their rows can be read. arms: by load and
-    regime, what the simulator knows of each block (`variates`).
+    digests: of used runs. excluded: of those that were not used though their rows can be read. arms: what the simulator
+    knows of the first so many blocks (`variates`). reached: blocks that each load has behind it, valid or not.
     """
-    found = _contrasts(experiment, plan, outcome, {each: digests for each in plan}, arms)
+    found = _contrasts(experiment, plan, outcome, {each: digests for each in plan}, arms, reached)
     put_back = {each: _whole_blocks(each, [*digests, *excluded], outcome) for each in plan}
     more = {each: _of(each, mine) - _of(each, digests) for each, mine in put_back.items()}
     if not any(more.values()):
         return found
-    again = _contrasts(experiment, plan, outcome, put_back, {})
+    again = _contrasts(experiment, plan, outcome, put_back, lambda _: {}, reached)
     return [
         structs.replace(row, with_excluded=_with_excluded(other, more[each])) if more[each] else row
         for each, row, other in zip(plan, found, again, strict=True)
@@ -131,9 +134,10 @@ def _contrasts(
     plan: Sequence[Planned],
     outcome: str,
     digests: Mapping[Planned, Sequence[Digest]],
-    arms: Mapping[tuple[str, str], Arm],
+    arms: Arms,
+    reached: Mapping[str, int],
 ) -> list[Contrast]:
-    tested = [_over_looks(experiment, each, outcome, digests[each], arms) for each in plan]
+    tested = [_over_looks(experiment, each, outcome, digests[each], arms, reached.get(each.load, 0)) for each in plan]
     adjusted = compare.holm([each.p for each in tested])
     equivalence = compare.holm([each.p_equivalence for each in tested])
     found = [
@@ -190,16 +194,17 @@ def _over_looks(
     each: Planned,
     outcome: str,
     digests: Sequence[Digest],
-    arms: Mapping[tuple[str, str], Arm],
+    arms: Arms,
+    reached: int,
 ) -> _Tested:
+    """Each look with what was known then: neither later blocks nor their times."""
     mine = [one for one in digests if one.run.load == each.load]
-    reached = max((one.run.block for one in mine), default=-1) + 1
     plan = looks.planned(experiment["looks"])
     taken = [look for look in plan if look.blocks <= reached]
     # Without looks, and before the first one, all blocks that there are; before the first one nothing is decided.
-    every = taken or [Look(reached)]
+    every = taken or [Look(max((one.run.block for one in mine), default=-1) + 1)]
     found = [
-        _compared(experiment, each, outcome, [d for d in mine if d.run.block < look.blocks], arms, look)
+        _compared(experiment, each, outcome, [d for d in mine if d.run.block < look.blocks], arms(look.blocks), look)
         for look in every
     ]
     tested = every if taken or not plan else []

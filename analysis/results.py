@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -43,8 +44,10 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
     shown = plan + contrasts.planned(experiment, descriptive=True)
     excluded = [each for each in digests if each.run.key not in used and not each.problems]
     primary = experiment["primary_outcome"]
-    arms = variates.arms(campaign, mine, primary)
-    tested = contrasts.rate_contrasts(experiment, plan, primary, mine, excluded, arms)
+    known = {blocks: variates.arms(campaign, mine, primary, blocks) for blocks in _numbers_of_blocks(experiment, mine)}
+    tested = contrasts.rate_contrasts(
+        experiment, plan, primary, mine, excluded, lambda n: known.get(n, {}), _reached(campaign)
+    )
     rates, effects = ([row for row in tested if (len(row.weights) == 2) is pair] for pair in (True, False))
     beside = contrasts.secondary(experiment, plan, mine)
     even = contrasts.break_even(shown, mine)
@@ -78,6 +81,25 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
         prices=prices,
         validity=_validity(campaign, digests, runs),
     )
+
+
+def _numbers_of_blocks(experiment: dict[str, Any], used: Sequence[Digest]) -> set[int]:
+    """After which contrasts are judged: at looks, or at the end of each load."""
+    ends = {max(each.run.block for each in used if each.run.load == load) + 1 for load in {e.run.load for e in used}}
+    return {*experiment["looks"]} or ends
+
+
+def _reached(campaign: Campaign) -> dict[str, int]:
+    """By load, how many blocks it has behind it: finished in every regime, valid or not."""
+    found: dict[str, int] = {}
+    for load in campaign.experiment["loads"]:
+        regimes = set(regimes_of(campaign.experiment, load))
+        blocks: dict[int, set[str]] = {}
+        for run in campaign.runs:
+            if run.load == load:
+                blocks.setdefault(run.block, set()).add(run.regime)
+        found[load] = max((block + 1 for block, there in blocks.items() if there >= regimes), default=0)
+    return found
 
 
 def _about(campaign: Campaign) -> About:

@@ -56,13 +56,14 @@ class Adjusted(NamedTuple):
     coefficients: list[float]
 
 
-def arms(campaign: Campaign, digests: Sequence[Digest], outcome: str) -> dict[tuple[str, str], Arm]:
-    """By load and regime, of what can be simulated; digests: of the used runs. Empty for a load whose blocks share
-    their arrivals.
+def arms(campaign: Campaign, digests: Sequence[Digest], outcome: str, blocks: int) -> dict[tuple[str, str], Arm]:
+    """By load and regime, of what can be simulated, from the first so many blocks alone. digests: of the used runs.
+
+    Empty for a load whose blocks share their arrivals.
     """
     found: dict[tuple[str, str], Arm] = {}
     for load, about in campaign.experiment["loads"].items():
-        mine = [each for each in digests if each.run.load == load and each.predicted]
+        mine = [each for each in digests if each.run.load == load and each.run.block < blocks and each.predicted]
         traffic = _traffic(about, mine)
         if traffic is None or outcome not in ("invocation_cold_rate", "request_cold_rate", SLOW):
             continue

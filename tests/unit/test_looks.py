@@ -11,6 +11,7 @@ from analysis.variates import Arm
 from fave.arrivals import generate
 from fave.loads import traffic_of
 from fave.settings import Duration
+from fave.validity import Verdict
 from tests.support.campaigns import answers, campaign, experiment, with_cold
 from tests.support.campaigns import load as a_load
 
@@ -47,6 +48,16 @@ def test_what_a_look_decided_stays_decided_and_the_interval_has_the_level_of_the
     assert later["confidence"] == pytest.approx(1 - 0.05 * 2 / 6)
     plain = compare.paired([(x, 20) for x in a], [(1, 20)] * 5, margin=0.05)
     assert later["ci95"][0] < plain.ci95[0]
+
+
+def test_a_look_whose_last_block_is_invalid_is_a_look_all_the_same():
+    """Before, a campaign of eight blocks whose eighth was excluded was judged after five."""
+    blocks = with_cold({(i, r): {"a": 15 + i % 3, "b": 2}[r] for i in range(5) for r in "ab"})
+    whole = campaign(experiment(loads={"l": a_load(blocks=5)}, looks=[3, 5]), blocks)
+    invalid = Verdict(valid=False, findings=())
+    runs = [run._replace(verdict=invalid) if run.block == 4 else run for run in whole.runs]
+    (row,) = answers(whole._replace(runs=runs))["contrasts"]
+    assert (row["blocks"], row["confidence"]) == (4, pytest.approx(1 - 0.05 * 2 / 3))
 
 
 def test_a_look_says_what_is_open_and_how_likely_the_next_one_decides_it():
@@ -167,4 +178,4 @@ def test_blocks_that_share_their_arrivals_have_no_variate():
     made = campaign(experiment(loads={"l": paced}), with_cold({(i, r): 5 + i for i in range(3) for r in "ab"}))
     from analysis import digest
 
-    assert variates.arms(made, digest.of_all(made), "invocation_cold_rate") == {}
+    assert variates.arms(made, digest.of_all(made), "invocation_cold_rate", 3) == {}
