@@ -130,7 +130,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """What the simulator makes of the same arrivals, with the mean service and cold-start times that were measured."""
+    """What the simulator makes of the same arrivals, with service and start times drawn from the measured ones."""
 
     cold_rate: float
     held_gb: float

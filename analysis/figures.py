@@ -296,6 +296,6 @@ def _theory(found: dict[str, Any]) -> list[Figure]:
         for cell, rate in rates
     ]
     columns = ("load", "regime", "cold-start rate measured", "simulated", "GB-s/s held, measured", "simulated")
-    notes = ("the simulator gets each run's arrivals, mean service and cold-start times, nothing else",)
+    notes = ("the simulator gets each run's arrivals and draws from its service and start times; nothing else",)
     svg = plots.against_theory(measured, curves)  # type: ignore[arg-type]
     return [Figure("f8-theory", "F8. Measured against theory", svg, Table("", columns, rows, notes))]

@@ -411,7 +411,7 @@ def _variates(found: Found) -> Table:
         "decides",
     )
     note = (
-        "adjusted: less what the simulator makes of each block's arrivals beyond what it makes of 1000 other ones; the "
+        "adjusted: less what the simulator makes of each block's arrivals beyond what it makes of other schedules; the "
         "mean is that of the unadjusted one, whatever the simulator gets wrong. What decides was fixed beforehand"
     )
     return Table("With the simulator as control variate", columns, rows, [note])

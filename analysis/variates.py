@@ -29,7 +29,7 @@ from fave.settings import decode
 from fave.workload import PIPELINE
 
 # Schedules for the expectation; draws of times for each block's own.
-_SCHEDULES, _DRAWS = 1000, 8
+_SCHEDULES, _DRAWS = 400, 8
 # Arrivals that are simulated for one load at most: fewer schedules where they are long.
 _ARRIVALS = 4_000_000
 
