@@ -31,7 +31,7 @@ from fave.workload import PIPELINE
 # Schedules for the expectation; draws of times for each block's own.
 _SCHEDULES, _DRAWS = 400, 8
 # Arrivals that are simulated for one load at most: fewer schedules where they are long.
-_ARRIVALS = 4_000_000
+_ARRIVALS = 400_000
 
 
 class Arm(NamedTuple):
@@ -92,7 +92,7 @@ def _traffic(about: dict[str, Any], mine: Sequence[Digest]) -> Traffic | None:
 
 def _number(mine: Sequence[Digest]) -> int:
     longest = max(len(each.predicted.arrivals_s) for each in mine if each.predicted)
-    return max(50, min(_SCHEDULES, _ARRIVALS // (2 * longest)))
+    return max(30, min(_SCHEDULES, _ARRIVALS // (2 * longest)))
 
 
 def _seconds(schedule: Sequence[int]) -> Array:
