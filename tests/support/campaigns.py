@@ -30,7 +30,7 @@ HOST = {"cpu_model": "c", "cores": 2, "memory_kb": 1, "kernel": "k"}
 
 
 def load(**change):
-    traffic = {"model": "poisson", "requests": 100, "duration": "10s", "bursts": 0}
+    traffic = {"model": "paced", "requests": 100, "duration": "10s", "bursts": 0}
     load = {"target": "f", "traffic": traffic, "blocks": 2, "descriptive": False, "regimes": [], "overrides": {}}
     return load | change
 
