@@ -191,6 +191,9 @@ def percentiles(
                 axis.plot(x + 0.14, mean.value, "_", color=INK, ms=12, mew=2)
             axis.set_yscale("log")
             _log_axis(axis.yaxis)
+            seen = [value for values, mean in by_regime.values() for value in (*values, mean.value)]
+            if max(seen) < 1.001 * min(seen):
+                axis.set_ylim(seen[0] / 2, 2 * seen[0])  # an axis of one point has no height of its own
             labels = [f"{regime}\nn = {len(by_regime[regime][0])}" for regime in present]
             axis.set_xticks(range(len(present)), labels, fontsize=8)
             axis.set_xlim(-0.5, len(present) - 0.5)

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from analysis import foresight, measures
+from analysis import foresight, measures, plots
 from analysis.simulate import Function, Measured, Predicted, Times, simulate
 from experiments.model import Experiment
 from fave.settings import decode, to_plain
@@ -151,3 +151,10 @@ def test_the_window_ends_as_planned_or_where_old_rows_end():
     rows = requests.rows(requests.runs[0]).requests
     assert measures.window_ns(rows, 9_000_000_000) == (1_000_000_000, 9_000_000_000)
     assert measures.window_ns(rows, 2_000_000_000) == (1_000_000_000, 3_000_000_000)
+
+
+def test_a_percentile_of_a_single_run_is_drawn_without_complaint():
+    """Its axis had no height: value and geometric mean differ in the last digit."""
+    value = 0.0404460505
+    bar = plots.Bars("a", value * (1 + 1e-15), None, None)
+    assert plots.percentiles({"p50": {"a": ([value], bar)}}, ["a"], "l").startswith("<svg")
