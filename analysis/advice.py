@@ -10,6 +10,8 @@ from fave.validity import at_most, below
 
 # What is called few cold starts when an idle timeout is advised.
 _FEW_COLD = 0.05
+# Points of slow requests that are called as quick.
+_FEW_SLOW = 0.01
 # Share of the mean request that is worth keeping a function warm for.
 _WORTH_SAVING = 0.05
 # How far the simulator may be off, in cold-start rate, to be believed about settings that were not run: so much, and
@@ -118,7 +120,7 @@ def _setting(sweep: Sweep, cells: Sequence[Cell]) -> Recommendation | None:
     """The cheapest simulated setting with few cold starts, if the simulator was right about what was measured."""
     cell = next((c for c in cells if (c.load, c.regime) == (sweep.load, sweep.regime)), None)
     few = [each for each in sweep.settings if at_most(each.high or each.cold_rate, _FEW_COLD)]
-    few = [each for each in few if cell and _as_quick(each, sweep, cell)]
+    few = [each for each in few if _as_quick(each, sweep, cells)]
     if cell is None or cell.cold_rate.estimate is None or not few:
         return None
     best: Swept = min(few, key=lambda each: (each.held_gb, each.cold_rate, each.max_replicas))
@@ -139,12 +141,13 @@ def _setting(sweep: Sweep, cells: Sequence[Cell]) -> Recommendation | None:
     )
 
 
-def _as_quick(each: Swept, sweep: Sweep, cell: Cell) -> bool:
-    """Not slower than what was measured; where nothing is known of that, with the same maximum."""
-    slow = cell.slow_rate.rate.estimate if cell.slow_rate else None
-    if slow is None or each.slow_rate is None:
+def _as_quick(each: Swept, sweep: Sweep, cells: Sequence[Cell]) -> bool:
+    """About as quick as the best measured regime; where nothing is known of that, with the same maximum."""
+    slow = [c.slow_rate.rate.estimate for c in cells if c.load == sweep.load and c.slow_rate]
+    known = [share for share in slow if share is not None]
+    if not known or each.slow_rate is None:
         return each.max_replicas == sweep.max_replicas
-    return at_most(each.slow_rate, slow)
+    return at_most(each.slow_rate, min(known) + _FEW_SLOW)
 
 
 def _stage(cell: Cell, kept: Sequence[KeptStage]) -> Recommendation | None:

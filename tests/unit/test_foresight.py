@@ -4,8 +4,11 @@ import random
 
 import numpy as np
 import pytest
+from msgspec import structs
 
-from analysis import foresight, measures, plots
+from analysis import advice, digest, foresight, measures, plots
+from analysis.answers import Share
+from analysis.results import results
 from analysis.simulate import Function, Measured, Predicted, Times, simulate
 from experiments.model import Experiment
 from fave.settings import decode, to_plain
@@ -15,6 +18,7 @@ from tests.support.campaigns import load as a_load
 pytestmark = pytest.mark.unit
 
 TIMES = Times.same(0.04, 0.5)
+NONE_SLOW = {"estimate": 0.0, "low": 0.0, "high": 0.1, "cold": 0, "of": 160}
 
 
 def observed(function, *, rate_per_s=2.0, seconds=60, limit_s=None, seed=1):
@@ -157,3 +161,12 @@ def test_a_percentile_of_a_single_run_is_drawn_without_complaint():
     """Its axis had no height: the run's figure and the report's differ in the last digits."""
     bar = plots.Bars("a", 0.2152932761, None, None)
     assert plots.percentiles({"p95": {"a": ([0.21529327609999993], bar)}}, ["a"], "l").startswith("<svg")
+
+
+@pytest.mark.parametrize(("slow", "quick"), [(0.0, True), (0.01, True), (0.02, False)])
+def test_a_setting_is_advised_only_if_it_is_about_as_quick_as_the_best_measured_regime(slow, quick):
+    """The regime with most cold starts is slow, and no measure of what is quick."""
+    cells = results(made := slow_campaign(), digest.of_all(made)).cells
+    fast = [structs.replace(cell, slow_rate=structs.replace(cell.slow_rate, rate=Share(**NONE_SLOW))) for cell in cells]
+    sweep = foresight.sweeps(made, digest.of_all(made))[0]
+    assert advice._as_quick(structs.replace(sweep.settings[0], slow_rate=slow), sweep, [cells[0], fast[1]]) is quick
