@@ -83,7 +83,11 @@ def secondary(experiment: dict[str, Any], plan: Sequence[Planned], digests: Sequ
     primary, cold = experiment["primary_outcome"], cold_outcome(experiment)
     outcome = cold if primary == SLOW else SLOW
     mine = [each for each in plan if outcome != SLOW or limit_s(experiment, each.load)]
-    return rate_contrasts({**experiment, "looks": ()}, mine, outcome, digests, [], lambda _: {}, {})
+    return rate_contrasts({**experiment, "looks": ()}, mine, outcome, digests, [], _no_arms, {})
+
+
+def _no_arms(_: Sequence[Digest]) -> Arms:
+    return lambda _: {}
 
 
 def rate_contrasts(
@@ -92,20 +96,21 @@ def rate_contrasts(
     outcome: str,
     digests: Sequence[Digest],
     excluded: Sequence[Digest],
-    arms: Arms,
+    arms_of: Callable[[Sequence[Digest]], Arms],
     reached: Mapping[str, int],
 ) -> list[Contrast]:
     """With p of differences and of equivalence adjusted by Holm over all of them, and once more with excluded runs.
 
-    digests: of used runs. excluded: of those that were not used though their rows can be read. arms: what the simulator
-    knows of the first so many blocks (`variates`). reached: blocks that each load has behind it, valid or not.
+    digests: of used runs. excluded: of those that were not used though their rows can be read. arms_of: what the
+    simulator knows of the first so many of their blocks (`variates`). reached: blocks that each load has behind it,
+    valid or not.
     """
-    found = _contrasts(experiment, plan, outcome, {each: digests for each in plan}, arms, reached)
+    found = _contrasts(experiment, plan, outcome, {each: digests for each in plan}, arms_of(digests), reached)
     put_back = {each: _whole_blocks(each, [*digests, *excluded], outcome) for each in plan}
     more = {each: _of(each, mine) - _of(each, digests) for each, mine in put_back.items()}
     if not any(more.values()):
         return found
-    again = _contrasts(experiment, plan, outcome, put_back, lambda _: {}, reached)
+    again = _contrasts(experiment, plan, outcome, put_back, arms_of([*digests, *excluded]), reached)
     return [
         structs.replace(row, with_excluded=_with_excluded(other, more[each])) if more[each] else row
         for each, row, other in zip(plan, found, again, strict=True)

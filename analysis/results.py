@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -44,9 +44,8 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
     shown = plan + contrasts.planned(experiment, descriptive=True)
     excluded = [each for each in digests if each.run.key not in used and not each.problems]
     primary = experiment["primary_outcome"]
-    known = {blocks: variates.arms(campaign, mine, primary, blocks) for blocks in _numbers_of_blocks(experiment, mine)}
     tested = contrasts.rate_contrasts(
-        experiment, plan, primary, mine, excluded, lambda n: known.get(n, {}), _reached(campaign)
+        experiment, plan, primary, mine, excluded, functools.partial(_arms, campaign), _reached(campaign)
     )
     rates, effects = ([row for row in tested if (len(row.weights) == 2) is pair] for pair in (True, False))
     beside = contrasts.secondary(experiment, plan, mine)
@@ -83,10 +82,9 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
     )
 
 
-def _numbers_of_blocks(experiment: dict[str, Any], used: Sequence[Digest]) -> set[int]:
-    """After which contrasts are judged: at looks, or at the end of each load."""
-    ends = {max(each.run.block for each in used if each.run.load == load) + 1 for load in {e.run.load for e in used}}
-    return {*experiment["looks"]} or ends
+def _arms(campaign: Campaign, digests: Sequence[Digest]) -> contrasts.Arms:
+    """Simulated when a look asks for them, and once."""
+    return functools.cache(functools.partial(variates.arms, campaign, digests, campaign.experiment["primary_outcome"]))
 
 
 def _reached(campaign: Campaign) -> dict[str, int]:

@@ -65,7 +65,7 @@ def arms(campaign: Campaign, digests: Sequence[Digest], outcome: str, blocks: in
     for load, about in campaign.experiment["loads"].items():
         mine = [each for each in digests if each.run.load == load and each.run.block < blocks and each.predicted]
         traffic = _traffic(about, mine)
-        if traffic is None or outcome not in ("invocation_cold_rate", "request_cold_rate", SLOW):
+        if traffic is None:
             continue
         schedules = [_seconds(generate(traffic, seed_for(campaign.experiment["seed"], f"{load}, expected", k)))
                      for k in range(_number(mine))]  # fmt: skip
@@ -106,20 +106,22 @@ def _arm(mine: Sequence[Digest], every: Sequence[Digest], schedules: Sequence[Ar
     expected = np.zeros(len(schedules))
     total = sum(len(each.predicted.arrivals_s) for each in mine if each.predicted)
     for fold in (0, 1):
-        own = {each.run.block: each.predicted for each in mine if each.run.block % 2 == fold and each.predicted}
+        own = [(each.run.block, each.predicted) for each in mine if each.run.block % 2 == fold and each.predicted]
         times = Measured.of_all([e.predicted.seen for e in every if e.predicted and e.run.block % 2 != fold])
         if not own:
             continue
         if not times.service_s:
             return None
-        pool, one = simulate.Pool(times, fold), next(iter(own.values()))
+        pool, (_, one) = simulate.Pool(times, fold), own[0]
         seen = np.array([(_events(one, schedule, pool, outcome), len(schedule)) for schedule in schedules])
         rate = seen[:, 0].sum() / seen[:, 1].sum()
-        share = sum(len(each.arrivals_s) for each in own.values()) / total
+        share = sum(len(each.arrivals_s) for _, each in own) / total
         expected += share * (seen[:, 0] - rate * seen[:, 1]) / seen[:, 1].mean()
-        for block, each in own.items():
+        # Where several tries of a block are given, their counts are added up, and so is this.
+        for block, each in own:
             drawn = [_events(each, each.arrivals_s, pool, outcome) for _ in range(_DRAWS)]
-            deviations[block] = float(np.mean(drawn) - rate * len(each.arrivals_s))
+            found = float(np.mean(drawn) - rate * len(each.arrivals_s))
+            deviations[block] = deviations.get(block, 0.0) + found
     return Arm(deviations, expected)
 
 

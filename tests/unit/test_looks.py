@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from analysis import compare, looks, outcome, variates
+from analysis.load import load
 from analysis.simulate import Function, Times, simulate
 from analysis.variates import Arm
 from fave.arrivals import generate
 from fave.loads import traffic_of
-from fave.settings import Duration
+from fave.settings import ROOT, Duration
 from fave.validity import Verdict
 from tests.support.campaigns import answers, campaign, experiment, with_cold
 from tests.support.campaigns import load as a_load
@@ -179,3 +180,19 @@ def test_blocks_that_share_their_arrivals_have_no_variate():
     from analysis import digest
 
     assert variates.arms(made, digest.of_all(made), "invocation_cold_rate", 3) == {}
+
+
+def test_with_excluded_runs_put_back_it_is_the_same_statistic_that_decides():
+    """Else a verdict would change for want of the control variate, and the exclusion be blamed."""
+    whole = load(ROOT / "runs" / "example")
+    experiment = {**whole.info["experiment"], "control_variate": True, "contrasts": [["long-idle", "warm"]]}
+    experiment["loads"] = {"steady": experiment["loads"]["steady"]}
+    runs = [run for run in whole.runs if run.load == "steady"]
+    invalid = Verdict(valid=False, findings=())
+    excluded = [run._replace(verdict=invalid) if run.block == 7 else run for run in runs]
+    without, plain = (
+        answers(whole._replace(runs=some, info=whole.info | {"experiment": experiment}))["contrasts"][0]
+        for some in (excluded, runs)
+    )
+    assert without["method"] == plain["method"] == "paired CR2, control variate"
+    assert without["with_excluded"]["ci95"] == pytest.approx(plain["ci95"], abs=0.002)
