@@ -130,14 +130,21 @@ def _setting(sweep: Sweep, cells: Sequence[Cell]) -> Recommendation | None:
     now = cell.cost_gb_s.provisioned
     return Recommendation(
         text=f"Under {sweep.load} traffic the cheapest setting with at most {percent(_FEW_COLD)} cold starts is "
-        f"simulated to be a minimum of {best.min_replicas}, a maximum of {best.max_replicas} and an idle timeout of "
-        f"{number(best.idle_timeout_s)} s ({number(best.per_mean_gap)} mean gaps): {percent(best.cold_rate)} cold, "
-        f"{number(best.held_gb)} GB held"
+        f"simulated to be {_named(best)}: {percent(best.cold_rate)} cold, {number(best.held_gb)} GB held"
         + (f" ({sweep.regime}: {percent(cell.cold_rate.estimate)}, {number(now)} GB)." if now is not None else "."),
         evidence=f"simulated on the arrivals and times of {sweep.runs} run{'s' * (sweep.runs != 1)}; measured "
         f"cold-start rates of this load are missed by at most {points(sweep.off).lstrip('+')} points, less than half "
         "of what is promised",
-        holds="as long as the gaps between arrivals keep their length: it is their ratio that counts, not the timeout",
+        holds="as long as arrivals keep their rate and the lengths of their gaps: a timeout counts in mean gaps",
+    )
+
+
+def _named(each: Swept) -> str:
+    if each.min_replicas == each.max_replicas:
+        return f"a minimum and a maximum of {each.min_replicas}, whatever the idle timeout"
+    return (
+        f"a minimum of {each.min_replicas}, a maximum of {each.max_replicas} and an idle timeout of "
+        f"{number(each.idle_timeout_s)} s ({number(each.per_mean_gap)} mean gaps)"
     )
 
 

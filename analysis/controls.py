@@ -15,7 +15,7 @@ from analysis.compare import interval, tost_p, two_sided
 from analysis.digest import Digest
 from analysis.load import Campaign, Run
 from analysis.simulate import Times, simulate
-from analysis.words import points
+from analysis.words import p_value, points
 from fave.validity import at_most, below
 
 State = Literal["passed", "failed", "undecided"]
@@ -167,7 +167,7 @@ def rows(checked: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             ", ".join(each["regimes"]),
             each["expected"],
             each["measured"],
-            "-" if each["p"] is None else f"{each['p']:.3f}",
+            p_value(each["p"]),
             each["state"],
         )
         for each in checked

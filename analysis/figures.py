@@ -278,11 +278,9 @@ def _theory(found: dict[str, Any]) -> list[Figure]:
         for c, r in rates
     ]
     curves = {
-        each["load"]: tuple(
-            np.array([point[key] for point in _over_timeouts(each)])
-            for key in ("idle_timeout_s", "cold_rate", "held_gb")
-        )
+        each["load"]: tuple(np.array([s[key] for s in settings]) for key in ("idle_timeout_s", "cold_rate", "held_gb"))
         for each in found["sweeps"]
+        if len(settings := _over_timeouts(each)) > 1
     }
     rows = [
         (

@@ -176,9 +176,9 @@ def advice(found: Sequence[Memory]) -> list[Recommendation]:
     return [
         Recommendation(
             text=f"Memory limits could fall by more than a quarter: {shown}.",
-            evidence=f"{lower[0].rule}; {least.invocations} invocations or more each, in {least.runs} runs or more; "
-            f"of these {len(lower)} functions {bounded} have a bound of the 99th percentile, which needs {NEEDED} "
-            f"invocations{unrecorded}; measured on this workload's inputs only: {inputs}",
+            evidence=f"{lower[0].rule}; at least {least.invocations} invocations each, in at least {least.runs} runs; "
+            f"a bound of the 99th percentile for {bounded} of {len(lower)}, which needs {NEEDED} invocations in each "
+            f"load{unrecorded}; measured on this workload's inputs only: {inputs}",
             holds=f"for inputs that take no more memory than these: {inputs}",
         )
     ]

@@ -270,13 +270,15 @@ def _cross(axis: Any, each: Price, colour: str) -> None:
 
 
 def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[str, tuple[Array, Array, Array]]) -> str:
-    """F8: cold-start rates as measured against those predicted; rate and held memory over the idle timeout.
+    """F8: cold-start rates as measured against those predicted; rate and held memory over the idle timeout, if swept.
 
     points: (load, predicted, measured). curves: by load, idle timeouts (s), cold-start rates, held GB-s per second.
     """
 
     def draw() -> Any:
-        figure, (square, lines) = plt.subplots(1, 2, figsize=(10.5, 4), gridspec_kw={"wspace": 0.3})
+        panels = 2 if curves else 1
+        figure, axes = plt.subplots(1, panels, figsize=(5.25 * panels, 4), gridspec_kw={"wspace": 0.3}, squeeze=False)
+        square = axes[0][0]
         square.plot((0, 1), (0, 1), color=SOFT, lw=1)
         loads = list(dict.fromkeys(load for load, _, _ in points))
         shade = colours(loads)
@@ -289,6 +291,11 @@ def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[st
         square.set_xlabel("cold-start rate, predicted")
         square.set_ylabel("cold-start rate, measured (95 %)")
         square.set_title("each load in each regime")
+        if curves:
+            over_timeouts(axes[0][1], shade)
+        return figure
+
+    def over_timeouts(lines: Any, shade: Mapping[str, str]) -> None:
         held = lines.twinx()
         held.grid(visible=False)
         for load, (seconds, cold, gb_s) in curves.items():
@@ -302,9 +309,7 @@ def against_theory(points: Sequence[tuple[str, float, Bars]], curves: Mapping[st
         lines.set_ylabel("cold-start rate (solid)")
         held.set_ylabel("held GB-s per second (dotted)")
         held.set_ylim(bottom=0)
-        if curves:
-            lines.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
-        return figure
+        lines.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
 
     return to_svg(draw)
 

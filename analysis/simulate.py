@@ -187,7 +187,7 @@ class Predicted(NamedTuple):
 def predicted(
     run: Run, requests: pl.DataFrame, stages: pl.DataFrame, replicas: pl.DataFrame, limit_s: float | None
 ) -> Predicted | None:
-    """The run again, from its arrivals as they were sent; None for the pipeline, and where no warm answer tells S."""
+    """The run again, from its arrivals as they were sent; None for the pipeline, and where no answer tells S."""
     sent = requests.filter(pl.col("sent_at_ns") > 0)["sent_at_ns"].sort().to_numpy()
     seen = measured(stages, replicas)
     if run.target == PIPELINE or not len(sent) or not seen.service_s:
@@ -212,7 +212,8 @@ def measured(stages: pl.DataFrame, replicas: pl.DataFrame) -> Measured:
     """S: from send to reply of warm requests that did not wait. C: from start to ready, by the platform's events.
 
     A request that waits for a replica waits for less than its start, so where the platform has no events the longest
-    wait for each replica stands for C, and is too short. A replica's first use is compared by the work alone.
+    wait for each replica stands for C, and is too short. A replica's first use is compared by the work alone, and where
+    every request waited its work stands for S: without the way there and back.
     """
     took_s = ((pl.col("returned_at_ns") - pl.col("sent_at_ns")) / 1e9).alias("took_s")
     warm = stages.filter(~pl.col("cold") & (pl.col("queue_s") < NO_QUEUE_S) & (pl.col("returned_at_ns") > 0))
@@ -221,8 +222,10 @@ def measured(stages: pl.DataFrame, replicas: pl.DataFrame) -> Measured:
         for uses in (pl.col("invocations_before") == 0, pl.col("invocations_before") > 0)
     )
     used = warm.filter(pl.col("invocations_before") != 0)
+    alone = (used if used.height else warm).select(took_s)["took_s"]
+    works = stages.filter(pl.col("invocations_before") > 0)["service_s"].drop_nulls()
     return Measured(
-        service_s=tuple((used if used.height else warm).select(took_s)["took_s"].to_list()),
+        service_s=tuple((alone if len(alone) else works).to_list()),
         start_s=starts_s(replicas) or tuple(_longest_waits_s(stages)),
         first_use_s=max(0.0, first - later) if first is not None and later is not None else 0.0,
     )

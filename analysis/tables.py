@@ -59,8 +59,8 @@ def validity(found: Found) -> list[Table]:
 _CONTRAST_NOTES = (
     "difference: of the shares of all arrivals. p: CR2 with blocks as clusters (the paired t where all runs have the "
     "same number of arrivals); with looks the least over them, each divided by the look's share of alpha. Adjusted by "
-    "Holm over all that is planned. Beside it the exact sign-flip permutation test. Tests that take requests for "
-    "independent raise false alarms (docs/methodology.md).",
+    "Holm over all that is planned. Beside it the exact sign-flip permutation test, whose p is 2 / 2^blocks at least. "
+    "Tests that take requests for independent raise false alarms (docs/methodology.md).",
 )
 _AS_SENT = (
     "over all runs of a cell: counts added up, otherwise the worst run. Rate and gaps compare when arrivals left with "

@@ -170,3 +170,17 @@ def test_a_setting_is_advised_only_if_it_is_about_as_quick_as_the_best_measured_
     fast = [structs.replace(cell, slow_rate=structs.replace(cell.slow_rate, rate=Share(**NONE_SLOW))) for cell in cells]
     sweep = foresight.sweeps(made, digest.of_all(made))[0]
     assert advice._as_quick(structs.replace(sweep.settings[0], slow_rate=slow), sweep, [cells[0], fast[1]]) is quick
+
+
+def test_where_no_replica_is_surplus_no_idle_timeout_is_advised():
+    settings = foresight.sweeps(made := slow_campaign(), digest.of_all(made))[0].settings
+    kept, surplus = (next(s for s in settings if (s.min_replicas == s.max_replicas) is same) for same in (True, False))
+    assert "idle timeout of" in advice._named(surplus)
+    assert advice._named(kept).endswith("whatever the idle timeout")
+
+
+def test_where_no_timeout_was_swept_there_is_no_panel_of_timeouts():
+    points = [("l", 0.2, plots.Bars("a", 0.2, 0.1, 0.3))]
+    swept = {"l": tuple(np.array(v) for v in ([1.0, 2.0], [0.5, 0.1], [0.7, 0.9]))}
+    assert "idle timeout" in plots.against_theory(points, swept)
+    assert "idle timeout" not in plots.against_theory(points, {})

@@ -200,3 +200,10 @@ def test_a_start_lasts_as_the_platform_saw_it_and_a_first_use_costs_more():
 def test_without_events_the_longest_wait_stands_for_a_start():
     stages, _ = made_run()
     assert simulate.measured(stages, as_table([], ReplicaRow)).start_s == (0.4,)
+
+
+def test_where_every_request_waited_the_work_of_later_ones_stands_for_the_service_time():
+    """Else the coldest runs were left out of what is simulated, and compared with all that were measured."""
+    stages, events = made_run()
+    all_cold = stages.with_columns(cold=True)
+    assert simulate.measured(all_cold, as_table(events, ReplicaRow)).service_s == pytest.approx([0.1] * 4)
