@@ -3,7 +3,11 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
+ifeq ($(value WORKLOAD),)
 EXPERIMENT ?= quick
+else
+EXPERIMENT ?= mine
+endif
 RUN ?= latest
 CAMPAIGNS ?= 1000
 VIDEO ?= short
@@ -12,7 +16,7 @@ OPEN ?=
 REGIME ?= cold
 # What people say goes into recipes by the environment ("$$QUERY"): nothing of it is read by make or by a shell, whatever
 # letters are in it. Options in plural are words, in which quotes hold as they do in a shell.
-WORDS := PYTHON VENV EXPERIMENT RUN A B CAMPAIGNS PRICES REGIME VIDEO QUERY OPEN INVOKE_OPTIONS IMAGE_OPTIONS
+WORDS := PYTHON VENV EXPERIMENT WORKLOAD TRACE PATHS REGIMES DURATION RUN A B CAMPAIGNS PRICES REGIME VIDEO QUERY OPEN INVOKE_OPTIONS IMAGE_OPTIONS INIT_OPTIONS
 $(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
 export $(WORDS)
 # VENV is a target, too, and make has no way to quote one.
@@ -24,18 +28,25 @@ split = mapfile -d '' -t words < <(xargs -r printf '%s\0' <<< "$$$(1)" 2>/dev/nu
   || { echo "error: $(1): a quote has no end" >&2; exit 2; }
 
 ##@ Measure
-.PHONY: bench plan resume reproduce controls compare ui distortion report index calibrate
-bench: $(VENV)/.ready  ## Benchmark without a browser: install, fetch, run EXPERIMENT (quick), report in runs/
-	@$(PY) -m experiments run -- "$$EXPERIMENT"
+.PHONY: bench plan resume reproduce init restore controls compare ui distortion report index calibrate
+own = $${WORKLOAD:+"--workload=$$WORKLOAD"} $${TRACE:+"--trace=$$TRACE"} $${PATHS:+"--paths=$$PATHS"} $${REGIMES:+"--regimes=$$REGIMES"} $${DURATION:+"--duration=$$DURATION"}
+bench: $(VENV)/.ready  ## Benchmark without a browser: EXPERIMENT (quick), or your own: WORKLOAD (a file), TRACE, REGIMES, DURATION
+	@$(PY) -m experiments run $(own) -- "$$EXPERIMENT"
 
 plan: $(VENV)/.installed  ## What EXPERIMENT (quick) would run, how long it takes and what it can show; runs nothing
-	@$(PY) -m experiments plan -- "$$EXPERIMENT"
+	@$(PY) -m experiments plan $(own) -- "$$EXPERIMENT"
 
 resume: $(VENV)/.ready  ## Go on with a campaign that was cut short: RUN (a folder of runs/; default: the latest)
 	@$(PY) -m experiments resume -- "$$RUN"
 
 reproduce: $(VENV)/.ready  ## Run a campaign again at its commit: RUN; says compatible, or what differs. NEW: one that was run already
 	@$(PY) -m experiments reproduce $(RUN) $(if $(NEW),--new $(NEW))
+
+init: $(VENV)/.installed  ## A commented workload of your own, to go on from: INIT_OPTIONS='--run "python3 server.py {port}"' (or --image, --url)
+	@$(call split,INIT_OPTIONS); $(PY) -m workloads init "$${words[@]}"
+
+restore: $(VENV)/.installed  ## Put back functions of others whose scaling a campaign that was killed had changed
+	@$(PY) -m regimes restore
 
 controls: $(VENV)/.ready  ## Does the instrument give the answers that are known beforehand? (17 minutes) passed or failed
 	@$(PY) -m experiments run controls
@@ -44,7 +55,7 @@ compare: $(VENV)/.installed  ## Two campaigns side by side: A and B (folders of 
 	@$(PY) -m analysis compare -- "$$A" "$$B"
 
 ui: $(VENV)/.ready  ## The Locust web UI with FAVE's tab, on the embedded platform
-	@$(PY) -m experiments ui
+	@$(PY) -m experiments ui $${WORKLOAD:+"--workload=$$WORKLOAD"}
 
 distortion: $(VENV)/.ready  ## The same arrivals open loop and closed loop (2 minutes): what the latter hides
 	@$(PY) -m experiments distortion
@@ -62,10 +73,10 @@ calibrate: $(VENV)/.installed  ## Are the verdicts as often wrong as they say? C
 .PHONY: invoke smoke
 invoke: $(VENV)/.ready  ## One request, watched: VIDEO (a file, s3://, short, long), QUERY; OPEN=1 shows pictures and clips
 	@case "$$OPEN" in 1|yes) open=--open ;; ''|0|no) open= ;; *) echo "error: OPEN=$$OPEN: need 1 or 0" >&2; exit 2 ;; esac; \
-	  $(call split,INVOKE_OPTIONS); $(PY) -m experiments invoke $$open "$${words[@]}" -- "$$VIDEO" "$$QUERY"
+	  $(call split,INVOKE_OPTIONS); $(PY) -m search invoke $$open "$${words[@]}" -- "$$VIDEO" "$$QUERY"
 
 smoke: $(VENV)/.ready  ## Invoke every function once and see that each reaches the object store
-	@$(PY) -m experiments smoke
+	@$(PY) -m search smoke
 
 ##@ Platform
 .PHONY: up down status
@@ -75,8 +86,8 @@ up: $(VENV)/.ready  ## Start the embedded platform (object store, gateway, Prome
 down: $(VENV)/.installed  ## Stop it
 	@$(PY) -m local down
 
-status: $(VENV)/.installed  ## Show where it answers and what its functions do
-	@$(PY) -m local status
+status: $(VENV)/.installed  ## Show where it answers and what its functions do; WATCH=1: again every second
+	@$(PY) -m local status $(if $(WATCH),--watch)
 
 ##@ Cluster
 .PHONY: stack images images-test
@@ -90,16 +101,18 @@ images-test: $(VENV)/.installed-dev $(VENV)/.ready  ## Build them and run each a
 	@FAVE_IMAGES_TEST=1 $(PY) -m pytest -m images tests/e2e/test_images.py
 
 ##@ Develop
-.PHONY: test test-all check bench-pipeline bench-analysis bench-load bench-speech lock clean
+.PHONY: test test-all check bench-pipeline bench-analysis bench-load bench-gateway bench-speech lock clean
 check: $(VENV)/.installed-dev  ## Format, lint, types, layers
 	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy . \
 	  && $(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
 
+# Two at a time, a file's tests together: most of them wait for processes. Each half has a platform of its own.
+AT_ONCE = -n 2 --dist loadfile
 test: $(VENV)/.installed-dev $(VENV)/.ready  ## What protects a change, at most ten minutes on two cores: every room, no browser
-	@$(PY) -m pytest -m "unit" && $(PY) -m pytest -m "not unit and not long and not images"
+	@$(PY) -m pytest $(AT_ONCE) -m "unit" && $(PY) -m pytest $(AT_ONCE) -m "not unit and not long and not images"
 
 test-all: $(VENV)/.installed-dev $(VENV)/.ready $(VENV)/.browser  ## And the long ones: kills, campaigns, clean environments, a browser
-	@$(PY) -m pytest -m "unit" && $(PY) -m pytest -m "not unit and not images"
+	@$(PY) -m pytest $(AT_ONCE) -m "unit" && $(PY) -m pytest $(AT_ONCE) -m "not unit and not images"
 
 bench-pipeline: $(VENV)/.ready  ## Measure: warm pass against the handlers in a row, cold start of each stage
 	@$(PY) -m tests.benchmarks.pipeline
@@ -109,6 +122,9 @@ bench-analysis: $(VENV)/.installed  ## Measure: a report of a million requests w
 
 bench-load: $(VENV)/.installed-dev $(VENV)/.ready  ## Measure: the generator beside plain Locust and k6; table in runs/bench-load.md
 	@$(PY) -m tests.benchmarks.load
+
+bench-gateway: $(VENV)/.installed-dev $(VENV)/.ready  ## Measure: the gateway's own cost, beside others (REAL_GATEWAY); in runs/bench-gateway.md
+	@$(PY) -m tests.benchmarks.gateway
 
 bench-speech: $(VENV)/.ready  ## Measure: how often is speech doubted that is understood, and believed that is not?
 	@$(PY) -m tests.benchmarks.speech

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from analysis import across, distortion, index, outcome, publish, report
-from analysis.answers import Prices, Results
-from analysis.load import load
+from analysis import outcome
+from analysis.report import across, distortion, index, publish
+from analysis.report import write as report
+from analysis.rows.folder import load
+from fave.campaign.results import Prices, Results
+from fave.campaign.rundir import RUNS, find_run
 from fave.cli import run_door, whole
 from fave.errors import ConfigError
-from fave.rundir import RUNS, find_run
-from fave.settings import load_yaml
+from fave.yaml_file import load_yaml
 
 
 def main() -> int:
@@ -93,7 +95,7 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    from analysis import calibrate  # starts processes, which must not import it unasked
+    from analysis.answers import calibrate  # starts processes, which must not import it unasked
 
     print(calibrate.in_markdown(calibrate.calibrate(arguments.campaigns)))
     return 0

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from fave.campaign.results import Contrast, Results
 from fave.errors import EXIT_CONTROL, EXIT_INCONCLUSIVE, EXIT_INVALID_RUN, EXIT_OK, EXIT_THRESHOLD
 
 
-def at_look(results: dict[str, Any], blocks: int, next_blocks: int | None, ended: Sequence[str]) -> list[str]:
+def at_look(results: Results, blocks: int, next_blocks: int | None, ended: Sequence[str]) -> list[str]:
     """What a look after so many blocks has decided, a line a load. next_blocks: of the next look; ended: loads."""
-    rows = [*results["contrasts"], *results["effects"]]
+    rows = [*results.contrasts, *results.effects]
     lines = []
-    for load in dict.fromkeys(row["load"] for row in rows):
-        mine = [row for row in rows if row["load"] == load]
-        open_ = [row for row in mine if not row["decided"]]
+    for load in dict.fromkeys(row.load for row in rows):
+        mine = [row for row in rows if row.load == load]
+        open_ = [row for row in mine if not row.decided]
         head = f"look after {blocks} blocks, {load}: {len(mine) - len(open_)} of {len(mine)} decided"
         if load in ended:
             lines.append(f"{head}; it ends here")
@@ -25,26 +25,26 @@ def at_look(results: dict[str, Any], blocks: int, next_blocks: int | None, ended
     return lines
 
 
-def named(row: dict[str, Any]) -> str:
+def named(row: Contrast) -> str:
     """A contrast, or an effect."""
-    return f"{row['a']} - {row['b']}" if row["b"] else str(row["a"])
+    return f"{row.a} - {row.b}" if row.b else str(row.a)
 
 
-def _expected(row: dict[str, Any]) -> str:
-    chance = row["chance_next"]
+def _expected(row: Contrast) -> str:
+    chance = row.chance_next
     return named(row) + ("" if chance is None else f" with {100 * chance:.0f} % chance")
 
 
-def exit_code(results: dict[str, Any]) -> int:
+def exit_code(results: Results) -> int:
     """From results.json."""
     # Several blocks and yet nothing to compare: no cold-start rate is known, though the runs passed every gate.
-    unanswered = any(row["blocks"] > 1 and row["risk_difference"] is None for row in results["contrasts"])
-    if unanswered or not results["validity"]["valid"]:
+    unanswered = any(row.blocks > 1 and row.risk_difference is None for row in results.contrasts)
+    if unanswered or not results.validity.valid:
         return EXIT_INVALID_RUN
-    if any(control["state"] == "failed" for control in results["controls"]):
+    if any(control.state == "failed" for control in results.controls):
         return EXIT_CONTROL
-    states = {each["state"] for each in results["thresholds"]}
+    states = {each.state for each in results.thresholds}
     if "missed" in states:
         return EXIT_THRESHOLD
-    undecided = "inconclusive" in states or any(control["state"] == "undecided" for control in results["controls"])
+    undecided = "inconclusive" in states or any(control.state == "undecided" for control in results.controls)
     return EXIT_INCONCLUSIVE if undecided else EXIT_OK

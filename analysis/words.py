@@ -53,13 +53,13 @@ def with_interval(value: float | None, low: float | None, high: float | None, st
     return f"{style(value)} [{style(low)}, {style(high)}]" if low is not None and high is not None else style(value)
 
 
-def percent(value: float) -> str:
-    return f"{value * 100:.1f} %"
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{value * 100:.1f} %"
 
 
-def points(value: float) -> str:
+def points(value: float | None) -> str:
     """A difference of rates, in percentage points."""
-    return f"{value * 100:+.1f}"
+    return "-" if value is None else f"{value * 100:+.1f}"
 
 
 def number(value: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from fave.settings import load_yaml
+from fave.yaml_file import load_yaml
 
 MANIFEST = Path(__file__).with_name("manifest.yml")
 REGISTRIES = {"pypi": "PyPI", "npm": "npm", "debian": "Debian"}

@@ -12,7 +12,7 @@ NOTICE = ROOT / "NOTICE"
 PAGE = ROOT / "docs" / "assets.md"
 _MARKS = ("<!-- written by `python -m assets --notice` -->\n", "<!-- end -->\n")
 # The one MIT text in this repository; the lines of copyright above it stand with each work.
-_MIT = ROOT / "locustfiles" / "static" / "uPlot-LICENSE"
+_MIT = ROOT / "generator" / "static" / "uPlot-LICENSE"
 
 _HEAD = """\
 FAVE

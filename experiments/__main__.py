@@ -1,4 +1,4 @@
-"""`python -m experiments`: run a benchmark campaign, one request, or the web UI."""
+"""`python -m experiments`: run a benchmark campaign, or the web UI."""
 
 from __future__ import annotations
 
@@ -6,28 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments import distortion, driver, forecast, invoke, model, reproduce, smoke, ui
+from experiments import distortion, driver, forecast, model, own, reproduce, ui
 from experiments.plan import plan
+from fave.campaign.rundir import RUNS, find_run
 from fave.cli import port, run_door
-from fave.rundir import RUNS, find_run
-from fave.workload import PIPELINE
+from fave.errors import ConfigError
+from workloads.model import SHIPPED
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    if arguments.command == "invoke":
-        return invoke.run(
-            video=arguments.video,
-            query=arguments.query,
-            regime=arguments.regime,
-            config=arguments.config,
-            like=arguments.like,
-            opens=arguments.open,
-            asynchronous=arguments.asynchronous,
-            request_id=arguments.request_id,
-        )
-    if arguments.command == "smoke":
-        return smoke.run(regime=arguments.regime)
     if arguments.command == "distortion":
         return distortion.run(runs=arguments.runs.resolve())
     if arguments.command == "list":
@@ -41,9 +29,9 @@ def main() -> int:
         new = find_run(arguments.new) if arguments.new else None
         return reproduce.run(find_run(arguments.run), runs=arguments.runs.resolve(), new=new)
     if arguments.command == "ui":
-        return ui.run(regime=arguments.regime, target=arguments.target, port=arguments.port)
+        return ui.run(arguments.workload, regime=arguments.regime, target=arguments.target, port=arguments.port)
     name = arguments.experiment.rpartition("/")[2].removesuffix(".yml")
-    experiment, runs = model.load(arguments.experiment), arguments.runs.resolve()
+    experiment, runs = _experiment(arguments), arguments.runs.resolve()
     pilot = _pilot(arguments, name, runs)
     if arguments.command == "plan":
         print(forecast.whole(name, experiment, plan(experiment), pilot))
@@ -60,10 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--runs", type=Path, default=RUNS, help="where the run folder goes (default: runs/)")
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
     _add_pilot(run)
+    _add_own(run)
     look = commands.add_parser("plan", help="cells, order, forecast and what can be shown; runs nothing")
     look.add_argument("experiment", help="a name (see list) or a .yml file")
     look.add_argument("--runs", type=Path, default=RUNS, help="where earlier runs are looked for (default: runs/)")
     _add_pilot(look)
+    _add_own(look)
     again = commands.add_parser("resume", help="go on with a campaign that was cut short")
     again.add_argument("run", nargs="?", default="latest", help="a folder of runs/, a path, or `latest` (default)")
     again.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -73,28 +63,39 @@ def _parser() -> argparse.ArgumentParser:
     twice.add_argument("--new", metavar="RUN", help="only compare it with this one, which was run elsewhere")
     web = commands.add_parser("ui", help="the Locust web UI on the embedded platform")
     web.add_argument("--regime", default="cold", help="the regime to apply first (default: cold)")
-    web.add_argument("--target", default=PIPELINE, help="pipeline (default), or one stage")
+    web.add_argument("--workload", default=SHIPPED, help="whose functions are called: a shipped one, or a YAML file")
+    web.add_argument("--target", default="", help="one of its requests; without it all that have a weight, as a mix")
     web.add_argument("--port", type=port, default=8089, help="default 8089; another one if it is taken")
     hidden = commands.add_parser("distortion", help="the same arrivals open and closed loop: what the latter hides")
     hidden.add_argument("--runs", type=Path, default=RUNS, help="where the run folder goes (default: runs/)")
-    single = commands.add_parser("invoke", help="one request through the pipeline, watched")
-    single.add_argument("video", help="a file, an s3:// address, or a sample: short, long")
-    single.add_argument("query", help="what to look for")
-    single.add_argument("--regime", default="warm", help="deployed where the pipeline is not there yet (default: warm)")
-    single.add_argument(
-        "--config", default="{}", help='JSON: settings by function, e.g. {"stage-ffmpeg-3": {"fps": 2}}'
-    )
-    single.add_argument(
-        "--request-id", default="", help="go on with an earlier one, where it stopped (default: a new one)"
-    )
-    single.add_argument(
-        "--like", default="", metavar="TIME", help="also find pictures like the one at this time of the video: 0:09.2"
-    )
-    single.add_argument("--open", action="store_true", help="write a page with pictures and playable clips; open it")
-    single.add_argument("--async", dest="asynchronous", action="store_true", help="queue it (/async-function) and poll")
-    check = commands.add_parser("smoke", help="invoke every function once and see that it reaches the object store")
-    check.add_argument("--regime", default="warm", help="deployed where the pipeline is not there yet (default: warm)")
     return parser
+
+
+def _add_own(parser: argparse.ArgumentParser) -> None:
+    mine = parser.add_argument_group("your own", f"what the experiment `{own.NAME}` is about")
+    mine.add_argument("--workload", default="", help="a YAML file: your functions, and what they are asked")
+    mine.add_argument(
+        "--trace", default="", help="a CSV of times or a server's log: its arrivals, not steady and bursty ones"
+    )
+    mine.add_argument("--paths", default="", help="of a log: beginnings of the paths that count")
+    mine.add_argument("--regimes", default="", help="which are compared (default: cold warm)")
+    mine.add_argument("--duration", default="", help="of each run (default: 14s; of a trace 5m)")
+
+
+def _experiment(arguments: argparse.Namespace) -> model.Experiment:
+    """Raises ConfigError for options without effect: they are about one experiment only."""
+    given = {name: getattr(arguments, name) for name in ("workload", "trace", "paths", "regimes", "duration")}
+    if arguments.experiment == own.NAME:
+        if not arguments.workload:
+            raise ConfigError(f"{own.NAME} is about a workload of yours", hint="--workload FILE")
+        return own.of(**given)
+    without = [name for name, value in given.items() if value]
+    if without:
+        raise ConfigError(
+            f"--{without[0]}: experiment {arguments.experiment} says itself what it is about",
+            hint=f"it is for the experiment {own.NAME}",
+        )
+    return model.load(arguments.experiment)
 
 
 def _add_pilot(parser: argparse.ArgumentParser) -> None:

@@ -7,36 +7,34 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
-from experiments.collect import Rows, collect, replica_rows
+from experiments.collect import Rows, Sources, collect
 from experiments.generator import generate
 from experiments.model import Experiment
 from experiments.observe import Conditions, observe
 from experiments.plan import Cell, Group
 from experiments.standing import reference
-from fave import arrivals
-from fave.clock import NS_PER_S, iso, monotonic_s, utc_ns
-from fave.endpoints import Endpoints
+from fave.campaign import record
+from fave.campaign.record import Times
+from fave.campaign.rundir import CellDir, read_jsonl, write_json, write_jsonl, write_jsonl_gz
+from fave.campaign.validity import Gates, Observed, Verdict, judge
+from fave.clock import NS_PER_S, monotonic_s, utc_ns
 from fave.errors import GatewayError
-from fave.gateway_client import GatewayClient
 from fave.processes import wait_until
-from fave.records import ArrivalRow, ReplicaRow
-from fave.rundir import CellDir, read_json, read_jsonl, write_json, write_jsonl, write_jsonl_gz
-from fave.settings import to_plain
 from fave.storage import Store
-from fave.strain import HostStrain, Strain
-from fave.validity import Gates, Observed, Verdict, judge
-from prom.client import Prometheus
-from regimes import openfaas
-from regimes.cluster import Cluster
+from fave.strain import HostStrain
+from fave.traffic import arrivals
+from fave.wire import keys
+from fave.wire.records import ArrivalRow
+from platforms.model import Platform, gateway_late_share, same_gateway
+from regimes.apply import Say, apply
 from regimes.model import resolve
 
 _DRAIN_TIMEOUT_S = 60.0
-_ENDED_BADLY = frozenset(("crashed", "oom_killed", "start_failed"))
 # Of each function: enough to see what it did last.
 _LOG_LINES = 200
 # What a cell is doing now, for whoever watches.
@@ -44,28 +42,12 @@ Phase = Callable[[str], None]
 
 
 class Bench(NamedTuple):
-    """What every cell of a campaign uses. cluster: where Kubernetes can be asked."""
+    """What every cell of a campaign uses."""
 
     experiment: Experiment
-    endpoints: Endpoints
-    gateway: GatewayClient
-    prometheus: Prometheus
+    platform: Platform
     store: Store
     campaign: str
-    cluster: Cluster | None = None
-
-
-class Times(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a cell's wall time went.
-
-    state_s: bringing the initial state about and verifying it. load_s: from the start of the schedule to its planned
-    end. drain_s: from there until nothing was in flight any more.
-    """
-
-    state_s: float
-    load_s: float
-    drain_s: float
-    other_s: float
 
 
 class Summary(NamedTuple):
@@ -82,13 +64,14 @@ class Summary(NamedTuple):
 
 def touch_caches(bench: Bench, loads: list[str]) -> list[str]:
     """Start one replica of each function once, so that page and compile caches are not part of the first cell."""
-    functions = tuple(sorted({name for load in loads for name in bench.experiment.loads[load].functions}))
-    settings, rule = resolve("warm", functions), bench.experiment.settle
-    openfaas.apply(bench.gateway, bench.prometheus, "warm", settings, lambda _: None, settle=rule)
-    return list(functions)
+    experiment = bench.experiment
+    functions = sorted({name for load in loads for name in experiment.functions_of(load)})
+    policies = resolve("warm", experiment.work.some(functions))
+    apply(bench.platform, experiment.work, "warm", policies, lambda _: None, settle=experiment.settle)
+    return functions
 
 
-def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openfaas.Say, phase: Phase) -> Summary:
+def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, phase: Phase) -> Summary:
     """Measure one cell into `folder`.
 
     Raises
@@ -97,123 +80,94 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: openf
         Or one of its kinds, when the platform or the generator fails: the cell is then unfinished.
     """
     began_s = monotonic_s()
-    experiment, load = bench.experiment, bench.experiment.loads[cell.load]
-    regime, settings = experiment.regime_of(cell.regime), experiment.settings(cell.load, cell.regime)
-    phase("bringing the initial state about")
+    experiment, load, platform = bench.experiment, bench.experiment.loads[cell.load], bench.platform
+    regime, policies = experiment.regime_of(cell.regime), experiment.policies(cell.load, cell.regime)
     load_1min = os.getloadavg()[0]
-    applied = openfaas.apply(
-        bench.gateway,
-        bench.prometheus,
-        regime,
-        settings,
-        say,
-        initial=load.initial_replicas.get(cell.regime),
-        settle=experiment.settle,
-    )
-    # Replica rows begin here, before the first arrival: integrals need the state at the start.
-    verified_at_ns, host = utc_ns(), HostStrain(_own_processes(bench))
-    before = openfaas.configuration(bench.gateway, settings)
-    snapshot = _snapshot(bench, cell, folder)
-    arrivals.write_csv(folder.schedule, group.schedule)
-    phase("sending")
-    _generate(bench, cell, folder)
-    generator = read_json(folder.path / "generator.json")
-    # Every arm's costs count for the same time: the last silence belongs to it.
-    phase("waiting for the planned end")
-    planned_end_ns = generator["started_at_ns"] + int(load.traffic.duration * NS_PER_S)
-    time.sleep(max(0, planned_end_ns - utc_ns()) / NS_PER_S)
-    phase("draining")
-    drained = drain(bench.prometheus, load.functions)
-    ended_at_ns, cpu = utc_ns(), host.cpu_so_far()
-    phase("collecting")
-    write_json(folder.snapshots, {"before": snapshot, "after": _snapshot(bench, cell, folder)})
+    with platform.observe(policies) as watch:
+        phase("bringing the initial state about")
+        initial = load.initial_replicas.get(cell.regime)
+        applied = apply(platform, experiment.work, regime, policies, say, initial=initial, settle=experiment.settle)
+        # Replica rows begin here, before the first arrival: integrals need the state at the start.
+        verified_at_ns, host = watch.begin(), HostStrain([os.getpid(), *platform.own_processes()])
+        before = platform.standing(policies)
+        snapshot = _snapshot(bench, cell, folder)
+        arrivals.write_csv(folder.schedule, group.schedule)
+        phase("sending")
+        _generate(bench, group, cell, folder)
+        generator = record.read(folder.path, "generator.json", record.Generated)
+        # Every arm's costs count for the same time: the last silence belongs to it.
+        phase("waiting for the planned end")
+        planned_end_ns = generator.started_at_ns + int(load.traffic.duration * NS_PER_S)
+        time.sleep(max(0, planned_end_ns - utc_ns()) / NS_PER_S)
+        phase("draining")
+        drained = drain(platform, policies)
+        cpu = host.cpu_so_far()
+        phase("collecting")
+        seen = watch.end()
+    stands, afterwards = platform.standing(policies) == before, _snapshot(bench, cell, folder)
+    write_json(folder.snapshots, {"before": snapshot, "after": afterwards})
     raw = [row for path in folder.arrivals() for row in read_jsonl(path, ArrivalRow)]
-    events = _events(bench.gateway)
-    ready_at_ns = {event["replica_id"]: event["at_ns"] for event in events if event["event"] == "ready"}
-    rows = collect(bench.store, raw, target=load.target, regime=cell.regime, load=cell.load, ready_at_ns=ready_at_ns)
-    replicas = replica_rows(bench.prometheus, events, load.functions, verified_at_ns, ended_at_ns)
-    if bench.cluster:
-        seen = bench.cluster.replica_rows(load.functions, verified_at_ns, ended_at_ns)
-        replicas = sorted([*replicas, *seen], key=lambda row: row.at_ns)
+    rows = collect(
+        Sources(bench.store, experiment.work, seen, applied.initial_ready), raw, regime=cell.regime, load=cell.load
+    )
     write_jsonl(folder.requests, rows.requests)
     write_jsonl(folder.stages, rows.stages)
-    write_jsonl(folder.replicas, replicas)
+    write_jsonl(folder.replicas, seen.rows)
     write_jsonl_gz(folder.finals, rows.finals)
-    if _trouble(rows, replicas):
-        _keep_logs(bench.gateway, load.functions, folder, verified_at_ns)
+    _keep_logs(platform, policies, folder, verified_at_ns)
     observed = observe(
         rows,
-        replicas,
+        seen,
         generator,
-        ready_at_ns,
         Conditions(
             initial_ready=applied.initial_ready,
             verified_at_ns=verified_at_ns,
-            unchanged=openfaas.configuration(bench.gateway, settings) == before,
+            unchanged=stands and same_gateway(snapshot["gateway"], afterwards["gateway"]),
             drained=drained,
-            strain=_strain(bench, host, verified_at_ns),
             cpu=cpu,
+            gateway_late_share=gateway_late_share(snapshot["gateway"], afterwards["gateway"]),
         ),
     )
     verdict = write_verdict(
         folder, observed, experiment.gates, reference(folder.path.parent, cell.load, experiment.regimes_of(cell.load))
     )
-    times = _times(began_s, ended_at_ns, applied.took_s, float(load.traffic.duration), planned_end_ns)
-    write_json(
-        folder.cell,
-        {
-            "index": cell.index,
-            "block": cell.block,
-            "load": cell.load,
-            "regime": cell.regime,
-            "target": load.target,
-            "schedule_sha256": group.sha256,
-            "applied_regime": regime,
-            "settings": to_plain(applied.settings),
-            "labels": before,
-            "initial_ready": applied.initial_ready,
-            "applied_in_s": applied.took_s,
-            "started_at_ns": generator["started_at_ns"],
-            "ended_at_ns": ended_at_ns,
-            "generator": generator,
-            "host_load_1min": load_1min,
-            "times": times,
-        },
+    times = _times(began_s, seen.until_ns, applied.took_s, float(load.traffic.duration), planned_end_ns)
+    facts = record.Cell(
+        index=cell.index,
+        block=cell.block,
+        load=cell.load,
+        regime=cell.regime,
+        target=load.target,
+        schedule_sha256=group.sha256,
+        applied_regime=regime,
+        settings=applied.policies,
+        labels=before,
+        initial_ready=applied.initial_ready,
+        applied_in_s=applied.took_s,
+        started_at_ns=generator.started_at_ns,
+        ended_at_ns=seen.until_ns,
+        generator=generator,
+        host_load_1min=load_1min,
+        times=times,
     )
+    record.write(folder.path, folder.cell.name, facts)
     return _summary(rows, verdict, times)
 
 
 def write_verdict(folder: CellDir, observed: Observed, gates: Gates, reference_s: float | None) -> Verdict:
     observed = msgspec.structs.replace(observed, reference_latency_s=reference_s)
     verdict = judge(observed, gates)
-    write_json(folder.verdict, {"observed": observed, "verdict": verdict})
+    record.write(folder.path, folder.verdict.name, record.Judged(verdict, observed))
     return verdict
 
 
-def _trouble(rows: Rows, replicas: list[ReplicaRow]) -> bool:
-    failed = any(row.status not in ("ok", "dropped", "unsent") for row in rows.requests)
-    return failed or any(row.event in _ENDED_BADLY for row in replicas)
-
-
-def _keep_logs(gateway: GatewayClient, functions: tuple[str, ...], folder: CellDir, since_ns: int) -> None:
-    """What the functions wrote during the run, so that the report can quote it: replicas and their logs go."""
+def _keep_logs(platform: Platform, functions: Iterable[str], folder: CellDir, since_ns: int) -> None:
+    """The end of what each function wrote during the run, so that the report can quote it: replicas' logs go."""
     found: list[dict[str, Any]] = []
     for function in functions:
         with contextlib.suppress(GatewayError):
-            found += gateway.logs(function, iso(since_ns), _LOG_LINES)
-    write_jsonl(folder.function_logs, found)
-
-
-def _own_processes(bench: Bench) -> list[int]:
-    """Roots of the trees that are FAVE's: the driver with its generator, and the embedded platform's supervisor."""
-    return [os.getpid(), *filter(None, [bench.endpoints.supervisor_pid])]
-
-
-def _strain(bench: Bench, host: HostStrain, since_ns: int) -> Strain | None:
-    """Of the machines that the functions run on: this one, the cluster's nodes, or nobody knows which."""
-    if bench.endpoints.embedded:
-        return host.so_far()
-    return bench.cluster.strain(since_ns) if bench.cluster else None
+            found += platform.logs(function, since_ns, _LOG_LINES)
+    write_jsonl_gz(folder.function_logs, found)
 
 
 def _times(began_s: float, ended_at_ns: int, state_s: float, load_s: float, planned_end_ns: int) -> Times:
@@ -230,27 +184,27 @@ def prefix_of(bench: Bench, cell: Cell, folder: CellDir) -> str:
 def _snapshot(bench: Bench, cell: Cell, folder: CellDir) -> dict[str, Any]:
     """What the gateway has counted, and what the store holds of this cell."""
     # With the dash: attempt 1 is no prefix of attempt 10.
-    sizes_bytes = bench.store.sizes_bytes(f"requests/{prefix_of(bench, cell, folder)}-")
+    sizes_bytes = bench.store.sizes_bytes(keys.REQUESTS + f"{prefix_of(bench, cell, folder)}-")
     return {
         "at_ns": utc_ns(),
-        "gateway": bench.prometheus.gateway(),
+        "gateway": bench.platform.counters(),
         "storage": {"objects": len(sizes_bytes), "bytes": sum(sizes_bytes.values())},
     }
 
 
-def _generate(bench: Bench, cell: Cell, folder: CellDir) -> None:
+def _generate(bench: Bench, group: Group, cell: Cell, folder: CellDir) -> None:
     """One Locust process that sends the schedule and ends by itself."""
     load = bench.experiment.loads[cell.load]
     options = {
         "--schedule": folder.schedule,
+        # Locust gets another home, where `~` would be something else.
+        "--workload": os.path.expanduser(bench.experiment.workload),
         "--target": load.target,
+        "--variables": json.dumps(load.variables),
+        "--seed": group.seed,
         "--regime": bench.experiment.regime_of(cell.regime),
         "--regime-stands": None,
         "--id-prefix": prefix_of(bench, cell, folder),
-        "--query": load.query,
-        "--sample": load.sample,
-        "--inputs": ",".join(_addresses(bench.store, load.inputs)),
-        "--settings": json.dumps(load.settings),
         "--max-in-flight": load.max_in_flight,
         "--request-timeout": load.request_timeout,
         "--processes": load.processes if load.processes > 1 else "",
@@ -260,35 +214,21 @@ def _generate(bench: Bench, cell: Cell, folder: CellDir) -> None:
         options,
         out=folder.path,
         log=folder.logs / "locust.log",
-        endpoints=bench.endpoints,
+        platform=bench.platform,
         deadline_s=load.traffic.duration + load.request_timeout + 60,
     )
 
 
-def _addresses(store: Store, inputs: tuple[str, ...]) -> list[str]:
-    return [each if "://" in each else store.uri(each) for each in inputs]
-
-
-def drain(prometheus: Prometheus, functions: tuple[str, ...]) -> bool:
+def drain(platform: Platform, functions: Iterable[str]) -> bool:
     """Wait until nothing is in flight any more: a caller's timeout does not end the work."""
     since_ns = utc_ns()
 
     def quiet() -> bool:
         # Only what was scraped from now on: the newest sample may be older than the last request.
-        newest = prometheus.in_flight_since(since_ns)
+        newest = platform.in_flight_since(since_ns)
         return all(newest.get(function) == 0 for function in functions)
 
     return wait_until(quiet, timeout_s=_DRAIN_TIMEOUT_S, interval_s=0.25)
-
-
-def _events(gateway: GatewayClient) -> list[dict[str, Any]]:
-    """The platform's event log; empty where there is none (a real OpenFaaS)."""
-    try:
-        return gateway.events()
-    except GatewayError as error:
-        if error.status == 404:
-            return []
-        raise
 
 
 def _summary(rows: Rows, verdict: Verdict, times: Times) -> Summary:

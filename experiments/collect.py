@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import msgspec
 
+from experiments.evidence import graded
 from fave.errors import StorageError
-from fave.invocation import with_caller_side
-from fave.records import ArrivalRow, ReplicaRow, RequestRow, StageRow, compared, derive
 from fave.storage import Store
-from fave.workload import ORCHESTRATOR, PIPELINE
-from prom.client import Prometheus
+from fave.wire import keys
+from fave.wire.invocation import with_caller_side
+from fave.wire.records import ArrivalRow, RequestRow, StageRow, derive, routable
+from platforms.model import Seen
+from workloads.model import Workload
 
-_METADATA = re.compile(r"/metadata\.\d+\.json$")
-_REPLICA_EVENTS = frozenset(("start", "ready", "stop", "crashed", "oom_killed", "start_failed"))
+# Of an invocation of which only the caller tells, by how its request ended.
+_STATUS = {"ok": "ok", "failed": "failed"}
 
 
 class TaskStatus(msgspec.Struct, frozen=True):
@@ -53,30 +54,46 @@ class Rows(NamedTuple):
     finals: list[Final]
 
 
-def collect(
-    store: Store, arrivals: list[ArrivalRow], *, target: str, regime: str, load: str, ready_at_ns: Mapping[str, int]
-) -> Rows:
-    """One request row per arrival, one stage row per attempt. `ready_at_ns`: of replicas, by the platform's events."""
+class Sources(NamedTuple):
+    """What rows are made from, beside what the generator saw. initial_ready: replicas of each function at the start."""
+
+    store: Store
+    workload: Workload
+    seen: Seen
+    initial_ready: Mapping[str, int]
+
+
+def collect(sources: Sources, arrivals: list[ArrivalRow], *, regime: str, load: str) -> Rows:
+    """One request row per arrival, one stage row per attempt."""
     sent = [arrival for arrival in arrivals if arrival.sent_at_ns]
     with ThreadPoolExecutor(8) as threads:
-        pairs = list(zip(sent, threads.map(lambda a: _rows_of(store, a, target), sent), strict=True))
+        pairs = list(zip(sent, threads.map(lambda a: _rows_of(sources, a), sent), strict=True))
         found = {(arrival.k, arrival.attempt): rows for arrival, (rows, _) in pairs}
-    requests, stages = [], []
+    by_arrival = []
     for attempts in _by_arrival(arrivals):
         rows = [row for each in attempts for row in found.get((each.k, each.attempt), [])]
         # The orchestrator keeps the rows of all attempts: those of an earlier one are found again by a later.
         rows = list({row.invocation_id or f"{row.stage}/{row.clip}": row for row in rows}.values())
-        for row in rows:
-            if row.evidence == "stamps" and row.replica_id in ready_at_ns:
-                compared(row, ready_at_ns[row.replica_id])
-        requests.append(_request_row(attempts, rows, regime=regime, load=load))
-        stages += rows
+        by_arrival.append((attempts, rows))
+    stages = [row for _, rows in by_arrival for row in rows]
+    _grade(stages, sources)
+    requests = [_request_row(attempts, rows, regime=regime, load=load) for attempts, rows in by_arrival]
     finals = [
         Final(request_id=arrival.request_id, attempt=arrival.attempt, document=_one_line(document))
         for arrival, (_, document) in pairs
         if document
     ]
     return Rows(requests, stages, finals)
+
+
+def _grade(rows: list[StageRow], sources: Sources) -> None:
+    """Each label by the best that is known of its replica."""
+    seen, functions = sources.seen, sources.workload.functions
+    for row in rows:
+        if row.replica_id in seen.routable_at_ns:
+            routable(row, seen.routable_at_ns[row.replica_id], "platform")
+    places = {name: each.max_in_flight for name, each in functions.items()}
+    graded(rows, seen.rows, sources.initial_ready, places)
 
 
 def _one_line(document: bytes) -> msgspec.Raw:
@@ -91,28 +108,34 @@ def _by_arrival(arrivals: list[ArrivalRow]) -> list[list[ArrivalRow]]:
     return list(found.values())
 
 
-def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> tuple[list[StageRow], bytes]:
-    """The called function's own row, completed by the caller's side, the rows of what it called; what they are from."""
-    prefix = f"requests/{arrival.request_id}"
+def _rows_of(sources: Sources, arrival: ArrivalRow) -> tuple[list[StageRow], bytes]:
+    """The called function's own row, completed by the caller's side, the rows of what it called; what they are from.
+
+    A function that FAVE's host does not serve writes none: its row is what came with the reply.
+    """
+    store, workload, function = sources.store, sources.workload, arrival.function
+    request_id = arrival.request_id
     own: StageRow | None
     others: list[StageRow] = []
-    if target == PIPELINE:
-        written = read_first(store, [f"{prefix}/metadata/final.json", f"{prefix}/metadata/state.json"])
+    written = b""
+    if workload.directs(function):
+        written = read_first(store, [keys.final(request_id), keys.state(request_id)])
         document = msgspec.json.decode(written, type=Document) if written else None
         own = document.invocation if document else None
         if own is not None and own.attempt > arrival.attempt:
             # The orchestrator's row of a later attempt: this one's was never kept.
             own = None
-        others = _rows_below(store, prefix, document)
+        others = _rows_below(store, request_id, document, workload)
     else:
-        written = read_first(store, [f"{prefix}/{target}/metadata.{arrival.attempt}.json"])
+        if workload.functions[function].hosted:
+            written = read_first(store, [keys.metadata(request_id, function, arrival.attempt)])
         own = msgspec.json.decode(written, type=StageRow) if written else None
     if own is None:
-        stage = ORCHESTRATOR if target == PIPELINE else target
         own = StageRow(
-            request_id=arrival.request_id, invocation_id=arrival.invocation_id, attempt=arrival.attempt, stage=stage
+            request_id=arrival.request_id, invocation_id=arrival.invocation_id, attempt=arrival.attempt, stage=function
         )
-        own.status = "failed" if arrival.status == "failed" else "lost"
+        own.memory_limit_mb = workload.functions[function].memory_limit_mb
+        own.status = _STATUS.get(arrival.status, "lost")
     own.invocation_id = own.invocation_id or arrival.invocation_id
     if arrival.status != "ok":
         own.status = "failed" if own.status == "ok" else own.status
@@ -123,7 +146,7 @@ def _rows_of(store: Store, arrival: ArrivalRow, target: str) -> tuple[list[Stage
     return [own, *others], written
 
 
-def _rows_below(store: Store, prefix: str, document: Document | None) -> list[StageRow]:
+def _rows_below(store: Store, request_id: str, document: Document | None, workload: Workload) -> list[StageRow]:
     """The rows that the orchestrator kept; where it is silent, those that the stages wrote beside their outputs.
 
     A label that is missing because something was slow would bias the very thing that is measured.
@@ -133,8 +156,9 @@ def _rows_below(store: Store, prefix: str, document: Document | None) -> list[St
     if over and all(row.cold is not None for row in rows):
         return rows
     by_id = {row.invocation_id: row for row in rows}
-    for key in store.keys(f"{prefix}/stage-"):
-        if _METADATA.search(key):
+    for key in store.keys(keys.of_request(request_id)):
+        whose = keys.written(key)
+        if whose and whose.function in workload.functions:
             written: StageRow = read_document(store, [key], StageRow)
             kept = by_id.get(written.invocation_id)
             if kept is None:
@@ -146,7 +170,6 @@ def _rows_below(store: Store, prefix: str, document: Document | None) -> list[St
     for name in document.tasks if document else ():
         stage, _, clip = name.partition("/")
         if (stage, clip) not in there:
-            request_id = prefix.rpartition("/")[2]
             by_id[name] = StageRow(request_id=request_id, invocation_id="", stage=stage, clip=clip, status="lost")
     return list(by_id.values())
 
@@ -200,39 +223,3 @@ def _request_row(attempts: list[ArrivalRow], rows: list[StageRow], *, regime: st
         cost_gb_s=sum(row.cost_gb_s for row in rows),
         bytes=arrival.bytes,
     )
-
-
-def replica_rows(
-    prometheus: Prometheus, events: Iterable[dict[str, Any]], functions: tuple[str, ...], start_ns: int, end_ns: int
-) -> list[ReplicaRow]:
-    """Raw Prometheus samples of ready and desired, and the platform's events, in order of time."""
-    rows = []
-    before_ns: dict[str, int] = {}
-    for sample in prometheus.replica_samples(start_ns, end_ns):
-        if sample.function not in functions:
-            continue
-        row = ReplicaRow(
-            at_ns=sample.at_ns,
-            source="prometheus",
-            function=sample.function,
-            age_s=(sample.at_ns - before_ns.get(sample.function, start_ns)) / 1e9,
-            desired=sample.desired,
-            ready=sample.ready,
-            starting=sample.desired - sample.ready,
-        )
-        before_ns[sample.function] = sample.at_ns
-        rows.append(row)
-    rows += [
-        ReplicaRow(
-            at_ns=event["at_ns"],
-            source="gateway",
-            function=event["function"],
-            event=event["event"],
-            replica_id=event.get("replica_id", ""),
-            reason=event.get("reason", ""),
-            request_id=event.get("request_id", ""),
-        )
-        for event in events
-        if event["event"] in _REPLICA_EVENTS and event["function"] in functions and event["at_ns"] >= start_ns
-    ]
-    return sorted(rows, key=lambda row: row.at_ns)

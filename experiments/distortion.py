@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import psutil
 
 from experiments.cell_run import drain
 from experiments.generator import generate
-from experiments.platform_session import clients, platform, upload_samples
+from experiments.inputs import upload
 from experiments.progress import say
-from fave import arrivals
-from fave.arrivals import Traffic
+from fave.campaign.experiment import Scaling
+from fave.campaign.rundir import read_json, write_json
 from fave.clock import utc_ns
-from fave.endpoints import STATE, Endpoints, PublicEndpoints
 from fave.errors import EXIT_INVALID_RUN, EXIT_OK, FaveError, PlatformError
-from fave.gateway_client import GatewayClient
 from fave.processes import ask_door
-from fave.rundir import read_json, write_json
 from fave.settings import Duration
-from prom.client import Prometheus
-from regimes import openfaas
-from regimes.model import Scaling, resolve
+from fave.storage import Store
+from fave.traffic import arrivals
+from fave.traffic.arrivals import Traffic
+from platforms.model import Platform
+from platforms.session import opened
+from regimes.apply import apply
+from regimes.model import resolve
+from workloads.model import shipped
 
 TARGET = "stage-object-detector"
 STALL_S = 3.0
@@ -82,17 +83,16 @@ def run(*, runs: Path) -> int:
     stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
     folder = runs / f"{stamp}-distortion"
     stalls: list[Stall] = []
-    with platform(say) as endpoints:
-        if not endpoints.embedded:
+    with opened(say) as platform:
+        if not platform.facts().co_located:
             raise PlatformError("the stall needs the embedded platform", hint="unset GATEWAY_URL")
-        upload_samples()
-        gateway, prometheus = clients(endpoints)
+        upload(shipped(), Store.at(platform.endpoints))
         for scenario in SCENARIOS:
             schedule = arrivals.generate(scenario.traffic, _SEED)
             arrivals.write_csv(folder / scenario.name / "schedule.csv", schedule)
             for loop in _LOCUSTFILES:
                 say(f"{scenario.name}, {loop} loop: {len(schedule)} arrivals over {scenario.traffic.duration} ...")
-                stalls += _run_one(scenario, loop, folder, endpoints, gateway, prometheus)
+                stalls += _run_one(scenario, loop, folder, platform)
     facts = {
         "target": TARGET,
         "stall_s": STALL_S,
@@ -107,11 +107,9 @@ def run(*, runs: Path) -> int:
     return EXIT_OK if read_json(folder / "results.json")["valid"] else EXIT_INVALID_RUN
 
 
-def _run_one(
-    scenario: Scenario, loop: str, folder: Path, endpoints: Endpoints, gateway: GatewayClient, prometheus: Prometheus
-) -> list[Stall]:
-    settings = resolve(scenario.regime, (TARGET,), scenario.override)
-    openfaas.apply(gateway, prometheus, scenario.regime, settings, say)
+def _run_one(scenario: Scenario, loop: str, folder: Path, platform: Platform) -> list[Stall]:
+    work = shipped()
+    apply(platform, work, scenario.regime, resolve(scenario.regime, work.functions_of(TARGET), scenario.override), say)
     out = folder / scenario.name / loop
     options = {
         "--schedule": folder / scenario.name / "schedule.csv",
@@ -121,7 +119,7 @@ def _run_one(
         "--id-prefix": f"{folder.name}-{scenario.name}-{loop}",
     }
     over, stalls = threading.Event(), list[Stall]()
-    staller = threading.Thread(target=_stall, args=(gateway, _invocations(gateway) + _STALL_AFTER, over, stalls))
+    staller = threading.Thread(target=_stall, args=(platform, _invocations(platform) + _STALL_AFTER, over, stalls))
     if scenario.stalls:
         staller.start()
     try:
@@ -130,29 +128,28 @@ def _run_one(
             options,
             out=out,
             log=folder / "logs" / f"{scenario.name}-{loop}.log",
-            endpoints=endpoints,
+            platform=platform,
             deadline_s=scenario.traffic.duration * 4 + 60,
         )
     finally:
         over.set()
         if scenario.stalls:
             staller.join()
-    drain(prometheus, (TARGET,))
+    drain(platform, (TARGET,))
     if scenario.stalls and not stalls:
         raise FaveError(f"no replica of {TARGET} could be stopped: there is no stall to show")
     return stalls
 
 
-def _invocations(gateway: GatewayClient) -> float:
-    status = gateway.function(TARGET)
-    return status.invocation_count if status else 0.0
+def _invocations(platform: Platform) -> float:
+    return platform.counts()[TARGET].invocations
 
 
-def _stall(gateway: GatewayClient, after: float, over: threading.Event, stalls: list[Stall]) -> None:
+def _stall(platform: Platform, after: float, over: threading.Event, stalls: list[Stall]) -> None:
     """A real stall: the replica's process does not run for a while, as under a noisy neighbour or a long collection."""
-    while not over.is_set() and _invocations(gateway) < after:
+    while not over.is_set() and _invocations(platform) < after:
         over.wait(0.05)
-    replicas = [] if over.is_set() else _replicas()
+    replicas = [] if over.is_set() else platform.processes_of(TARGET)
     try:
         for replica in replicas:
             replica.suspend()
@@ -161,16 +158,3 @@ def _stall(gateway: GatewayClient, after: float, over: threading.Event, stalls: 
     finally:
         for replica in replicas:
             replica.resume()
-
-
-def _replicas() -> list[psutil.Process]:
-    """The function's processes, as children of the embedded platform."""
-    published = msgspec.json.decode((STATE / "endpoints.json").read_bytes(), type=PublicEndpoints)
-    found = []
-    for process in psutil.Process(published.pid).children(recursive=True):
-        try:
-            if process.environ().get("FAVE_FUNCTION") == TARGET:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found

@@ -11,25 +11,28 @@ from typing import NamedTuple
 import msgspec
 import requests
 
-from analysis import outcome, shape
+from analysis import outcome
 from experiments import facts, forecast
 from experiments.cell_run import Bench, run_cell, touch_caches, write_verdict
+from experiments.inputs import upload
 from experiments.journal import Journal
 from experiments.model import Experiment
 from experiments.plan import Group, forecast_s, plan
-from experiments.platform_session import clients, platform, upload_samples
 from experiments.progress import Progress, duration
 from experiments.standing import Standing, left, reference, standing, unfinished, wanted
 from experiments.stopping import due, take
+from experiments.trial import ask_once
+from fave.campaign import record
+from fave.campaign.results import Results
+from fave.campaign.rundir import CellDir
 from fave.clock import monotonic_s
-from fave.endpoints import Endpoints
 from fave.errors import EXIT_INTERRUPTED, ConfigError, FaveError
 from fave.processes import ask_door
-from fave.rundir import CellDir, read_json, write_json
-from fave.settings import ROOT, decode
+from fave.settings import ROOT, decode, to_plain
 from fave.storage import Store
-from fave.validity import Observed
-from regimes.cluster import Cluster
+from fave.wire import keys
+from platforms.session import opened
+from workloads.model import of_record
 
 # So often in a row may the platform fail without a single group getting done.
 _FAILURES = 3
@@ -72,20 +75,20 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
     InvalidRunError
         When a file of its facts cannot be read.
     """
-    info = shape.campaign(folder)
-    experiment = decode(info["experiment"], Experiment, f"{folder.name}/campaign.json")
+    then = record.manifest(folder)
+    experiment = decode(to_plain(then.experiment), Experiment, f"{folder.name}/campaign.json")
     planned = plan(experiment)
-    if info["schedules_sha256"] != facts.schedules(planned) or info["order"] != facts.order(planned):
-        commit = info["source"].get("commit") or "the version it began with"
+    if then.schedules_sha256 != facts.schedules(planned) or then.order != facts.order(planned):
+        commit = then.source.commit or "the version it began with"
         raise ConfigError(
             f"{folder.name}: this version of FAVE plans it otherwise (other schedules or another order)",
             hint=f"go on with {commit}, or run it anew",
         )
-    _refuse_unlike(folder, facts.unlike(info, facts.of_here(experiment)))
+    _refuse_unlike(folder, facts.unlike(record.known(then), facts.of_here(experiment)))
     groups = left(experiment, folder)
     progress = _progress(experiment, groups, quiet=quiet)
-    progress.say(f"{info['name']}: {len(groups)} of {len(wanted(experiment, folder))} groups of runs are left")
-    return _drive(info["name"], experiment, folder, progress)
+    progress.say(f"{then.name}: {len(groups)} of {len(wanted(experiment, folder))} groups of runs are left")
+    return _drive(then.name, experiment, folder, progress)
 
 
 def _refuse_unlike(folder: Path, problems: list[str]) -> None:
@@ -108,7 +111,7 @@ def _drive(name: str, experiment: Experiment, folder: Path, progress: Progress) 
             _run_all(campaign)
         reported = _report(campaign, last=True)
         progress.say(progress.shares())
-        return reported or outcome.exit_code(read_json(folder / "results.json"))
+        return reported or outcome.exit_code(record.read(folder, "results.json", Results))
     except KeyboardInterrupt:
         journal.note("interrupted")
         progress.say("\ninterrupted: stopping what was started")
@@ -142,11 +145,15 @@ def _run_all(campaign: Campaign) -> None:
     failures, done = 0, -1
     while True:
         try:
-            with platform(progress.say) as endpoints:
-                upload_samples(["long"] if any(load.sample == "long" for load in experiment.loads.values()) else [])
-                bench = _bench(experiment, endpoints, "-".join(folder.name.split("-")[:2]))
-                _begin(campaign, bench)
-                _run_groups(campaign, bench)
+            with opened(progress.say) as platform:
+                stamp = "-".join(folder.name.split("-")[:2])
+                bench = Bench(experiment, platform, Store.at(platform.endpoints), stamp)
+                upload(experiment.work, bench.store)
+                try:
+                    _begin(campaign, bench)
+                    _run_groups(campaign, bench)
+                finally:
+                    _give_back(campaign, bench)
                 campaign.journal.note("campaign_finished", storage=_storage(bench))
                 return
         except ConfigError:
@@ -161,11 +168,17 @@ def _run_all(campaign: Campaign) -> None:
             progress.say("bringing the platform back; the block that was cut short is repeated")
 
 
-def _bench(experiment: Experiment, endpoints: Endpoints, stamp: str) -> Bench:
-    gateway, prometheus = clients(endpoints)
-    store = Store.at(endpoints)
-    cluster = None if endpoints.embedded else Cluster.find()
-    return Bench(experiment, endpoints, gateway, prometheus, store, stamp, cluster)
+def _give_back(campaign: Campaign, bench: Bench) -> None:
+    """Functions of others are scaled as they were found, also after an interrupt."""
+    work = campaign.experiment.work
+    if work.deploy:
+        return
+    try:
+        names = bench.platform.give_back(work.functions)
+    except FaveError as error:  # must not take the place of what ended the campaign
+        campaign.progress.complain(str(error))
+    else:
+        campaign.progress.say(f"put back as they were: {', '.join(names)}")
 
 
 def _begin(campaign: Campaign, bench: Bench) -> None:
@@ -174,25 +187,26 @@ def _begin(campaign: Campaign, bench: Bench) -> None:
     progress.phase("touching caches")
     began_s = monotonic_s()
     functions = touch_caches(bench, list(campaign.experiment.loads))
+    ask_once(campaign.experiment, bench.platform, bench.campaign)
     progress.caches_touched(monotonic_s() - began_s)
     # Only now: images are those of functions that are deployed.
-    found = facts.of_campaign(campaign.name, plan(campaign.experiment), bench)
+    found = facts.of_campaign(campaign.name, folder.name, plan(campaign.experiment), bench)
     if (folder / "campaign.json").exists():
-        then = read_json(folder / "campaign.json")
-        _refuse_unlike(folder, facts.unlike(then, found))
-        changes = facts.told(then, found)
+        then = record.manifest(folder)
+        _refuse_unlike(folder, facts.unlike(record.known(then), record.known(found)))
+        changes = facts.told(record.known(then), record.known(found))
         for change in changes:
             progress.say(f"note: {change}")
-        campaign.journal.note("campaign_resumed", changes=changes, load_1min=found["host"]["load_1min"])
+        campaign.journal.note("campaign_resumed", changes=changes, load_1min=found.host["load_1min"])
     else:
-        write_json(folder / "campaign.json", {"campaign": folder.name, **found})
+        record.write(folder, "campaign.json", found)
         progress.say(f"results go to {_shown(folder)}, the report to {_shown(folder / 'report.html')}")
-        campaign.journal.note("campaign_started", source=found["source"], load_1min=found["host"]["load_1min"])
+        campaign.journal.note("campaign_started", source=found.source, load_1min=found.host["load_1min"])
     campaign.journal.note("caches_touched", functions=functions, storage=_storage(bench))
 
 
 def _storage(bench: Bench) -> dict[str, int]:
-    sizes_bytes = bench.store.sizes_bytes("requests/")
+    sizes_bytes = bench.store.sizes_bytes(keys.REQUESTS)
     return {"objects": len(sizes_bytes), "bytes": sum(sizes_bytes.values())}
 
 
@@ -241,7 +255,7 @@ def _look(campaign: Campaign, look: int) -> None:
     before = left(experiment, folder)
     if _report(campaign, last=False):
         raise FaveError(f"the look after {look} blocks cannot decide without a report")
-    results = read_json(folder / "results.json")
+    results = record.read(folder, "results.json", Results)
     found = take(experiment, results, look, folder)
     campaign.journal.note("look", blocks=look, ended=found.ended)
     ahead = next((each for each in experiment.looks if each > look), None)
@@ -256,6 +270,10 @@ def _look(campaign: Campaign, look: int) -> None:
 def _run_group(campaign: Campaign, bench: Bench, group: Group, found: Standing) -> None:
     """All regimes of a block and load; together again when one came out invalid, as often as the experiment allows."""
     experiment, journal, progress = campaign.experiment, campaign.journal, campaign.progress
+    if of_record(experiment.work) != record.manifest(campaign.folder).workload:
+        raise ConfigError(
+            "the workload has changed since the campaign began", hint="put it back and resume, or run anew"
+        )
     expected_s = forecast_s(experiment, [group]) / len(group.cells)
     for more in range(experiment.attempts - found.invalid):
         attempt = found.attempts + 1 + more
@@ -289,8 +307,8 @@ def _judged_by_reference(campaign: Campaign, group: Group, attempt: int) -> bool
     reference_s = reference(cells, group.load, experiment.regimes_of(group.load))
     all_valid = True
     for cell_dir in (CellDir(cells / cell.folder(attempt)) for cell in group.cells):
-        observed = msgspec.convert(read_json(cell_dir.verdict)["observed"], Observed)
-        if observed.reference_latency_s is None and reference_s is not None:
+        observed = record.read(cell_dir.path, cell_dir.verdict.name, record.Judged).observed
+        if observed is not None and observed.reference_latency_s is None and reference_s is not None:
             verdict = write_verdict(cell_dir, observed, experiment.gates, reference_s)
             if not verdict.valid:
                 campaign.progress.say(f"{cell_dir.path.name} is invalid after all: {'; '.join(verdict.reasons())}")

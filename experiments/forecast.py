@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analysis import shape
 from experiments.model import Experiment
 from experiments.plan import Group, forecast_s
 from experiments.progress import duration
-from fave import traces
+from fave.campaign import record
 from fave.errors import ConfigError
+from fave.traffic import traces
 
 _POWER = 0.8
 _ALPHA = 0.05
@@ -58,9 +58,9 @@ def from_run(folder: Path) -> Pilot:
         raise ConfigError(f"{folder.name}: has no results.json", hint=f"make report RUN={folder.name}")
     # Reports from before 2026-11-26 have no standard errors.
     sds = {
-        (row["load"], row["a"], row["b"]): row["standard_error"] * math.sqrt(row["blocks"])
-        for row in shape.read(folder, path.name, shape.Pilot).get("contrasts", ())
-        if row.get("standard_error")
+        (row.load, row.a, row.b): row.standard_error * math.sqrt(row.blocks)
+        for row in record.read(folder, path.name, record.Pilot).contrasts
+        if row.standard_error
     }
     return Pilot(folder.name, sds)
 
@@ -103,7 +103,7 @@ def held_gb_s(experiment: Experiment, groups: Sequence[Group]) -> tuple[float, f
     low = high = 0.0
     runs = Counter((group.load, cell.regime) for group in groups for cell in group.cells)
     for (load, regime), count in runs.items():
-        for each in experiment.settings(load, regime).values():
+        for each in experiment.policies(load, regime).values():
             gb_s = count * each.memory_limit_mb / 1024 * experiment.loads[load].traffic.duration
             low += each.min_replicas * gb_s
             high += each.max_replicas * gb_s
@@ -136,13 +136,13 @@ def detectable(experiment: Experiment, pilot: Pilot | None) -> list[str]:
 
 
 def _usual(sd: float, blocks: int, alpha: float) -> str:
-    from analysis.power import smallest_detectable
+    from analysis.statistics.power import smallest_detectable
 
     return f"sd {sd * 100:g}: {_points(smallest_detectable(sd, blocks, power=_POWER, alpha=alpha))}"
 
 
 def _known(sd: float, blocks: int, alpha: float, margin: float) -> str:
-    from analysis.power import blocks_needed, smallest_detectable
+    from analysis.statistics.power import blocks_needed, smallest_detectable
 
     least = _points(smallest_detectable(sd, blocks, power=_POWER, alpha=alpha))
     needed = blocks_needed(margin, sd, power=_POWER, alpha=alpha)
@@ -171,7 +171,7 @@ def table(experiment: Experiment, groups: Sequence[Group]) -> list[tuple[str, ..
         counts = sorted({len(group.schedule) for group in mine})
         arrivals = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         for regime in experiment.regimes_of(name):
-            settings = experiment.settings(name, regime).values()
+            settings = experiment.policies(name, regime).values()
             initial = load.initial_replicas.get(regime)
             ready = sum(each.min_replicas for each in settings) if initial is None else initial * len(settings)
             bounds = f"{min(e.min_replicas for e in settings)} to {max(e.max_replicas for e in settings)}"

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fave import environment
-from fave.endpoints import Endpoints
 from fave.errors import EXIT_INVALID_RUN, EXIT_OK, GatewayError
-from fave.gateway_client import GatewayClient
 from fave.processes import OwnedProcess, wait_until
 from fave.settings import ROOT
+from platforms.model import Platform
 
 
 def generate(
-    locustfile: str, options: Mapping[str, object], *, out: Path, log: Path, endpoints: Endpoints, deadline_s: float
+    locustfile: str, options: Mapping[str, object], *, out: Path, log: Path, platform: Platform, deadline_s: float
 ) -> None:
     """Send a load and wait for its end. `options`: by argument; None for a flag, empty text for nothing.
 
@@ -29,10 +28,9 @@ def generate(
     command += ["--only-summary", "--loglevel", "WARNING", "--exit-code-on-error", "0", f"--out={out}"]
     command += [name if value is None else f"{name}={value}" for name, value in options.items() if str(value)]
     # Another home: what an account's ~/.locust.conf says is about its own load tests.
-    env = environment.for_doors(**endpoints.environment(), HOME=str(log.parent))
+    env = environment.for_doors(**platform.endpoints.environment(), HOME=str(log.parent))
     # One process has its core; several would not fit there.
-    places = {} if options.get("--processes") else GatewayClient.at(endpoints).info().get("places", {})
-    cores = places.get("generator", [])
+    cores = [] if options.get("--processes") else platform.generator_cores()
     with OwnedProcess("locust", command, log=log, env=env, cwd=ROOT, cores=cores) as locust:
         ended = wait_until(lambda: not locust.running(), timeout_s=deadline_s, interval_s=0.1)
         code = locust.process.poll()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from pathlib import Path
 from typing import Any
 
+from fave.campaign.rundir import JsonlWriter
 from fave.clock import utc_ns
+from fave.environment import without_home
 from fave.errors import ConfigError
-from fave.rundir import JsonlWriter
 from fave.settings import ROOT
 
 
@@ -51,6 +51,4 @@ class Journal:
 
 
 def _without_places(text: str) -> str:
-    home = os.path.expanduser("~")
-    without = text.replace(f"{ROOT}/", "")
-    return without.replace(home, "~") if len(home) > 1 else without
+    return str(without_home(text.replace(f"{ROOT}/", "")))

@@ -1,4 +1,4 @@
-"""What a cell showed, in the form in which `fave.validity` judges it. Pure."""
+"""What a cell showed, in the form in which `fave.campaign.validity` judges it. Pure."""
 
 from __future__ import annotations
 
@@ -6,39 +6,40 @@ import math
 import statistics
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from experiments.collect import Rows
+from fave.campaign.record import Generated
+from fave.campaign.validity import Observed, measure
 from fave.clock import NS_PER_S
-from fave.records import ReplicaRow, StageRow
-from fave.strain import CpuUse, Strain
-from fave.validity import Observed, measure
+from fave.strain import CpuUse
+from fave.wire.records import ReplicaRow, StageRow
+from platforms.model import Seen
 
 
 class Conditions(NamedTuple):
     """Under which a cell ran.
 
     initial_ready: what was verified for each function at `verified_at_ns`, when the rows begin. unchanged: the
-    configuration. strain: of the platform's nodes during the run; None where nobody can tell. cpu: of this machine.
+    configuration. cpu: of this machine.
     """
 
     initial_ready: Mapping[str, int]
     verified_at_ns: int
     unchanged: bool
     drained: bool
-    strain: Strain | None
     cpu: CpuUse
+    gateway_late_share: float | None
 
 
 def observe(
     rows: Rows,
-    replicas: list[ReplicaRow],
-    generator: Mapping[str, Any],
-    ready_at_ns: Mapping[str, int],
+    seen: Seen,
+    generator: Generated,
     conditions: Conditions,
 ) -> Observed:
-    """`ready_at_ns`: by replica, from the platform's events; empty where it has none."""
-    initial_ready, verified_at_ns, unchanged, drained, strain, cpu = conditions
+    initial_ready, verified_at_ns, unchanged, drained, cpu, late_share = conditions
+    replicas, routable_at_ns, strain, _ = seen
     sent = [row for row in rows.requests if row.sent_at_ns]
     latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
     served = [row for row in rows.stages if not refused(row)]
@@ -48,9 +49,9 @@ def observe(
     return Observed(
         fidelity=measure(
             [(row.scheduled_at_ns // 1000, row.sent_at_ns // 1000) for row in sent],
-            scheduled=generator["scheduled"],
+            scheduled=generator.scheduled or 0,
             dropped=sum(row.dropped for row in rows.requests),
-            cpu_share=generator["cpu_share"],
+            cpu_share=generator.cpu_share,
         ),
         median_latency_s=statistics.median(latencies) if latencies else None,
         cold_missing=sum(row.cold is None and row.evidence != "undecided" for row in served),
@@ -60,7 +61,7 @@ def observe(
         configuration_unchanged=unchanged,
         drained=drained,
         labelled=sum(row.cold is not None for row in rows.stages),
-        label_mismatches=label_mismatches(rows.stages, ready_at_ns, offset_s or 0.0) if ready_at_ns else None,
+        label_mismatches=label_mismatches(rows.stages, routable_at_ns, offset_s or 0.0) if routable_at_ns else None,
         replica_age_p99_s=age_quantile_s([row.age_s for row in replicas if row.source == "prometheus"], 0.99),
         clock_offset_s=offset_s,
         memory_pressure_share=strain.memory_pressure_share if strain else None,
@@ -68,6 +69,7 @@ def observe(
         foreign_cpu_share=cpu.foreign_share,
         cpu_steal_share=cpu.steal_share,
         cpu_pressure_share=cpu.pressure_share,
+        gateway_late_share=late_share,
     )
 
 
@@ -129,7 +131,7 @@ def initial_state_holds(replicas: list[ReplicaRow], initial_ready: Mapping[str, 
     return standing == dict(initial_ready)
 
 
-def label_mismatches(rows: list[StageRow], ready_at_ns: Mapping[str, int], offset_s: float) -> int:
+def label_mismatches(rows: list[StageRow], routable_at_ns: Mapping[str, int], offset_s: float) -> int:
     """Labelled rows whose replica the platform does not know, or saw become ready on the other side of the send.
 
     offset_s: by which clocks are known to differ; what lies within it contradicts nothing.
@@ -138,7 +140,7 @@ def label_mismatches(rows: list[StageRow], ready_at_ns: Mapping[str, int], offse
     for row in rows:
         if row.cold is None:
             continue
-        event_ns = ready_at_ns.get(row.replica_id)
+        event_ns = routable_at_ns.get(row.replica_id)
         if event_ns is None:
             wrong += 1
         elif (event_ns > row.sent_at_ns) != row.cold:

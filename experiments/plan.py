@@ -8,8 +8,8 @@ from typing import NamedTuple
 import msgspec
 
 from experiments.model import Experiment
-from fave.arrivals import Schedule, generate, seed_for, sha256
 from fave.errors import ConfigError
+from fave.traffic.arrivals import Schedule, generate, seed_for, sha256
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,13 +25,17 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(NamedTuple):
-    """The runs of one block and load: all regimes, the same schedule, in random order. Valid or repeated together."""
+    """The runs of one block and load: all regimes, the same schedule, in random order. Valid or repeated together.
+
+    seed: from which the schedule was drawn, and what its arrivals ask is.
+    """
 
     block: int
     load: str
     schedule: Schedule
     sha256: str
     cells: tuple[Cell, ...]
+    seed: int = 0
 
 
 def plan(experiment: Experiment) -> list[Group]:
@@ -59,7 +63,8 @@ def plan(experiment: Experiment) -> list[Group]:
         for load in loads:
             regimes = list(experiment.regimes_of(load))
             shuffle(regimes)
-            schedule = generate(experiment.loads[load].traffic, seed_for(experiment.seed, load, block))
+            seed = seed_for(experiment.seed, load, block)
+            schedule = generate(experiment.loads[load].traffic, seed)
             if not schedule:
                 raise ConfigError(
                     f"loads.{load}: no arrivals in block {block + 1}",
@@ -67,7 +72,7 @@ def plan(experiment: Experiment) -> list[Group]:
                 )
             cells = tuple(Cell(index=index + i, block=block, load=load, regime=r) for i, r in enumerate(regimes))
             index += len(cells)
-            groups.append(Group(block, load, schedule, sha256(schedule), cells))
+            groups.append(Group(block, load, schedule, sha256(schedule), cells, seed))
     return groups
 
 
@@ -81,6 +86,6 @@ def forecast_s(experiment: Experiment, groups: list[Group]) -> float:
     total = 0.0
     for group in groups:
         load = experiment.loads[group.load]
-        overhead_s = _CELL_OVERHEAD_S if len(load.functions) == 1 else _PIPELINE_OVERHEAD_S
+        overhead_s = _CELL_OVERHEAD_S if len(experiment.functions_of(group.load)) == 1 else _PIPELINE_OVERHEAD_S
         total += len(group.cells) * (load.traffic.duration + overhead_s)
     return total

@@ -6,8 +6,9 @@ import sys
 import threading
 import time
 
-from experiments.cell_run import Summary, Times
+from experiments.cell_run import Summary
 from experiments.plan import Cell
+from fave.campaign.record import Times
 
 _TICK_S = 1.0
 

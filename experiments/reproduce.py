@@ -8,20 +8,22 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from analysis import reproduced
+from analysis.report import reproduced
 from experiments import facts
 from experiments.progress import say
-from fave import manifest
+from fave.campaign import manifest, record
+from fave.campaign.rundir import read_json, write_json
 from fave.endpoints import STATE
 from fave.errors import EXIT_ASSET, EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_PLATFORM, ConfigError
 from fave.processes import die_with_parent
-from fave.rundir import read_json, write_json
 from fave.settings import ROOT
+from workloads.model import SHIPPED, of_record
+from workloads.model import load as load_workload
+from workloads.model import names as workload_names
 
 # With these a campaign ended without runs that could be compared.
 _NOTHING_RUN = (1, EXIT_CONFIG, EXIT_ASSET, EXIT_PLATFORM, EXIT_INTERRUPTED)
@@ -36,7 +38,7 @@ def run(folder: Path, *, runs: Path, new: Path | None = None) -> int:
         When it cannot be run as it was: its commit, its packages or its traces are not here.
     """
     if new is None:
-        info = read_json(folder / "campaign.json")
+        info = record.manifest(folder)
         commit = _commit(folder, info)
         experiment = _experiment_file(folder, info)
         if others := other_packages(manifest.git("show", f"{commit}:requirements.txt")):
@@ -59,8 +61,8 @@ def run(folder: Path, *, runs: Path, new: Path | None = None) -> int:
     return found.exit_code
 
 
-def _commit(folder: Path, info: Mapping[str, Any]) -> str:
-    commit = str(info.get("source", {}).get("commit", ""))
+def _commit(folder: Path, info: record.Manifest) -> str:
+    commit = info.source.commit
     if not commit:
         raise ConfigError(
             f"{folder.name}: its commit was not recorded, because FAVE was no git checkout when it was run",
@@ -74,21 +76,35 @@ def _commit(folder: Path, info: Mapping[str, Any]) -> str:
     return commit
 
 
-def _experiment_file(folder: Path, info: Mapping[str, Any]) -> Path:
+def _experiment_file(folder: Path, info: record.Manifest) -> Path:
     """The resolved experiment as a file of its own; JSON is YAML. Traces by their full path, and the same bytes."""
-    experiment = dict(info["experiment"])
+    # As it was written: that commit reads its own form of it.
+    experiment = dict(read_json(folder / "campaign.json")["experiment"])
     loads = {name: {**each, "traffic": dict(each["traffic"])} for name, each in experiment["loads"].items()}
-    for name, digest in info.get("traces", {}).items():
+    for name, digest in info.traces.items():
         trace = loads[name]["traffic"]["trace"]
-        path = Path(trace["file"]).resolve()
+        path = Path(trace["file"]).expanduser().resolve()
         if not path.is_file() or facts.sha256(path) != digest:
             raise ConfigError(
                 f"{folder.name}: load {name!r} replays {trace['file']}, which is not here as it was then",
                 hint=f"put the file with SHA-256 {digest} there",
             )
         loads[name]["traffic"]["trace"] = {**trace, "file": str(path)}
-    path = STATE / "reproduce" / f"{info['name']}.yml"
+    if experiment.get("workload", SHIPPED) not in workload_names():
+        experiment["workload"] = str(_own_workload(folder, experiment["workload"], info))
+    path = STATE / "reproduce" / f"{info.name}.yml"
     write_json(path, {**experiment, "loads": loads})
+    return path
+
+
+def _own_workload(folder: Path, name: str, info: record.Manifest) -> Path:
+    """Where a workload that is nobody's but the user's lies: as it was then, or nowhere."""
+    path = Path(name).expanduser().resolve()
+    if not path.exists() or of_record(load_workload(str(path))) != info.workload:
+        raise ConfigError(
+            f"{folder.name}: its workload {name} is not here as it was then",
+            hint="put the file, and those that it names, where they were; campaign.json has their digests",
+        )
     return path
 
 
@@ -119,10 +135,10 @@ def _by_hand(folder: Path, commit: str, experiment: Path) -> str:
     )
 
 
-def _notes(info: Mapping[str, Any], commit: str) -> list[str]:
+def _notes(info: record.Manifest, commit: str) -> list[str]:
     """What is already known not to be as it was; the comparison names it too."""
-    notes = facts.unlike(info, {"host": manifest.host(), "assets": manifest.assets()})
-    if info["source"].get("dirty"):
+    notes = facts.unlike(record.known(info), {"host": manifest.host(), "assets": manifest.assets()})
+    if info.source.dirty:
         notes.append(f"it was made with changes to commit {commit[:12]} that nobody recorded; this runs the commit")
     return notes
 

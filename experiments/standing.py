@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from analysis import shape
 from experiments.model import Experiment
 from experiments.plan import Group, plan
 from experiments.stopping import due, so_far
-from fave.rundir import CellDir
-from fave.validity import Judged, Verdict, reference_latency_s
+from fave.campaign import record
+from fave.campaign.rundir import CellDir
+from fave.campaign.validity import Judged, reference_latency_s
 
 
 class Standing(NamedTuple):
@@ -61,16 +59,15 @@ def standing(group: Group, folder: Path) -> Standing:
 def reference(cells: Path, load: str, regimes: Sequence[str]) -> float | None:
     """What the schedule lag of a load's runs is judged by, from those that are finished."""
     finished = [cell for cell in map(CellDir, sorted(cells.glob(f"*_{load}_*"))) if cell.finished]
-    facts = [(cell, shape.read(cell.path, cell.cell.name, shape.Cell)) for cell in finished]
-    judged = [_judged(cell, fact) for cell, fact in facts if fact["load"] == load]
+    facts = [(cell, record.read(cell.path, cell.cell.name, record.Cell)) for cell in finished]
+    judged = [_judged(cell, fact) for cell, fact in facts if fact.load == load]
     return reference_latency_s(judged, regimes)
 
 
-def _judged(cell: CellDir, facts: dict[str, Any]) -> Judged:
-    found = shape.read(cell.path, cell.verdict.name, shape.Judged)
+def _judged(cell: CellDir, facts: record.Cell) -> Judged:
+    found = record.read(cell.path, cell.verdict.name, record.Judged)
     attempt = int(cell.path.name.rpartition("_")[2])
-    median_s = found.get("observed", {}).get("median_latency_s")
-    return Judged(facts["block"], attempt, facts["regime"], median_s, msgspec.convert(found["verdict"], Verdict))
+    return Judged(facts.block, attempt, facts.regime, found.median_latency_s, found.verdict)
 
 
 def _attempts(group: Group, folder: Path) -> set[int]:
@@ -82,4 +79,4 @@ def _attempts(group: Group, folder: Path) -> set[int]:
 
 
 def _valid(cell: CellDir) -> bool:
-    return shape.verdict(cell.path).valid
+    return record.read(cell.path, cell.verdict.name, record.Judged).verdict.valid

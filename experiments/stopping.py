@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from analysis import shape
 from experiments.model import Experiment
-from fave.rundir import write_json
+from fave.campaign import record
+from fave.campaign.record import Stopping
+from fave.campaign.results import Results
 
 FILE = "stopping.json"
 
 
-class Stopping(msgspec.Struct, frozen=True, kw_only=True):
-    """ended: after how many blocks a load was decided."""
-
-    taken: tuple[int, ...] = ()
-    ended: dict[str, int] = {}
-
-
 def so_far(folder: Path) -> Stopping:
-    if not (folder / FILE).exists():
-        return Stopping()
-    return msgspec.convert(shape.read(folder, FILE, shape.Stopping), Stopping)
+    return record.read(folder, FILE, Stopping) if (folder / FILE).exists() else Stopping()
 
 
 def due(experiment: Experiment, folder: Path, blocks_left: Sequence[int]) -> int | None:
@@ -40,17 +29,17 @@ def due(experiment: Experiment, folder: Path, blocks_left: Sequence[int]) -> int
     return ahead[0] if ahead and not any(block < ahead[0] for block in blocks_left) else None
 
 
-def take(experiment: Experiment, results: dict[str, Any], look: int, folder: Path) -> Stopping:
-    """results: results.json. A load ends when all its planned contrasts and effects are decided."""
+def take(experiment: Experiment, results: Results, look: int, folder: Path) -> Stopping:
+    """A load ends when all its planned contrasts and effects are decided."""
     before = so_far(folder)
-    rows = [*results["contrasts"], *results["effects"]]
+    rows = [*results.contrasts, *results.effects]
     ended = {
         name: look
         for name in experiment.loads
         if name not in before.ended
-        and (mine := [row for row in rows if row["load"] == name])
-        and all(row["decided"] for row in mine)
+        and (mine := [row for row in rows if row.load == name])
+        and all(row.decided for row in mine)
     }
     found = Stopping(taken=(*before.taken, look), ended=before.ended | ended)
-    write_json(folder / FILE, found)
+    record.write(folder, FILE, found)
     return found

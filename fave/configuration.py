@@ -11,6 +11,23 @@ import msgspec
 
 from fave.errors import StageError
 
+# What functions read from their environment, beside addresses and credentials; the embedded platform passes it on.
+FUNCTION_SETTINGS = {
+    "AWS_REGION": "region of the object store (us-east-1)",
+    "CONFIG_PROFILE": "name of the regime for the record, where a request names none",
+    "FAVE_ALLOWED_BUCKETS": "further buckets that inputs may come from, comma-separated",
+    "FAVE_DETECTOR_MODEL": "another file for the object detector",
+    "FAVE_EMBEDDER_MODEL": "another file for the text embedder",
+    "FAVE_EMBEDDER_TOKENIZER": "its tokenizer",
+    "FAVE_FFMPEG": "another ffmpeg",
+    "FAVE_LAZY": "1: models are loaded by the first invocation, not before the replica is ready",
+    "FAVE_MAX_INPUT_BYTES": "a larger input is refused (536870912)",
+    "FAVE_SHIP_LOGS": "how often logs go to the object store under logs/, e.g. 10s; empty: never",
+    "FAVE_WHISPER_MODEL": "another folder for the speech model",
+    "LLM_BASE_URL": "an OpenAI-compatible endpoint for explanations; empty: extract without a model",
+    "LLM_MODEL": "which model to ask for",
+    "MAX_CONCURRENT_INVOCATIONS": "of one request (8)",
+}
 T = TypeVar("T", bound=msgspec.Struct)
 
 

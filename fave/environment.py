@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from fave.errors import ConfigError
@@ -19,8 +19,10 @@ _MOST_S = 7 * 86_400.0
 _SHOWN = 80
 # What bends an interpreter, Locust, gevent, matplotlib, git or the language of messages, by the account's wish: FAVE's
 # own doors are called by FAVE.
-_BENDING = ("PYTHON", "LOCUST_", "GEVENT_", "MPL", "MATPLOTLIB", "GIT_", "LC_", "LANG")
+_BENDING = ("PYTHON", "LOCUST_", "GEVENT_", "MPL", "MATPLOTLIB", "GIT_", "LC_")
+_BENDING_NAMES = ("LANG", "LANGUAGE")
 # All that the services and replicas get. What is measured must not depend on the account that measures.
+_SHELL = ("LANG", "LC_ALL", "USER", "LOGNAME")
 _PLAIN = ("PATH", "HOME", "TZ", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
@@ -46,6 +48,16 @@ def read(variable: str, default: T, parse: Callable[[str], T], need: str) -> T:
 def shown(url: str) -> str:
     """An address for people and files: it may carry a password, which is nobody's business."""
     return re.sub(r"//[^/]*@", "//", url)
+
+
+def without_home(value: Any) -> Any:
+    """Plain data with `~` for this account's home folder, which files that are passed on must not name."""
+    home = os.path.expanduser("~")
+    if isinstance(value, str):
+        return re.sub(rf"{re.escape(home)}(?![\w.-])", "~", value) if len(home) > 1 else value
+    if isinstance(value, dict):
+        return {without_home(name): without_home(each) for name, each in value.items()}
+    return [without_home(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def address(variable: str, default: str = "") -> str:
@@ -110,6 +122,11 @@ def loads_models_lazily() -> bool:
     return flag("FAVE_LAZY")
 
 
+def chunks_bodies() -> bool:
+    """Whether the embedded gateway sends requests' bodies chunked to functions, as OpenFaaS' does."""
+    return flag("FAVE_CHUNKED_BODIES")
+
+
 def check_function_settings() -> None:
     """What every replica would stumble over, before any is started. Raises ConfigError."""
     max_input_bytes()
@@ -119,7 +136,8 @@ def check_function_settings() -> None:
 
 def for_doors(**own: str) -> dict[str, str]:
     """For FAVE's own doors and the load generator as children: the account's environment, but for what bends tools."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_BENDING)}
+    bending = {*_BENDING_NAMES, *(name for name in os.environ if name.startswith(_BENDING))}
+    kept = {name: value for name, value in os.environ.items() if name not in bending}
     return kept | _as_everywhere() | own
 
 
@@ -128,6 +146,11 @@ def for_measured(**own: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _PLAIN if name in os.environ}
     kept["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
     return kept | _as_everywhere() | own
+
+
+def for_foreign() -> dict[str, str]:
+    """For a program of somebody else's that is measured: what a shell needs, and nothing of FAVE's."""
+    return {name: os.environ[name] for name in (*_SHELL, *_PLAIN) if name in os.environ}
 
 
 def _as_everywhere() -> dict[str, str]:

@@ -8,24 +8,29 @@ def replicas_to_start(
     free: int,
     ready: int,
     starting: int,
-    in_flight: int,
     concurrency: int,
+    min_replicas: int,
     max_replicas: int,
-    planned_per_replica: float,
+    planned: int,
 ) -> int:
     """How many replicas to start now.
 
-    Reactive part: waiting requests beyond the free capacity of ready and starting replicas need new ones.
-    Planned part (OpenFaaS' `capacity`): ceil(load / planned_per_replica), where that is over 0.
+    Reactive part: waiting requests beyond the free capacity of ready and starting replicas need new ones; the first
+    ones from zero bring the minimum back. Planned part: `planned_replicas`; 0 where nothing is planned ahead.
 
-    free: what ready replicas could take now. in_flight: what they work on. concurrency: of one replica.
+    free: what ready replicas could take now. concurrency: of one replica.
     """
     alive = ready + starting
     uncovered = waiting - free - starting * concurrency
-    wanted = alive + max(0, -(-uncovered // concurrency))
-    if planned_per_replica > 0:
-        wanted = max(wanted, int(-(-(in_flight + waiting) // planned_per_replica)))
+    wanted = max(alive + max(0, -(-uncovered // concurrency)), planned)
+    if alive == 0 and waiting > 0:
+        wanted = max(wanted, min_replicas)
     return max(0, min(wanted, max_replicas) - alive)
+
+
+def planned_replicas(load: float, per_replica: float) -> int:
+    """OpenFaaS' rule for `capacity` (requests in flight) and `rps` (per second): so many for a load."""
+    return int(-(-load // per_replica))
 
 
 def may_stop(idle_s: float, idle_timeout_s: float, alive: int, floor: int) -> bool:

@@ -1,4 +1,4 @@
-"""Strict configuration: YAML into frozen msgspec structs, all errors at once, with suggestions.
+"""Strict configuration: plain data into frozen msgspec structs, all errors at once, with suggestions.
 
 regimes/burst-ready.yml:7: functions.orchestrator: unknown key 'max_replica' (did you mean 'max_replicas'?)
 """
@@ -18,6 +18,7 @@ import msgspec
 from fave.errors import ConfigError
 
 T = TypeVar("T", bound=msgspec.Struct)
+V = TypeVar("V")
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME_PATTERN = re.compile(r"[a-z0-9-]{1,32}")
@@ -48,20 +49,6 @@ class Duration(float):
         return f"{value:.6f}".rstrip("0").rstrip(".") + unit
 
 
-def load_yaml(path: Path, cls: type[T]) -> T:
-    """Read `path` into `cls`.
-
-    Raises
-    ------
-    ConfigError
-        With every problem found, each with file, line and key.
-    """
-    from fave import yaml_file  # 30 ms that no cold start needs: functions import this module for its durations
-
-    document = yaml_file.read(path)
-    return decode(document.data, cls, document.place)
-
-
 def decode(data: object, cls: type[T], place: str | Callable[[str], str]) -> T:
     """Build `cls` from plain data. `place`: what messages call the source, or where each key of it stands."""
     builder = _Builder()
@@ -80,6 +67,11 @@ def key_of(problem: str) -> str:
 def to_plain(value: object) -> Any:
     """The value as JSON-ready data, durations as text, so that `decode` reads it back."""
     return msgspec.to_builtins(value, enc_hook=_encode)
+
+
+def from_plain(data: object, cls: type[V]) -> V:
+    """What `to_plain` made, leniently: other keys are passed over. Raises ValueError (msgspec.ValidationError)."""
+    return msgspec.convert(data, cls, dec_hook=_decode_leaf)
 
 
 def _encode(value: object) -> object:

@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from fave.errors import ConfigError
-from fave.settings import ROOT
+from fave.settings import ROOT, T, decode
 
 _LONGEST_BYTES = 2**20
 # Aliases can make a small file as large as one likes ("billion laughs"): values are counted as they are written out.
@@ -62,6 +62,18 @@ class Document(msgspec.Struct, frozen=True):
         while key and key not in self.lines:
             key = _LAST_PART.sub("", key)
         return f"{self.where}:{self.lines[key]}" if key else self.where
+
+
+def load_yaml(path: Path, cls: type[T]) -> T:
+    """Read `path` into `cls`.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found, each with file, line and key.
+    """
+    document = read(path)
+    return decode(document.data, cls, document.place)
 
 
 def read(path: Path) -> Document:

@@ -16,7 +16,11 @@ import msgspec
 
 from fave.clock import utc_ns
 from fave.configuration import configured
-from fave.envelope import (
+from fave.environment import loads_models_lazily, max_input_bytes
+from fave.errors import StageError, StorageError
+from fave.storage import Store, parse_uri
+from fave.wire import keys
+from fave.wire.envelope import (
     Envelope,
     Failure,
     Reply,
@@ -27,10 +31,7 @@ from fave.envelope import (
     failure_of,
     http_status_of,
 )
-from fave.environment import loads_models_lazily, max_input_bytes
-from fave.errors import StageError, StorageError
-from fave.records import StageRow, derive
-from fave.storage import Store, parse_uri
+from fave.wire.records import StageRow, derive
 from functions.host.work import Work
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ def _row(stage: str, job: Job, context: Context, failure: Failure | None) -> Sta
             finished_at_ns=worked_at_ns,
             process_started_at_ns=context.replica.process_started_at_ns,
             ready_at_ns=context.ready_at_ns,
+            routable_at_ns=call.routable_at_ns,
             invocations_before=context.invocations_before,
             storage_read_s=job.read_s,
             storage_write_s=job.write_s,
@@ -258,7 +260,7 @@ def _row(stage: str, job: Job, context: Context, failure: Failure | None) -> Sta
 
 
 def _check_output(envelope: Envelope, bucket: str) -> None:
-    prefix = f"requests/{envelope.request_id}/"
+    prefix = keys.of_request(envelope.request_id)
     address = parse_uri(envelope.output_uri)
     if address.bucket != bucket or not address.key.startswith(prefix) or not address.key.endswith("/"):
         wanted = f"s3://{bucket}/{prefix}"

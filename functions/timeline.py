@@ -20,7 +20,7 @@ from av.stream import Disposition
 
 from fave.errors import StageError
 from functions.containers import ALLOWED, READ, missing_bytes
-from functions.findings import Media, Picture, Sound
+from functions.documents import Media, Picture, Sound
 from functions.host import work
 
 if TYPE_CHECKING:

@@ -5,25 +5,32 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import requests
 
 from fave import environment
 from fave.cli import run_door
 from fave.endpoints import STATE, PublicEndpoints, find
 from fave.errors import EXIT_PLATFORM, PlatformError
-from fave.gateway_client import GatewayClient
 from fave.processes import wait_until
 from fave.settings import ROOT
-from local.supervisor import running_platform, serve, stop_platform
+from local.status import samples_of, table
+from local.supervisor import Incidents, running_platform, serve, stop_platform
+from platforms.gateway import Gateway
 
 _UP_TIMEOUT_S = 90.0
+_CLEAR = "\x1b[H\x1b[2J"
+# Of what failed, as much as stays readable.
+_MOST_TOLD = 5
 
 
 def up(state: Path) -> int:
     public = running_platform(state)
     if public is None:
         public = _start_in_background(state)
-    _show(public)
+    print(_where(public))
     return 0
 
 
@@ -59,26 +66,36 @@ def down(state: Path) -> int:
     return 0
 
 
-def status(state: Path) -> int:
-    """0 with a table when a platform runs, 4 when none does."""
-    public = running_platform(state)
+def status(state: Path, *, watch: bool = False) -> int:
+    """0 with a table when a platform runs, 4 when none does. watch: again and again, until Ctrl-C."""
+    while True:
+        text = _standing(state)
+        if not watch:
+            print(text)
+            return 0
+        print(f"{_CLEAR}{text}\n\nevery second; Ctrl-C ends it", flush=True)
+        try:
+            time.sleep(1)
+        except KeyboardInterrupt:
+            return 0
+
+
+def _standing(state: Path) -> str:
+    public, told = running_platform(state), Incidents(state).told()
     if public is None:
-        raise PlatformError("no platform is running", hint="`make up` starts one")
-    _show(public)
+        raise PlatformError("\n".join(["no platform is running", *told[-1:]]), hint="`make up` starts one")
     endpoints = find(state)
-    functions = GatewayClient(public.gateway_url, endpoints.gateway_user, endpoints.gateway_password).functions()
-    if functions:
-        print(f"{'function':28}{'ready':>7}{'desired':>9}{'invocations':>13}")
-    for function in functions:
-        counts = f"{function.available_replicas:7}{function.replicas:9}{function.invocation_count:13.0f}"
-        print(f"{function.name:28}{counts}")
-    return 0
+    functions = Gateway(public.gateway_url, endpoints.gateway_user, endpoints.gateway_password).functions()
+    exposition = requests.get(f"{public.metrics_url}/metrics", timeout=5).text
+    return "\n".join([_where(public), *told[-_MOST_TOLD:], "", table(functions, samples_of(exposition))])
 
 
-def _show(public: PublicEndpoints) -> None:
-    print(f"gateway     {public.gateway_url}   (metrics {public.metrics_url}/metrics)")
-    print(f"prometheus  {public.prometheus_url}")
-    print(f"s3          {public.s3_endpoint_url}   (bucket {public.bucket})")
+def _where(public: PublicEndpoints) -> str:
+    return (
+        f"gateway     {public.gateway_url}   (metrics {public.metrics_url}/metrics)\n"
+        f"prometheus  {public.prometheus_url}\n"
+        f"s3          {public.s3_endpoint_url}   (bucket {public.bucket})"
+    )
 
 
 def main() -> int:
@@ -93,8 +110,13 @@ def main() -> int:
     ):
         command = commands.add_parser(name, help=help_text)
         command.add_argument("--state", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        if name == "status":
+            command.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
     arguments = parser.parse_args()
-    return {"up": up, "down": down, "status": status, "serve": serve}[arguments.command](arguments.state.resolve())
+    state = arguments.state.resolve()
+    if arguments.command == "status":
+        return status(state, watch=arguments.watch)
+    return {"up": up, "down": down, "serve": serve}[arguments.command](state)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from fave.processes import OwnedProcess, free_port, places
 from fave.programs import prometheus
 from fave.settings import ROOT
 from fave.storage import Store
-from fave.workload import EXPLANATION, ORCHESTRATOR, STAGES
+from fave.wire import keys
+from workloads.model import shipped
 
 RETENTION_DAYS = 1
 _GRPC_OFFSET = 10_000
@@ -78,8 +79,8 @@ class Keys(NamedTuple):
 
 
 def function_keys() -> dict[str, Keys]:
-    """Credentials of the store for each function of the workload, and under "" for any other function."""
-    return {name: Keys(secrets.token_hex(10), secrets.token_urlsafe(30)) for name in ("", ORCHESTRATOR, *STAGES)}
+    """Credentials of the store for each function of the shipped workload, and under "" for others on FAVE's host."""
+    return {name: Keys(secrets.token_hex(10), secrets.token_urlsafe(30)) for name in ("", *shipped().functions)}
 
 
 def start_object_store(state: Path, ports: Ports, credentials: Credentials, own: dict[str, Keys]) -> OwnedProcess:
@@ -132,8 +133,6 @@ def start_gateway(state: Path, ports: Ports, credentials: Credentials, own: dict
         name: {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
         for name, keys in own.items()
     }
-    # Only who asks the language model gets its key.
-    own_env[EXPLANATION.stage]["LLM_API_KEY"] = os.environ.get("LLM_API_KEY", "")
     env = environment.for_doors(
         GATEWAY_USER=credentials.gateway_user,
         GATEWAY_PASSWORD=credentials.gateway_password,
@@ -148,8 +147,10 @@ def start_gateway(state: Path, ports: Ports, credentials: Credentials, own: dict
 def start_prometheus(state: Path, ports: Ports) -> OwnedProcess:
     folder = state / "prometheus"
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / "prom" / "prometheus.yml", folder / "prometheus.yml")
-    targets = [{"targets": [f"127.0.0.1:{ports.metrics}"], "labels": {}}]
+    here = f"127.0.0.1:{ports.metrics}"
+    shipped = (ROOT / "prom" / "prometheus.yml").read_text(encoding="utf-8")
+    (folder / "prometheus.yml").write_text(shipped.replace("127.0.0.1:8082", here), encoding="utf-8")
+    targets = [{"targets": [here], "labels": {}}]
     (folder / "targets.json").write_text(json.dumps(targets), encoding="utf-8")
     command = [
         prometheus(),
@@ -190,7 +191,7 @@ def prepare_bucket(ports: Ports, credentials: Credentials) -> bool:
     rule = {
         "ID": "expire-requests",
         "Status": "Enabled",
-        "Filter": {"Prefix": "requests/"},
+        "Filter": {"Prefix": keys.REQUESTS},
         "Expiration": {"Days": RETENTION_DAYS},
     }
     try:

@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from fave.settings import Duration
-from locustfiles._options import RunOptions
-from locustfiles._users import ClosedLoopUser
+from generator.options import RunOptions
+from generator.users import ClosedLoopUser
 
 _BURST_SHARE = 0.2
 

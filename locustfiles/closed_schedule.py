@@ -10,10 +10,10 @@ from locust.exception import StopUser
 from collections.abc import Iterator
 from pathlib import Path
 
-from fave.arrivals import read_csv
 from fave.errors import ConfigError
-from locustfiles._options import RunOptions
-from locustfiles._users import ClosedLoopUser
+from fave.traffic.arrivals import read_csv
+from generator.options import RunOptions
+from generator.users import ClosedLoopUser
 
 
 class ClosedLoopScheduleUser(ClosedLoopUser):
@@ -29,7 +29,7 @@ class ClosedLoopScheduleUser(ClosedLoopUser):
     def check(cls, options: RunOptions) -> None:
         if not options.schedule:
             raise ConfigError(f"{cls.__name__} needs --schedule", hint="a CSV `k,at_us` of arrivals")
-        cls.target(options, bucket="")
+        cls.asking(options, bucket="")
 
     @classmethod
     def turns(cls, options: RunOptions) -> Iterator[int]:

@@ -7,8 +7,8 @@ from locust import events
 from typing import Any
 
 from fave.settings import Duration
-from locustfiles._options import RunOptions
-from locustfiles._users import ClosedLoopUser
+from generator.options import RunOptions
+from generator.users import ClosedLoopUser
 
 
 class ClosedLoopSteadyUser(ClosedLoopUser):

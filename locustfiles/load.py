@@ -6,10 +6,10 @@ from locust import events
 
 from typing import Any
 
-from fave import loads
-from fave.arrivals import Traffic
-from locustfiles._options import RunOptions, add_trace_arguments
-from locustfiles._users import OpenLoopUser
+from fave.traffic import loads
+from fave.traffic.arrivals import Traffic
+from generator.options import RunOptions, add_trace_arguments
+from generator.users import OpenLoopUser
 
 
 class LoadUser(OpenLoopUser):

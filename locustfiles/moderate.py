@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from locustfiles._users import OpenLoopUser
+from generator.users import OpenLoopUser
 
 
 class ModerateUser(OpenLoopUser):

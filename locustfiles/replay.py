@@ -6,8 +6,8 @@ from locust import events
 
 from typing import Any
 
-from locustfiles._options import add_trace_arguments
-from locustfiles._users import OpenLoopUser
+from generator.options import add_trace_arguments
+from generator.users import OpenLoopUser
 
 
 class ReplayUser(OpenLoopUser):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from fave.envelope import Failure, StageMetadata, http_status_of
+from fave.calling import Caller
 from fave.errors import StageError, StorageError
-from fave.gateway_client import GatewayClient
 from fave.storage import Store
-from fave.workload import ORCHESTRATOR
+from fave.wire import keys
+from fave.wire.envelope import Failure, StageMetadata, http_status_of
+from orchestrator.graph import ORCHESTRATOR, graph
 from orchestrator.invoker import Invoker
 from orchestrator.options import options_of
 from orchestrator.resume import written_by_stages
@@ -22,7 +23,7 @@ _ANSWER_S = 1.0
 
 
 def progress(store: Store, state: State) -> dict[str, Any]:
-    uri = store.uri(f"requests/{state.request_id}/metadata/final.json")
+    uri = store.uri(keys.final(state.request_id))
     return {
         "request_id": state.request_id,
         "status": state.status,
@@ -53,7 +54,7 @@ def abort(store: Store, request_id: str) -> State:
 
 
 def replay(
-    store: Store, gateway: GatewayClient, request_id: str, name: str, *, deadline_s: float
+    store: Store, gateway: Caller, request_id: str, name: str, *, deadline_s: float
 ) -> tuple[int, dict[str, Any]]:
     """One stage again, with the order and the inputs of its last attempt; request and counts stay as they are.
 
@@ -63,7 +64,7 @@ def replay(
     if state.status not in OVER:
         raise StageError("running", f"{request_id} is still being worked on", retryable=True)
     try:
-        task = task_named(name)
+        task = task_named(graph(), name)
     except KeyError as error:
         raise StageError("bad-request", f"{name!r} is no stage of the pipeline") from error
     last = _last_attempt(store, request_id, task.name)

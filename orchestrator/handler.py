@@ -16,16 +16,16 @@ from uuid import uuid4
 
 import msgspec
 
+from fave.calling import Caller
 from fave.clock import utc_ns
-from fave.envelope import PipelineRequest, check_request_id, decode_body, failure_of, http_status_of
 from fave.environment import address, max_input_bytes
 from fave.errors import StageError, StorageError
-from fave.gateway_client import GatewayClient
-from fave.records import StageRow, derive
 from fave.storage import Head, Store
-from fave.workload import GRAPH, ORCHESTRATOR, STAGES
+from fave.wire.envelope import PipelineRequest, check_request_id, decode_body, failure_of, http_status_of
+from fave.wire.records import StageRow, derive
 from orchestrator import results
 from orchestrator.control import abort, progress, replay
+from orchestrator.graph import ORCHESTRATOR, graph
 from orchestrator.invoker import Invoker
 from orchestrator.options import options_of
 from orchestrator.resume import take_up, written_by_stages
@@ -37,10 +37,12 @@ _JSON = {"Content-Type": "application/json"}
 _CONCLUSION_S = 2.0
 _FOLLOW_INTERVAL_S = 0.25
 _MAX_QUERY = 1000
+# Now: who was deployed without one shall not become ready.
+_graph = graph()
 _store = Store.from_environment()
 # For state and final record: an answer within a lease, or an error that a beat can live with.
 _quick = Store.from_environment(quick=True)
-_gateway = GatewayClient(address("GATEWAY_URL", "http://gateway.openfaas:8080"), pool_size=64)
+_gateway = Caller(address("GATEWAY_URL", "http://gateway.openfaas:8080"), pool_size=64)
 
 
 def handle(event: Any, context: Any) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def _accept(event: Any, context: Any) -> PipelineRequest:
     request_id = check_request_id(request.request_id or context.invocation.request_id or str(uuid4()))
     if not request.query.strip() or len(request.query) > _MAX_QUERY:
         raise StageError("bad-request", f"query of {len(request.query)} characters; need 1 to {_MAX_QUERY}")
-    unknown = sorted(request.config.keys() - {ORCHESTRATOR, *STAGES})
+    unknown = sorted(request.config.keys() - {ORCHESTRATOR, *_graph.functions})
     if unknown:
         raise StageError("bad-request", f"config: no function is called {', '.join(unknown)}")
     _store.check_readable(request.video_uri)
@@ -189,7 +191,7 @@ def _direct(file: StateFile, event: Any, context: Any, attempts: dict[str, int])
     """Be the owner of a request until it is over."""
     state = file.state
     options = options_of(state.config.get(ORCHESTRATOR, {}))
-    asked = {node.stage: {"query": state.query} for node in GRAPH if node.asks}
+    asked = {node.function: {"query": state.query} for node in _graph.nodes if node.asks}
     invoker = Invoker(
         _gateway,
         _store,
@@ -201,6 +203,7 @@ def _direct(file: StateFile, event: Any, context: Any, attempts: dict[str, int])
     )
     try:
         run(
+            _graph,
             file,
             invoker.envelope,
             invoker.invoke,
@@ -240,6 +243,7 @@ def _own_row(request_id: str, event: Any, context: Any) -> StageRow:
             started_at_ns=context.started_at_ns,
             process_started_at_ns=context.replica.process_started_at_ns,
             ready_at_ns=context.ready_at_ns,
+            routable_at_ns=context.invocation.routable_at_ns,
             invocations_before=context.invocations_before,
             memory_limit_mb=context.replica.memory_limit_mb,
             start_peak_rss_mb=context.start_peak_rss_mb,

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from fave.calling import Caller, Cancellation
 from fave.clock import utc_ns
-from fave.envelope import Envelope, Failure, Reply, StageMetadata
 from fave.errors import GatewayError, StorageError
-from fave.gateway_client import Cancellation, GatewayClient
-from fave.invocation import Invocation, with_caller_side
-from fave.records import StageRow
 from fave.storage import Store
+from fave.wire import keys
+from fave.wire.envelope import Envelope, Failure, Reply, StageMetadata
+from fave.wire.invocation import Invocation, with_caller_side
+from fave.wire.records import StageRow
 from orchestrator.options import Config
 from orchestrator.retry import Budget, delay_s
 from orchestrator.workflow import Task
@@ -26,7 +27,7 @@ _UNKNOWN_END = frozenset(("gateway", "timeout"))
 _SLUG_OF_STATUS = {429: "busy", 504: "timeout"}
 
 
-class Outcome(NamedTuple):
+class Answered(NamedTuple):
     """rows: one per attempt. attempt: the last one."""
 
     task: Task
@@ -50,7 +51,7 @@ class Invoker:
 
     def __init__(
         self,
-        gateway: GatewayClient,
+        gateway: Caller,
         store: Store,
         *,
         request_id: str,
@@ -75,7 +76,7 @@ class Invoker:
             stage=task.stage,
             clip=task.clip,
             input_uris=task.inputs,
-            output_uri=self._store.uri(f"requests/{self._request_id}/{task.folder}"),
+            output_uri=self._store.uri(keys.outputs(self._request_id, task.name)),
             etags={uri: etags[uri] for uri in task.inputs if uri in etags},
             config=self._config.get(task.stage, {}),
         )
@@ -88,7 +89,7 @@ class Invoker:
         attempt: int,
         deadline_s: float,
         begins_attempt: Callable[[int], None] = lambda _: None,
-    ) -> Outcome:
+    ) -> Answered:
         """Never raises for what the stage or the gateway does: a failure is an outcome, with its rows.
 
         attempt: the number of the first one. deadline_s: of the whole request, on the monotonic clock. begins_attempt:
@@ -109,7 +110,7 @@ class Invoker:
             wait_s = delay_s(error, number, max_attempts=most, after_s=after_s) if error else None
             hopeless = wait_s is None or time.monotonic() + wait_s >= deadline_s
             if hopeless or not self._budget.take() or self.cancellation.cancelled.wait(wait_s):
-                return Outcome(task, attempt, answer.outputs, answer.etags, tuple(rows), error)
+                return Answered(task, attempt, answer.outputs, answer.etags, tuple(rows), error)
             attempt += 1
 
     def _attempt(self, task: Task, envelope: Envelope, attempt: int, timeout_s: float) -> _Answer:
@@ -163,7 +164,7 @@ class Invoker:
 
     def _looked_up(self, task: Task, attempt: int, answer: _Answer) -> _Answer:
         """The answer that was lost on its way, from the store, where the stage keeps it."""
-        key = f"requests/{self._request_id}/{task.folder}metadata.{attempt}.json"
+        key = keys.metadata(self._request_id, task.name, attempt)
         try:
             kept = msgspec.json.decode(self._store.get(self._store.uri(key)), type=StageMetadata)
         except (StorageError, msgspec.MsgspecError):

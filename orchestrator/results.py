@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 
 from fave.clock import utc_ns
-from fave.critical_path import critical_path
 from fave.errors import StorageError
-from fave.records import StageFigures, StageRow, derive
 from fave.storage import Store
-from fave.workload import EXPLANATION, MEDIA, RANKING
+from fave.wire import keys
+from fave.wire.critical_path import critical_path
+from fave.wire.final import Final, Metrics
+from fave.wire.records import StageFigures, StageRow, derive
+from orchestrator.graph import EXPLANATION, MEDIA, RANKING
 from orchestrator.runner import TakenAwayError
 from orchestrator.state import State, StateFile
 from orchestrator.workflow import output_of
@@ -46,18 +48,18 @@ def conclude(store: Store, file: StateFile, peak_rss_mb: float) -> tuple[int, di
 def of(store: Store, file: StateFile) -> tuple[int, dict[str, Any]]:
     """Status and answer of a request that is over; `final.json` is made where its owner did not get to it."""
     state = file.state
-    uri = store.uri(f"requests/{state.request_id}/metadata/final.json")
+    uri = store.uri(keys.final(state.request_id))
     try:
-        final = msgspec.json.decode(store.get(uri))
+        final = msgspec.json.decode(store.get(uri), type=Final)
     except StorageError as error:
         if error.slug != "not-found":
             raise
         final = None
     # One of an earlier end, or of a state that its owner had more to say about.
-    if final is None or final["updated_at_ns"] != state.updated_at_ns:
-        final = msgspec.to_builtins(_final(store, state))
+    if final is None or final.updated_at_ns != state.updated_at_ns:
+        final = _final(store, state)
         store.put(uri, msgspec.json.encode(final), content_type="application/json")
-    answer = {name: value for name, value in final.items() if name not in _NOT_IN_ANSWER}
+    answer = {name: value for name, value in msgspec.to_builtins(final).items() if name not in _NOT_IN_ANSWER}
     return _http_status(state), answer | {"final_uri": uri}
 
 
@@ -67,47 +69,49 @@ def _http_status(state: State) -> int:
     return 503 if state.error.retryable else 422
 
 
-def _final(store: Store, state: State) -> dict[str, Any]:
-    final: dict[str, Any] = {
-        "schema": state.schema,
-        "request_id": state.request_id,
-        "updated_at_ns": state.updated_at_ns,
-        "status": state.status,
-        "video_uri": state.video_uri,
-        "query": state.query,
-        "profile": state.profile,
-        "metrics": metrics(state.invocation, state.rows),
-        "skipped": state.skipped,
-        "error": state.error,
-        "invocation": state.invocation,
-        "rows": state.rows,
-    }
+def _final(store: Store, state: State) -> Final:
+    found: dict[str, Any] = {}
     if state.status == "COMPLETED":
         done = state.done()
-        final["media"] = msgspec.json.decode(store.get(output_of(MEDIA, done)))
-        found = msgspec.json.decode(store.get(output_of(RANKING, done)))
-        final |= {"ranking": found["clips"], "like": found["like"], "alike": found["alike"]}
-        final["explanation"] = msgspec.json.decode(store.get(output_of(EXPLANATION, done)))
-    return final
+        media, ranking, explanation = (
+            msgspec.json.decode(store.get(output_of(source, done))) for source in (MEDIA, RANKING, EXPLANATION)
+        )
+        found = {"media": media, "ranking": ranking["clips"], "explanation": explanation}
+        found |= {"like": ranking["like"], "alike": ranking["alike"]}
+    return Final(
+        schema=state.schema,
+        request_id=state.request_id,
+        updated_at_ns=state.updated_at_ns,
+        status=state.status,
+        video_uri=state.video_uri,
+        query=state.query,
+        profile=state.profile,
+        metrics=metrics(state.invocation, state.rows),
+        skipped=state.skipped,
+        error=state.error,
+        invocation=state.invocation,
+        rows=state.rows,
+        **found,
+    )
 
 
-def metrics(own: StageRow, rows: list[StageRow]) -> dict[str, Any]:
+def metrics(own: StageRow, rows: list[StageRow]) -> Metrics:
     """What the rows add up to. `own` is the orchestrator's; earlier orchestrator invocations are among `rows`."""
     everything = [own, *rows]
     path = critical_path(rows)
-    return {
-        "duration_s": own.service_s,
-        "invocations": len(everything),
-        "retries": sum(row.attempt > 1 for row in rows),
-        "cold": any(row.cold for row in everything),
-        "cold_invocations": sum(bool(row.cold) for row in everything),
-        "cold_wait_s": round(sum(row.cold_wait_s or 0.0 for row in everything), 6),
-        "cost_gb_s": round(sum(row.cost_gb_s for row in everything), 6),
-        "critical_path": [f"{row.stage}/{row.clip}" if row.clip else row.stage for row in path],
-        "critical_path_s": round(sum(row.returned_at_ns - row.sent_at_ns for row in path) / 1e9, 6),
-        "critical_path_cold_wait_s": round(sum(row.cold_wait_s or 0.0 for row in path), 6),
-        "stages": _by_stage(everything),
-    }
+    return Metrics(
+        duration_s=own.service_s,
+        invocations=len(everything),
+        retries=sum(row.attempt > 1 for row in rows),
+        cold=any(row.cold for row in everything),
+        cold_invocations=sum(bool(row.cold) for row in everything),
+        cold_wait_s=round(sum(row.cold_wait_s or 0.0 for row in everything), 6),
+        cost_gb_s=round(sum(row.cost_gb_s for row in everything), 6),
+        critical_path=[f"{row.stage}/{row.clip}" if row.clip else row.stage for row in path],
+        critical_path_s=round(sum(row.returned_at_ns - row.sent_at_ns for row in path) / 1e9, 6),
+        critical_path_cold_wait_s=round(sum(row.cold_wait_s or 0.0 for row in path), 6),
+        stages=_by_stage(everything),
+    )
 
 
 def _by_stage(rows: list[StageRow]) -> dict[str, StageFigures]:

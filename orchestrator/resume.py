@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
-from fave.envelope import StageMetadata
-from fave.records import StageRow
 from fave.storage import Store
+from fave.wire import keys
+from fave.wire.envelope import StageMetadata
+from fave.wire.records import StageRow
+from orchestrator.graph import ORCHESTRATOR
 from orchestrator.invoker import invocation_id, row_of
 from orchestrator.state import OVER, State, TaskState
-
-_METADATA = re.compile(r"(stage-[^/]+(?:/[^/]+)?)/metadata\.\d+\.json")
 
 
 class Kept(NamedTuple):
@@ -25,11 +24,10 @@ class Kept(NamedTuple):
 def written_by_stages(store: Store, request_id: str) -> list[Kept]:
     """Every attempt that a stage wrote down, in the store's order."""
     found = []
-    prefix = f"requests/{request_id}/"
-    for key in store.keys(f"{prefix}stage-"):
-        match = _METADATA.fullmatch(key.removeprefix(prefix))
-        if match:
-            found.append(Kept(match[1], msgspec.json.decode(store.get(store.uri(key)), type=StageMetadata)))
+    for key in store.keys(keys.of_request(request_id)):
+        whose = keys.written(key)
+        if whose:
+            found.append(Kept(whose.task, msgspec.json.decode(store.get(store.uri(key)), type=StageMetadata)))
     return found
 
 
@@ -76,7 +74,7 @@ def take_up(state: State, kept: Iterable[Kept], own: StageRow) -> dict[str, int]
 
 def _key(row: StageRow) -> str:
     """What makes a row the row of one attempt; callers may reuse their own ids."""
-    return row.invocation_id if row.stage.startswith("stage-") else f"{row.stage} {row.started_at_ns}"
+    return f"{row.stage} {row.started_at_ns}" if row.stage == ORCHESTRATOR else row.invocation_id
 
 
 def _lost(state: State, name: str, task: TaskState) -> StageRow:

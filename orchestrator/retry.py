@@ -6,7 +6,7 @@ import random
 import threading
 from typing import NamedTuple
 
-from fave.envelope import Failure
+from fave.wire.envelope import Failure
 
 _LONGEST_DELAY_S = 10.0
 

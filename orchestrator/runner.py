@@ -7,21 +7,22 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+from fave.calling import Cancellation
 from fave.clock import NS_PER_S, utc_ns
-from fave.envelope import Envelope, Failure
 from fave.errors import StorageError
-from fave.gateway_client import Cancellation
-from fave.workload import GRAPH, ORCHESTRATOR
-from orchestrator.invoker import Outcome
+from fave.wire.envelope import Envelope, Failure
+from orchestrator.graph import ORCHESTRATOR
+from orchestrator.invoker import Answered
 from orchestrator.options import Config
 from orchestrator.state import State, StateFile, TaskState
 from orchestrator.workflow import Task, clips_of, complete, runnable
+from workloads.graph import Graph
 
 # A living owner is heard several times per lease.
 _BEATS_PER_LEASE = 4
 
 Prepare = Callable[[Task, dict[str, str]], Envelope]
-Invoke = Callable[..., Outcome]
+Invoke = Callable[..., Answered]
 
 
 class TakenAwayError(Exception):
@@ -29,6 +30,7 @@ class TakenAwayError(Exception):
 
 
 def run(
+    graph: Graph,
     file: StateFile,
     prepare: Prepare,
     invoke: Invoke,
@@ -51,14 +53,14 @@ def run(
     state = file.state
     state.status = "RUNNING"
     made = dict(attempts or {})
-    pending: set[Future[Outcome]] = set()
+    pending: set[Future[Answered]] = set()
     with ThreadPoolExecutor(options.max_concurrent_invocations, thread_name_prefix="invoke") as threads:
         while True:
             if state.error is None and time.monotonic() >= deadline_s:
                 state.error = _failure("timeout", "the request's time has passed", retryable=True)
             if state.error is None:
                 # No more than can run at once: what waits for a place could not be called back.
-                for task in _next(state)[: options.max_concurrent_invocations - len(pending)]:
+                for task in _next(graph, state)[: options.max_concurrent_invocations - len(pending)]:
                     attempt = made.get(task.name, 0) + 1
                     state.tasks[task.name] = TaskState(status="RUNNING", attempt=attempt)
                     envelope = prepare(task, state.etags())
@@ -79,8 +81,8 @@ def run(
             finished, pending = wait(pending, timeout=options.lease_s / _BEATS_PER_LEASE, return_when=FIRST_COMPLETED)
             for future in finished:
                 _record(state, future.result(), options)
-    if state.error is None and not complete(GRAPH, state.done(), frozenset(state.skipped)):
-        state.error = _how_it_got_stuck(state)
+    if state.error is None and not complete(graph, state.done(), frozenset(state.skipped)):
+        state.error = _how_it_got_stuck(graph, state)
     state.status = "FAILED" if state.error else "COMPLETED"
 
 
@@ -99,12 +101,12 @@ def _beat(file: StateFile, options: Config) -> bool:
     return True
 
 
-def _next(state: State) -> list[Task]:
+def _next(graph: Graph, state: State) -> list[Task]:
     skipped = frozenset(state.skipped)
-    return runnable(GRAPH, state.video_uri, state.done(), frozenset(state.tasks), skipped)
+    return runnable(graph, state.video_uri, state.done(), frozenset(state.tasks), skipped)
 
 
-def _record(state: State, outcome: Outcome, options: Config) -> None:
+def _record(state: State, outcome: Answered, options: Config) -> None:
     state.tasks[outcome.task.name] = TaskState(
         status="FAILED" if outcome.error else "COMPLETED",
         attempt=outcome.attempt,
@@ -121,8 +123,8 @@ def _record(state: State, outcome: Outcome, options: Config) -> None:
         state.error = outcome.error
 
 
-def _how_it_got_stuck(state: State) -> Failure:
-    if state.skipped and not clips_of(state.done(), frozenset(state.skipped)):
+def _how_it_got_stuck(graph: Graph, state: State) -> Failure:
+    if state.skipped and not clips_of(graph, state.done(), frozenset(state.skipped)):
         first = next(iter(state.skipped.values()))
         reason = f"every clip failed, the first one with {first.slug}: {first.reason}"
         return _failure("no-clip-left", reason, retryable=all(each.retryable for each in state.skipped.values()))

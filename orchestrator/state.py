@@ -14,10 +14,11 @@ from typing import Any, Literal
 import msgspec
 
 from fave.clock import utc_ns
-from fave.envelope import Failure
 from fave.errors import StorageError
-from fave.records import StageRow
 from fave.storage import Store
+from fave.wire import keys
+from fave.wire.envelope import Failure
+from fave.wire.records import StageRow
 
 SCHEMA = 1
 Status = Literal["INIT", "RUNNING", "COMPLETED", "FAILED", "ABORTED"]
@@ -142,7 +143,7 @@ class StateFile:
 
 
 def uri_of(store: Store, request_id: str) -> str:
-    return store.uri(f"requests/{request_id}/metadata/state.json")
+    return store.uri(keys.state(request_id))
 
 
 def load(store: Store, request_id: str) -> StateFile:

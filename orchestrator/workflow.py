@@ -1,4 +1,4 @@
-"""The pure rules of what can run next in the graph of `fave.workload`."""
+"""The pure rules of what can run next in a graph. An item is a clip here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from fave.workload import FAN_OUT, GRAPH, VIDEO, Node, Source
+from workloads.graph import INPUT, Graph, Node, Source
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,25 +20,20 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         return f"{self.stage}/{self.clip}" if self.clip else self.stage
 
-    @property
-    def folder(self) -> str:
-        return f"{self.name}/"
-
-
-_BY_STAGE = {node.stage: node for node in GRAPH}
 
 # Outputs by task name, of the tasks that are done.
 Done = Mapping[str, tuple[str, ...]]
 
 
-def clips_of(done: Done, skipped: frozenset[str] = frozenset()) -> list[str]:
+def clips_of(graph: Graph, done: Done, skipped: frozenset[str] = frozenset()) -> list[str]:
     """The clips, in order, once the fan-out is known; without those that are left out."""
-    named = {_clip_of(uri) for uri in done.get(FAN_OUT.stage, ()) if uri.endswith(FAN_OUT.suffix)}
+    items = graph.items or Source("")
+    named = {_clip_of(uri) for uri in done.get(items.of, ()) if uri.endswith(items.suffix)}
     return sorted(named - skipped)
 
 
 def runnable(
-    graph: tuple[Node, ...],
+    graph: Graph,
     video_uri: str,
     done: Done,
     started: frozenset[str],
@@ -46,22 +41,24 @@ def runnable(
 ) -> list[Task]:
     """Tasks whose inputs are all there and that were not started, in the graph's order."""
     found = []
-    for node in graph:
-        for clip in clips_of(done, skipped) if node.per_clip else [""]:
-            task = _task(node, clip, video_uri, done, skipped)
+    for node in graph.nodes:
+        for clip in clips_of(graph, done, skipped) if node.per_item else [""]:
+            task = _task(graph, node, clip, video_uri, done, skipped)
             if task is not None and task.name not in started:
                 found.append(task)
     return found
 
 
-def complete(graph: tuple[Node, ...], done: Done, skipped: frozenset[str] = frozenset()) -> bool:
+def complete(graph: Graph, done: Done, skipped: frozenset[str] = frozenset()) -> bool:
     """Every node is done, per clip those of every clip that is not left out."""
-    clips = clips_of(done, skipped)
-    names = [[f"{node.stage}/{clip}" for clip in clips] if node.per_clip else [node.stage] for node in graph]
+    clips = clips_of(graph, done, skipped)
+    names = [
+        [f"{node.function}/{clip}" for clip in clips] if node.per_item else [node.function] for node in graph.nodes
+    ]
     return all(name in done for each in names for name in each)
 
 
-def task_named(name: str) -> Task:
+def task_named(graph: Graph, name: str) -> Task:
     """A task without its inputs.
 
     Raises
@@ -70,34 +67,34 @@ def task_named(name: str) -> Task:
         For a stage that the graph does not have.
     """
     stage, _, clip = name.partition("/")
-    return Task(stage=_BY_STAGE[stage].stage, clip=clip)
+    return Task(stage=graph.node(stage).function, clip=clip)
 
 
 def output_of(source: Source, done: Done) -> str:
     """The one output that `source` means, of a stage that runs once; empty when it is not there."""
-    return next((uri for uri in done.get(source.stage, ()) if uri.endswith(source.suffix)), "")
+    return next((uri for uri in done.get(source.of, ()) if uri.endswith(source.suffix)), "")
 
 
-def _task(node: Node, clip: str, video_uri: str, done: Done, skipped: frozenset[str]) -> Task | None:
+def _task(graph: Graph, node: Node, clip: str, video_uri: str, done: Done, skipped: frozenset[str]) -> Task | None:
     inputs: list[str] = []
-    for source in node.sources:
-        if source.stage == VIDEO:
+    for source in node.inputs:
+        if source.of == INPUT:
             inputs.append(video_uri)
             continue
-        found = _outputs(source, clip, done, skipped)
+        found = _outputs(graph, source, clip, done, skipped)
         if not found:
             return None
         inputs += found
-    return Task(stage=node.stage, clip=clip, inputs=tuple(inputs))
+    return Task(stage=node.function, clip=clip, inputs=tuple(inputs))
 
 
-def _outputs(source: Source, clip: str, done: Done, skipped: frozenset[str]) -> list[str]:
+def _outputs(graph: Graph, source: Source, clip: str, done: Done, skipped: frozenset[str]) -> list[str]:
     """The source's outputs for this clip, or of all clips for a task that gathers them; empty while any is missing."""
-    per_clip = _BY_STAGE[source.stage].per_clip
-    names = [source.stage]
+    per_clip = graph.node(source.of).per_item
+    names = [source.of]
     if per_clip:
-        clips = [clip] if clip else clips_of(done, skipped)
-        names = [f"{source.stage}/{each}" for each in clips]
+        clips = [clip] if clip else clips_of(graph, done, skipped)
+        names = [f"{source.of}/{each}" for each in clips]
     if not names or any(name not in done for name in names):
         return []
     uris = [uri for name in names for uri in done[name] if uri.endswith(source.suffix)]

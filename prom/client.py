@@ -11,7 +11,7 @@ from urllib3.util.retry import Retry
 
 from fave.environment import shown
 from fave.errors import PlatformError
-from prom import queries
+from prom.queries import OPENFAAS, Profile
 
 _TIMEOUT_S = 10
 _STATUS = re.compile(r"HTTP Status Code (\d+) \(b?.(.*).\)", re.DOTALL)
@@ -33,8 +33,11 @@ class ReplicaSample(NamedTuple):
 
 
 class Prometheus:
-    def __init__(self, url: str) -> None:
+    """profile: what the platform behind it calls its metrics."""
+
+    def __init__(self, url: str, profile: Profile = OPENFAAS) -> None:
         self.url = url
+        self._profile = profile
         session = requests.Session()
         session.trust_env = False
         # Whoever asks decides whether to ask again; nobody waits for ever.
@@ -42,25 +45,26 @@ class Prometheus:
 
     def replicas(self) -> dict[str, tuple[int, int]]:
         """(desired, ready) per function, by one question; may be as old as Prometheus' look-back, 5 minutes."""
-        counts: dict[str, dict[str, int]] = {queries.DESIRED: {}, queries.READY: {}}
-        for item in self._ask(queries.REPLICAS, {}):
-            counts[item["metric"]["__name__"]][_function(item)] = int(float(item["value"][1]))
-        ready = counts[queries.READY]
-        return {function: (desired, ready.get(function, 0)) for function, desired in counts[queries.DESIRED].items()}
+        profile = self._profile
+        counts: dict[str, dict[str, int]] = {profile.desired: {}, profile.ready: {}}
+        for item in self._ask(profile.replicas(), {}):
+            counts[item["metric"]["__name__"]][self._function(item)] = int(float(item["value"][1]))
+        ready = counts[profile.ready]
+        return {function: (desired, ready.get(function, 0)) for function, desired in counts[profile.desired].items()}
 
     def ready_since(self, at_ns: int) -> dict[str, int]:
         """Ready replicas per function, as scrapes after `at_ns` saw them."""
-        return self._counts(queries.ready_since(at_ns / 1e9))
+        return self._counts(self._profile.ready_since(at_ns / 1e9))
 
     def in_flight_since(self, at_ns: int) -> dict[str, int]:
         """Calls in flight per function over all gateway pods; empty until each was scraped after `at_ns`."""
-        return self._counts(queries.in_flight_since(at_ns / 1e9))
+        return self._counts(self._profile.in_flight_since(at_ns / 1e9))
 
     def gateway(self) -> dict[str, float]:
         """The gateway's metrics as they stand, by `name{function,code}`; of all its pods together."""
         found = {}
-        for item in self._ask(queries.GATEWAY, {}):
-            about = [_function(item), *([item["metric"]["code"]] if "code" in item["metric"] else [])]
+        for item in self._ask(self._profile.everything(), {}):
+            about = [self._function(item), *([item["metric"]["code"]] if "code" in item["metric"] else [])]
             found[f"{item['metric']['__name__']}{{{','.join(about)}}}"] = float(item["value"][1])
         return dict(sorted(found.items()))
 
@@ -72,12 +76,12 @@ class Prometheus:
         the gaps between samples and show a replica come and go whenever one pod had looked before the other.
         """
         window_ms = max(1, (end_ns - start_ns) // 1_000_000)
-        query, at = f"{queries.REPLICA_SERIES}[{window_ms}ms]", {"time": f"{end_ns / 1e9:.3f}"}
+        query, at = f"{self._profile.replica_series}[{window_ms}ms]", {"time": f"{end_ns / 1e9:.3f}"}
         pods: dict[tuple[str, str], dict[int, dict[str, int]]] = {}
         for item in self._ask(query, at):
             labels = dict(item["metric"])
             name = labels.pop("__name__")
-            samples = pods.setdefault((_function(item), str(sorted(labels.items()))), {})
+            samples = pods.setdefault((self._function(item), str(sorted(labels.items()))), {})
             for at_s, value in item["values"]:
                 samples.setdefault(round(float(at_s) * 1000) * 1_000_000, {})[name] = int(float(value))
         witness: dict[str, dict[int, dict[str, int]]] = {}
@@ -85,14 +89,14 @@ class Prometheus:
             if len(samples) > len(witness.get(function, ())):
                 witness[function] = samples
         return [
-            ReplicaSample(function, at_ns, told[queries.DESIRED], told[queries.READY])
+            ReplicaSample(function, at_ns, told[self._profile.desired], told[self._profile.ready])
             for function, samples in witness.items()
             for at_ns, told in sorted(samples.items())
             if len(told) == 2
         ]
 
     def _counts(self, query: str) -> dict[str, int]:
-        return {_function(item): int(float(item["value"][1])) for item in self._ask(query, {})}
+        return {self._function(item): int(float(item["value"][1])) for item in self._ask(query, {})}
 
     def _ask(self, query: str, params: dict[str, str]) -> list[Any]:
         where = f"Prometheus at {shown(self.url)}"
@@ -109,9 +113,7 @@ class Prometheus:
         except requests.RequestException as error:
             raise PlatformError(f"{where} does not answer {query!r} ({type(error).__name__})", hint=_SET_URL) from error
 
-
-def _function(item: dict[str, Any]) -> str:
-    """`stage-librosa` for OpenFaaS' `stage-librosa.openfaas-fn`."""
-    return str(item["metric"].get("function_name", "")).rpartition(".")[0] or str(
-        item["metric"].get("function_name", "")
-    )
+    def _function(self, item: dict[str, Any]) -> str:
+        """`hello` for OpenFaaS' `hello.openfaas-fn`."""
+        name = str(item["metric"].get(self._profile.label, ""))
+        return name.rpartition(".")[0] or name

@@ -1,4 +1,4 @@
-"""Named PromQL. Each is about all functions; `function_name` tells them apart.
+"""Named PromQL, by a profile: what a platform calls its metrics. Each is about all functions; a label tells them apart.
 
 Several gateway pods may stand behind one Prometheus. Each counts the calls that went through itself, so counters and
 calls in flight are summed over them. But what a pod tells of a function (`gateway_service_…`: replica counts, targets)
@@ -6,28 +6,67 @@ it has read from Kubernetes, as the others have: a sum would double every replic
 read at different moments, and no replica is gone as long as one pod still sees it.
 """
 
-READY = "gateway_service_ready_count"
-DESIRED = "gateway_service_count"
-IN_FLIGHT = "gateway_function_invocation_inflight"
-REPLICA_SERIES = f'{{__name__=~"{DESIRED}|{READY}"}}'
-REPLICAS = f"max by (__name__, function_name) ({REPLICA_SERIES})"
-# Everything that gateways tell, without the histograms' buckets.
-GATEWAY = (
-    'max by (__name__, function_name, code) ({__name__=~"gateway_service_.+"}) '
-    # Without `on`, sets are matched by all labels but the name.
-    "or on (__name__, function_name, code) sum by (__name__, function_name, code) "
-    '({__name__=~"gateway_.+",__name__!~"gateway_service_.+|.+_(bucket|created)"})'
-)
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# Who was not scraped for so long is not there any more.
+_GONE_S = 30.0
 
 
-def ready_since(at_s: float) -> str:
-    """Ready replicas, of scrapes after `at_s` alone."""
-    return f"max by (function_name) ({READY} and timestamp({READY}) > {at_s:.3f})"
+class Profile(NamedTuple):
+    """Metric names as a platform has them; label: of which function. own: all that it tells of itself, as a pattern.
 
-
-def in_flight_since(at_s: float) -> str:
-    """Calls in flight, once every gateway pod was scraped after `at_s`; nothing before.
-
-    A pod tells of a function's calls from the first one on, but of replicas always: those show which pods there are.
+    alike: those of its own that its pods tell alike, of which the highest counts.
     """
-    return f"sum by (function_name) ({IN_FLIGHT}) unless on () timestamp({DESIRED}) <= {at_s:.3f}"
+
+    ready: str
+    desired: str
+    in_flight: str
+    label: str
+    own: str
+    alike: str
+
+    @property
+    def replica_series(self) -> str:
+        return f'{{__name__=~"{self.desired}|{self.ready}"}}'
+
+    def replicas(self) -> str:
+        return f"max by (__name__, {self.label}) ({self.replica_series})"
+
+    def everything(self) -> str:
+        """All that gateways tell, without the histograms' buckets."""
+        by = f"(__name__, {self.label}, code)"
+        return (
+            f'max by {by} ({{__name__=~"{self.alike}"}}) '
+            # Without `on`, sets are matched by all labels but the name.
+            f'or on {by} sum by {by} ({{__name__=~"{self.own}",__name__!~"{self.alike}|.+_(bucket|created)"}})'
+        )
+
+    def ready_since(self, at_s: float) -> str:
+        """Ready replicas, of scrapes after `at_s` alone."""
+        return f"max by ({self.label}) ({self.ready} and timestamp({self.ready}) > {at_s:.3f})"
+
+    def in_flight_since(self, at_s: float) -> str:
+        """Calls in flight, once every gateway pod was scraped after `at_s`; nothing before.
+
+        A pod tells of a function's calls from the first one on, but of replicas always: those show which pods there
+        are, and the newest of them when it was scraped. What a Prometheus that was restarted last heard half a minute
+        ago, of a function or a pod that is gone, holds nobody up.
+        """
+        newest = f"max by (job, instance) (timestamp({self.desired}))"
+        behind = f"({newest} <= {at_s:.3f}) > time() - {_GONE_S:g}"
+        seen = f"{self.in_flight} and timestamp({self.in_flight}) > {at_s:.3f}"
+        return f"sum by ({self.label}) ({seen}) unless on () {behind}"
+
+
+# Pro's gateway, and the embedded one: ready replicas and calls in flight are not among the community edition's metrics.
+OPENFAAS = Profile(
+    ready="gateway_service_ready_count",
+    desired="gateway_service_count",
+    in_flight="gateway_function_invocation_inflight",
+    label="function_name",
+    own="gateway_.+",
+    # And of when they were started the latest.
+    alike="gateway_service_.+|gateway_start_time_seconds",
+)

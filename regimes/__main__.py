@@ -7,16 +7,18 @@ import sys
 
 from fave.cli import run_door
 from fave.endpoints import find
-from fave.gateway_client import GatewayClient
-from fave.workload import PIPELINE, functions_of
-from prom.client import Prometheus
-from regimes import model, openfaas, stack
+from platforms import session, stack
+from regimes import model
+from regimes.apply import apply
+from workloads.model import SHIPPED
+from workloads.model import load as workload_of
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m regimes", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the regimes that there are")
+    commands.add_parser("restore", help="put back functions of others that a killed campaign left scaled")
     for name, text in (
         ("show", "what a regime says of each function"),
         ("apply", "deploy, apply and verify it"),
@@ -24,23 +26,28 @@ def main() -> int:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("regime")
-        command.add_argument("--target", default=PIPELINE, help="pipeline (default), or one function")
+        command.add_argument("--workload", default=SHIPPED, help="whose functions: a shipped one, or a YAML file")
+        command.add_argument("--target", default="", help="one of its requests; without it all its functions")
     arguments = parser.parse_args()
     if arguments.command == "list":
         for name in model.names():
             print(f"{name:14} {model.load(name).description}")
         return 0
-    settings = model.resolve(arguments.regime, functions_of(arguments.target))
+    if arguments.command == "restore":
+        names = session.at(find()).give_back()
+        print(f"put back: {', '.join(names)}" if names else "nothing was borrowed from this gateway")
+        return 0
+    workload = workload_of(arguments.workload)
+    functions = workload.functions_of(arguments.target) if arguments.target else workload.functions
+    policies = model.resolve(arguments.regime, functions)
     if arguments.command == "stack":
-        print(stack.render(settings, arguments.regime, stack.load()), end="")
+        print(stack.render(workload, policies, arguments.regime, stack.load()), end="")
         return 0
     if arguments.command == "apply":
-        endpoints = find()
-        gateway = GatewayClient.at(endpoints)
-        applied = openfaas.apply(gateway, Prometheus(endpoints.prometheus_url), arguments.regime, settings)
+        applied = apply(session.at(find()), workload, arguments.regime, policies)
         print(f"{arguments.regime}: applied and verified in {applied.took_s:.1f} s")
     print(f"{'function':24}{'min':>5}{'max':>5}{'idle':>7}{'in flight':>11}{'memory MB':>11}")
-    for function, each in settings.items():
+    for function, each in policies.items():
         limits = f"{each.idle_timeout!s:>7}{each.max_in_flight:11}{each.memory_limit_mb:11}"
         print(f"{function:24}{each.min_replicas:5}{each.max_replicas:5}{limits}")
     return 0

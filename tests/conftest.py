@@ -15,19 +15,23 @@ import pytest
 import requests
 from hypothesis import settings
 
+from fave.calling import Caller
 from fave.endpoints import Endpoints, find
-from fave.gateway_client import FunctionSpec, GatewayClient
 from fave.processes import OwnedProcess, wait_until
 from fave.settings import ROOT
 from fave.storage import Store
+from fave.wire.openfaas import HANDLER, FunctionSpec
 from local.supervisor import running_platform
+from platforms.gateway import Gateway
+from platforms.model import Platform
+from platforms.session import at
 from prom.client import Prometheus
 
 # Whether a property holds does not depend on how busy the machine is.
 settings.register_profile("fave", deadline=None)
 settings.load_profile("fave")
 
-ECHO = "python -m functions.host tests.handlers.echo"
+ECHO = "tests.handlers.echo"
 
 
 class Running(NamedTuple):
@@ -35,7 +39,9 @@ class Running(NamedTuple):
 
     state: Path
     endpoints: Endpoints
-    gateway: GatewayClient
+    gateway: Gateway
+    caller: Caller
+    here: Platform
     prometheus: Prometheus
     store: Store
     supervisor: psutil.Process
@@ -95,9 +101,17 @@ def start_platform(state: Path) -> OwnedProcess:
 def connect(state: Path) -> Running:
     endpoints = find(state)
     store = Store.at(endpoints)
-    gateway = GatewayClient.at(endpoints)
     supervisor = psutil.Process(running_platform(state).pid)
-    return Running(state, endpoints, gateway, Prometheus(endpoints.prometheus_url), store, supervisor)
+    return Running(
+        state,
+        endpoints,
+        Gateway.at(endpoints),
+        Caller(endpoints.gateway_url),
+        at(endpoints),
+        Prometheus(endpoints.prometheus_url),
+        store,
+        supervisor,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -138,18 +152,25 @@ def deploy(platform: Running) -> Iterator[Callable[..., str]]:
     def deploy_function(
         name: str,
         *,
-        process: str = ECHO,
+        handler: str = ECHO,
         low: int = 0,
         high: int = 2,
         idle: str = "60s",
         memory: str = "256Mi",
         **env: str,
     ) -> str:
-        scaling = {"min": str(low), "max": str(high), "zero-duration": idle}
+        scaling = {"min": str(max(1, low)), "max": str(high), "down.window": idle}
+        if not low:
+            scaling |= {"zero": "true", "zero-duration": idle}
         labels = {f"com.openfaas.scale.{key}": value for key, value in scaling.items()}
         platform.gateway.deploy(
             FunctionSpec(
-                service=name, image="", env_process=process, labels=labels, env_vars=env, limits={"memory": memory}
+                service=name,
+                image="",
+                annotations={HANDLER: handler},
+                labels=labels,
+                env_vars=env,
+                limits={"memory": memory},
             )
         )
         deployed.append(name)
@@ -158,3 +179,11 @@ def deploy(platform: Running) -> Iterator[Callable[..., str]]:
     yield deploy_function
     for name in deployed:
         platform.gateway.delete(name)
+
+
+# Files that take minutes come first, lest one of them is left to a single worker at the end.
+_LONGEST = ("test_resume.py", "test_orchestrator.py", "test_campaign.py", "test_requirement_sets.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONGEST)

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT, inspect
 
-from fave.configuration import variable_of
+from fave.configuration import FUNCTION_SETTINGS, variable_of
 from fave.settings import ROOT
-from fave.workload import FUNCTION_SETTINGS, ORCHESTRATOR, STAGES
+from tests.support.videosearcher import ORCHESTRATOR, STAGES
 
 PAGE = ROOT / "docs" / "configuration.md"
 
@@ -36,6 +36,9 @@ Without keys boto3 looks for an identity as it always does: `AWS_PROFILE`, a pod
 
 For FAVE's own commands, credentials belong to their address: user and password to `GATEWAY_URL`; keys, session token
 and `FAVE_BUCKET` to `S3_ENDPOINT_URL`. Where an address is not set, the embedded platform is meant, which has its own.
+
+The embedded gateway itself: `FAVE_CHUNKED_BODIES` (1: requests' bodies reach functions chunked, [as OpenFaaS sends
+them](local-platform.md#held-against-openfaas)).
 
 A value that cannot be used ends the start with variable, value and remedy (exit code 2).
 """

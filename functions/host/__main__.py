@@ -12,6 +12,7 @@ import waitress
 from fave.cli import run_door
 from fave.environment import check_function_settings, count
 from fave.errors import ConfigError
+from fave.wire.invocation import READY_DESCRIPTOR
 from functions.host.logs import Log
 from functions.host.replica import Identity
 from functions.host.server import Handler, Host
@@ -22,6 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m functions.host", description=__doc__)
     parser.add_argument("module", help="importable module with handle(event, context)")
     module = parser.parse_args().module
+    tell = _who_wants_to_know()
     identity, limits = Identity.from_environment(), Limits.from_environment()
     check_function_settings()
     port = count("port", 8080, most=65_535)
@@ -44,8 +46,21 @@ def main() -> int:
         clear_untrusted_proxy_headers=False,
     )
     host.mark_ready()
+    if tell is not None:
+        os.write(tell, b"1")
+        os.close(tell)
     server.run()
     return 0
+
+
+def _who_wants_to_know() -> int | None:
+    """Where to say that it is ready: a pipe of who started it, which is quicker than being asked again and again."""
+    descriptor = os.environ.pop(READY_DESCRIPTOR, "")
+    if not descriptor:
+        return None
+    # What a handler starts must not hold it open.
+    os.set_inheritable(int(descriptor), False)
+    return int(descriptor)
 
 
 def _handler(module: str) -> Handler:

@@ -19,9 +19,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from fave import invocation as wire
 from fave.clock import utc_ns
 from fave.environment import parse_seconds
+from fave.wire import invocation as wire
 from functions.host.logs import Log
 from functions.host.metrics import Metrics
 from functions.host.replica import Identity, peak_rss_mb
@@ -238,7 +238,7 @@ class Host:
     def _record(self, context: Context, status: int, service_s: float) -> None:
         """The invocation in the log and in the metrics."""
         call = context.invocation
-        cold = self.ready_at_ns > call.sent_at_ns if call.sent_at_ns else None
+        cold = (call.routable_at_ns or self.ready_at_ns) > call.sent_at_ns if call.sent_at_ns else None
         limit_mb = self.identity.memory_limit_mb
         self.metrics.finished(code=status, service_s=service_s, cold=bool(cold), cost_gb_s=service_s * limit_mb / 1024)
         self.log.write(

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fave.errors import AssetError, PlatformError
+from fave.images import ORCHESTRATOR, handler_of, image_of, package_of
 from fave.programs import asset
 from fave.settings import ROOT
-from fave.workload import ORCHESTRATOR
 
 FOLDER = Path(__file__).parent
 BASE = "fave-base"
@@ -28,14 +28,17 @@ class Group(NamedTuple):
     models: tuple[str, ...] = ()
 
 
-GROUPS = {
+_OTHERS = {
     "media": Group(("stage-ffmpeg-0", "stage-ffmpeg-1", "stage-ffmpeg-2", "stage-ffmpeg-3")),
     "audio": Group(("stage-librosa",)),
     "speech": Group(("stage-deepspeech",), ("models/whisper-tiny-en",)),
     "vision": Group(("stage-object-detector",), ("models/ssdlite-mobilenet-v2-coco-features.onnx",)),
     "text": Group(("stage-embedder",), ("models/minilm-l6",)),
-    "light": Group((ORCHESTRATOR, "stage-search", "stage-explainer")),
 }
+_NAMED = {function for group in _OTHERS.values() for function in group.functions}
+_STAGES = [path.parent.name.replace("_", "-") for path in sorted((ROOT / "functions").glob("stage_*/handler.py"))]
+# Who needs nothing that others do not.
+GROUPS = {**_OTHERS, "light": Group((ORCHESTRATOR, *(name for name in _STAGES if name not in _NAMED)))}
 
 
 class Target(NamedTuple):
@@ -47,21 +50,12 @@ class Target(NamedTuple):
     pip_index: str = ""
 
     def name(self, function: str) -> str:
-        return f"{self.prefix}{function}:{self.tag}"
-
-
-def package_of(function: str) -> str:
-    """The folder that only this function's image has."""
-    return ORCHESTRATOR if function == ORCHESTRATOR else f"functions/{function.replace('-', '_')}"
-
-
-def handler_of(function: str) -> str:
-    return f"{package_of(function).replace('/', '.')}.handler"
+        return image_of(function, self.prefix, self.tag)
 
 
 def stage_context(folder: Path, models: Iterable[str] = ()) -> None:
     """Put what an image may be built from into `folder`: sources, licences and models, nothing of this machine."""
-    for room in ("fave", "functions", ORCHESTRATOR):
+    for room in ("fave", "functions", "workloads", ORCHESTRATOR):
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     for name in LICENCES:
         shutil.copy(ROOT / name, folder / name)

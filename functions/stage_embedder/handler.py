@@ -12,7 +12,7 @@ import numpy as np
 
 from fave.programs import asset
 from functions import onnx_model, stage
-from functions.findings import Detections, Frame, Transcript
+from functions.documents import Detections, Frame, Transcript
 from functions.stage_embedder.config import Config
 
 MODEL = "all-MiniLM-L6-v2"

@@ -7,7 +7,7 @@ from typing import Any
 
 from fave.errors import StageError
 from functions import stage
-from functions.findings import Ranking
+from functions.documents import Ranking
 from functions.stage_explainer.config import Config
 from functions.stage_explainer.language_model import explain
 from functions.stage_explainer.summary import summarise

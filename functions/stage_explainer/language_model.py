@@ -10,7 +10,7 @@ import requests
 
 from fave.endpoints import credential
 from fave.errors import StageError
-from functions.findings import RankedClip, Ranking
+from functions.documents import RankedClip, Ranking
 
 _ROLE = (
     "You explain in at most four sentences why these clips of a video answer the query. "

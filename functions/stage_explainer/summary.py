@@ -6,7 +6,7 @@ import re
 import textwrap
 
 from fave.clock import minutes
-from functions.findings import RankedClip, Ranking
+from functions.documents import RankedClip, Ranking
 
 _MAX_QUOTE_CHARACTERS = 300
 

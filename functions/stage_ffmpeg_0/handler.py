@@ -11,7 +11,7 @@ from typing import Any
 
 from fave.errors import StageError
 from functions import stage, timeline
-from functions.findings import Media
+from functions.documents import Media
 from functions.stage_ffmpeg_0.config import Config
 
 

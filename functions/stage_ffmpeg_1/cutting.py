@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import av
 import numpy as np
 
-from functions.findings import Interval
+from functions.documents import Interval
 from functions.stage_ffmpeg_1.config import Config
 from functions.timeline import Samples, Shown
 from functions.upright import BASE, Upright

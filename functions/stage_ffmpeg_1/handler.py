@@ -9,7 +9,7 @@ from typing import Any
 
 from fave.errors import StageError
 from functions import stage, timeline
-from functions.findings import Interval, Media
+from functions.documents import Interval, Media
 from functions.stage_ffmpeg_1.config import Config
 from functions.stage_ffmpeg_1.cutting import RATES_HZ, Clip, SoundFiles, cut
 from functions.upright import Upright

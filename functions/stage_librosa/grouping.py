@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from functions.findings import Interval
+from functions.documents import Interval
 from functions.stage_librosa.config import Config
 
 Spans = list[tuple[float, float]]

@@ -8,7 +8,7 @@ import msgspec
 
 from fave.clock import minutes
 from fave.errors import StageError
-from functions.findings import AlikeFrame, Embeddings, Frame
+from functions.documents import AlikeFrame, Embeddings, Frame
 from functions.stage_search.config import Config
 from functions.stage_search.pictures import Pictures
 from functions.stage_search.ranking import Clip, ranked

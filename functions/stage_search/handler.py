@@ -6,7 +6,7 @@ from typing import Any
 
 from fave.errors import StageError
 from functions import stage
-from functions.findings import Detections, Embeddings, Interval, Ranking, Transcript
+from functions.documents import Detections, Embeddings, Interval, Ranking, Transcript
 from functions.stage_search.alike import frame_like, frames_alike
 from functions.stage_search.config import Config
 from functions.stage_search.ranking import Clip, rank

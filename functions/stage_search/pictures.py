@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from operator import mul
 
-from functions.findings import Feature
+from functions.documents import Feature
 
 
 class Pictures:

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from functions.findings import Embeddings, Frame, RankedClip, RankedFrame
+from functions.documents import Embeddings, Frame, RankedClip, RankedFrame
 from functions.stage_search.config import Config
 from functions.stage_search.pictures import Pictures
 

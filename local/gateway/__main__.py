@@ -15,11 +15,14 @@ import uvloop
 from aiohttp import web
 
 from fave.cli import port, run_door
+from fave.environment import chunks_bodies
 from fave.errors import ConfigError
 from fave.processes import places
 from local.gateway.app import Gateway, Options
+from local.gateway.inbound import Inbound, hang_up
 
 T = TypeVar("T")
+_HANG_UP_S = 5.0
 
 
 async def serve(options: Options, own_port: int, metrics_port: int) -> None:
@@ -27,21 +30,27 @@ async def serve(options: Options, own_port: int, metrics_port: int) -> None:
     stopped = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
-    runners = []
-    for app, at in ((gateway.app(), own_port), (gateway.metrics_app(), metrics_port)):
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            shutdown_timeout=5,
-            keepalive_timeout=3600,
-            # A caller that has gone is how an aborted request frees the work below it.
-            handler_cancellation=True,
-        )
+    runners = [
+        web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
+        for app in (gateway.app(), gateway.metrics_app())
+    ]
+    administration, metrics = runners
+    for runner in runners:
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", at, reuse_address=True).start()
-        runners.append(runner)
+    await web.TCPSite(metrics, "127.0.0.1", metrics_port, reuse_address=True).start()
+    assert administration.server is not None
+    loop, front = asyncio.get_running_loop(), gateway.front
+    server = await loop.create_server(
+        lambda: Inbound(front, administration.server, gateway.connections),  # type: ignore[arg-type]
+        "127.0.0.1",
+        own_port,
+        reuse_address=True,
+        backlog=1024,
+    )
     await stopped.wait()
+    server.close()
     await gateway.close()
+    await hang_up(gateway.connections, _HANG_UP_S)
     for runner in runners:
         await runner.cleanup()
 
@@ -63,6 +72,7 @@ def main() -> int:
         function_env=_from_environment("FAVE_FUNCTION_ENV", dict[str, str]),
         own_env=_from_environment("FAVE_OWN_ENV", dict[str, dict[str, str]]),
         places=where,
+        chunked_bodies=chunks_bodies(),
     )
     uvloop.run(serve(options, arguments.port, arguments.metrics_port))
     return 0

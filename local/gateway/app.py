@@ -6,9 +6,11 @@ import asyncio
 import hmac
 import itertools
 import platform as host_platform
+import re
 import secrets
-from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,17 +20,34 @@ from aiohttp import web
 
 from fave.errors import ConfigError
 from fave.processes import free_port
-from local.gateway import logs
-from local.gateway.async_queue import CALLBACK_URL, MAX_QUEUED, AsyncQueue, is_callback
+from fave.wire.openfaas import NAME_LABEL
+from local.gateway import logs, secret_mount
+from local.gateway.async_queue import MAX_QUEUED, AsyncQueue
 from local.gateway.events import EventLog
-from local.gateway.function import ROUTING, Function, Platform, inherited_settings
+from local.gateway.front import Front
+from local.gateway.function import ROUTING, Function, Platform
+from local.gateway.given import Given, inherited_settings
+from local.gateway.inbound import SWEEP_INTERVAL_S, Inbound, sweep
+from local.gateway.journal import Journal
 from local.gateway.metrics import GatewayMetrics
-from local.gateway.model import NAME, NAMESPACE, Deployment, command_of, policy_of
-from local.gateway.proxy import CALL_ID, Call, Proxy
-from local.gateway.replica import PROBE_INTERVAL_S, READY_PATH, START_TIMEOUT_S, TERM_GRACE_S
+from local.gateway.model import (
+    HOST_START_TIMEOUT_S,
+    NAME,
+    NAMESPACE,
+    Deployment,
+    policy_of,
+    program_of,
+)
+from local.gateway.proxy import Proxy
+from local.gateway.replica import FIRST_PROBE_INTERVAL_S, PROBE_INTERVAL_S, TERM_GRACE_S, trees_rss_bytes
+from local.leftovers import SCRATCH
 
 VERSION = "0.1.0"
 _MEMORY_CHECK_INTERVAL_S = 0.1
+_IDLE_TURNS = 10
+_LAG_INTERVAL_S = 0.05
+_FOLLOW_INTERVAL_S = 0.25
+_NDJSON = "application/x-ndjson"
 # How long work in flight may still take when the whole platform stops.
 _LAST_DRAIN_S = 3.0
 # Below the kernel's ephemeral range, so that no outgoing connection can take a replica's port first.
@@ -40,6 +59,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """function_env: what every function gets; own_env: by function, what only it gets (its credentials).
 
     places: by part of the platform, the cores that it runs on; empty where nothing is pinned.
+    chunked_bodies: requests' bodies reach functions chunked, as on a cluster.
     """
 
     user: str
@@ -48,11 +68,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     function_env: dict[str, str]
     own_env: dict[str, dict[str, str]] = {}
     places: dict[str, list[int]] = {}
+    chunked_bodies: bool = False
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     value: str = ""
+    raw_value: str = msgspec.field(name="rawValue", default="")
     namespace: str = NAMESPACE
 
 
@@ -60,13 +82,17 @@ class Gateway:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.functions: dict[str, Function] = {}
-        self.events = EventLog(options.state / "gateway-events.jsonl")
-        self.secrets: dict[str, str] = {}
+        self.journal = Journal(options.state)
+        self._kept = self.journal.open()
+        self.events = EventLog(options.state / "gateway-events.jsonl", self._kept.begun_at_ns)
+        self.secrets: dict[str, str] = dict(self._kept.secrets)
         self.metrics = GatewayMetrics(lambda: list(self.functions.values()))
         # From anywhere in the range: two platforms on one machine should not ask for the same ports.
         first = secrets.randbelow(len(_REPLICA_PORTS))
         ports: list[int] = [*_REPLICA_PORTS[first:], *_REPLICA_PORTS[:first]]
         self._ports = itertools.cycle(ports)
+        self.connections: set[Inbound] = set()
+        self.front: Front
         self._closing: set[asyncio.Task[None]] = set()
         basic = b64encode(f"{options.user}:{options.password}".encode()).decode()
         self._authorization = f"Basic {basic}".encode()
@@ -91,10 +117,6 @@ class Gateway:
                 web.post(f"{system}/secrets", self._create_secret),
                 web.put(f"{system}/secrets", self._update_secret),
                 web.delete(f"{system}/secrets", self._delete_secret),
-                web.post("/async-function/{name}", self._invoke_async),
-                web.post("/async-function/{name}/{path:.*}", self._invoke_async),
-                web.route("*", "/function/{name}", self._invoke),
-                web.route("*", "/function/{name}/{path:.*}", self._invoke),
             ]
         )
         app.cleanup_ctx.append(self._lifetime)
@@ -104,33 +126,61 @@ class Gateway:
         async def exposition(_: web.Request) -> web.Response:
             return web.Response(body=self.metrics.exposition(), content_type="text/plain", charset="utf-8")
 
+        async def targets(_: web.Request) -> web.Response:
+            return _json([target for function in self.functions.values() for target in function.scrape_targets()])
+
         app = web.Application()
-        app.add_routes([web.get("/metrics", exposition)])
+        app.add_routes([web.get("/metrics", exposition), web.get("/targets", targets)])
         return app
 
     async def _lifetime(self, _: web.Application) -> AsyncIterator[None]:
-        connector = aiohttp.TCPConnector(limit=0, force_close=False, keepalive_timeout=30)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
+        async with aiohttp.ClientSession() as callbacks:
             self._platform = Platform(
-                session=self._session,
                 events=self.events,
                 next_port=self._next_port,
-                environment_of=self._environment_of,
-                secrets=self.secrets,
+                given=Given(
+                    environment_of=self._environment_of,
+                    secrets=self.secrets,
+                    folder=self.options.state / SCRATCH,
+                    mounts_secrets=secret_mount.possible(),
+                ),
                 logs=self.options.state / "logs",
+                metrics=self.metrics,
                 replica_cores=self.options.places.get("replicas", []),
+                spawning=asyncio.Lock(),
             )
-            self._proxy = Proxy(self._session, self.metrics)
-            self._queue = AsyncQueue(self._proxy, self._session)
-            watcher = asyncio.create_task(self._watch_memory())
+            proxy = Proxy(self.metrics, chunked_bodies=self.options.chunked_bodies)
+            self._stand_again()
+            queue = AsyncQueue(proxy, callbacks, self.journal, self.functions.get)
+            self.front = Front(lambda name: self.functions.get(_short(name)), proxy, queue)
+            watching = (self._watch_memory(), self._watch_loop(), self._watch_connections(), self._watch_rates())
+            watchers = [asyncio.create_task(each) for each in watching]
             yield
-            watcher.cancel()
-            await self._queue.close()
+            for watcher in watchers:
+                watcher.cancel()
+            await queue.close()
         self.events.close()
 
     async def close(self) -> None:
         """Stop every replica, before the server: what is in flight is answered as far as it can be."""
         await asyncio.gather(*(function.close(_LAST_DRAIN_S) for function in self.functions.values()))
+        self.journal.remove()
+        secret_mount.tidy()
+
+    def _stand_again(self) -> None:
+        for standing in self._kept.functions:
+            try:
+                function = Function(standing.deployment, self._platform, standing.created_at)
+            except ConfigError as error:  # its folder or handler has gone meanwhile
+                sys.stderr.write(f"{standing.deployment.service} does not come back: {error}\n")
+                continue
+            self.functions[function.name] = function
+            function.stand_again(standing)
+        self._note()
+
+    def _note(self) -> None:
+        """Whatever was changed is known to a gateway that follows this one."""
+        self.journal.write((function.standing() for function in self.functions.values()), self.secrets)
 
     def _environment_of(self, function: str) -> dict[str, str]:
         return self.options.function_env | self.options.own_env.get(function, self.options.own_env.get("", {}))
@@ -141,11 +191,35 @@ class Gateway:
                 return port
         return free_port()
 
-    async def _watch_memory(self) -> None:
+    async def _watch_loop(self) -> None:
+        """What holds up this task holds up every call."""
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_MEMORY_CHECK_INTERVAL_S)
+            due_s = loop.time() + _LAG_INTERVAL_S
+            await asyncio.sleep(_LAG_INTERVAL_S)
+            self.metrics.late(max(0.0, loop.time() - due_s))
+
+    async def _watch_rates(self) -> None:
+        while True:
+            await asyncio.sleep(1)
             for function in list(self.functions.values()):
-                function.enforce_memory_limit()
+                function.second_is_over()
+
+    async def _watch_connections(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            sweep(self.connections)
+
+    async def _watch_memory(self) -> None:
+        for turn in itertools.count():
+            await asyncio.sleep(_MEMORY_CHECK_INTERVAL_S)
+            with_idle = turn % _IDLE_TURNS == 0
+            watched = [(f, r, r.pid) for f in self.functions.values() for r in f.limited(with_idle=with_idle) if r.pid]
+            if watched:
+                # In a thread: the kernel's books of hundreds of processes are not read between two calls.
+                sizes = await asyncio.to_thread(trees_rss_bytes, [pid for _, _, pid in watched])
+                for (function, replica, _), size in zip(watched, sizes, strict=True):
+                    function.enforce_memory_limit(replica, size)
 
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -154,7 +228,13 @@ class Gateway:
             if not hmac.compare_digest(given, self._authorization):
                 challenge = {"WWW-Authenticate": 'Basic realm="Restricted"'}
                 return web.Response(status=401, text="invalid credentials", headers=challenge)
-        return await handler(request)
+            if (namespace := request.query.get("namespace") or NAMESPACE) != NAMESPACE:
+                # Never the function of that name here: it is somebody else's.
+                return web.Response(status=400, text=f"namespace {namespace!r}: there is only {NAMESPACE}")
+        reply = await handler(request)
+        # What comes next on this connection may be an invocation, which is not for this server.
+        reply.force_close()
+        return reply
 
     # Routes.
 
@@ -162,8 +242,6 @@ class Gateway:
         return web.Response()
 
     async def _list(self, request: web.Request) -> web.Response:
-        if request.query.get("namespace", NAMESPACE) != NAMESPACE:
-            return _json([])
         return _json([function.status() for function in self.functions.values()])
 
     async def _create(self, request: web.Request) -> web.Response:
@@ -174,6 +252,7 @@ class Gateway:
         self.functions[function.name] = function
         self.events.add(function.name, "deploy")
         function.update(deployment)
+        self._note()
         return web.Response(status=202)
 
     async def _update(self, request: web.Request) -> web.Response:
@@ -183,6 +262,7 @@ class Gateway:
             return web.Response(status=404, text=f"error finding function {deployment.service}")
         self.events.add(function.name, "deploy")
         function.update(deployment)
+        self._note()
         return web.Response(status=202)
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -194,6 +274,7 @@ class Gateway:
         if function is None:
             return web.Response(status=404, text=f"error finding function {name}")
         self.events.add(function.name, "delete")
+        self._note()
         # In the background: its last invocation may take longer than a caller waits for this answer.
         task = asyncio.create_task(function.close())
         self._closing.add(task)
@@ -202,7 +283,11 @@ class Gateway:
 
     async def _status(self, request: web.Request) -> web.Response:
         function = self._find(request)
-        return web.Response(status=404) if function is None else _json(function.status())
+        return (
+            web.Response(status=404)
+            if function is None
+            else _json(function.status(with_usage=request.query.get("usage") == "1"))
+        )
 
     async def _scale(self, request: web.Request) -> web.Response:
         function = self._find(request)
@@ -213,18 +298,21 @@ class Gateway:
         if function is None:
             return web.Response(status=404, text=f"error finding function {request.match_info['name']}")
         function.scale(replicas)
-        return web.Response(status=202)
+        self._note()
+        most = function.policy.max_replicas
+        return web.Response(status=202, text=f"scaled to {most}, its maximum" if replicas > most else "")
 
     async def _info(self, _: web.Request) -> web.Response:
         version = {"sha": "", "release": VERSION}
         provider = {"provider": "fave-local", "version": version, "orchestration": "processes", "routing": ROUTING}
         limits = {
-            "probe_path": READY_PATH,
             "probe_interval_s": PROBE_INTERVAL_S,
-            "start_timeout_s": START_TIMEOUT_S,
+            "first_probe_interval_s": FIRST_PROBE_INTERVAL_S,
+            "start_timeout_s": HOST_START_TIMEOUT_S,
             "term_grace_s": TERM_GRACE_S,
             "memory_check_interval_s": _MEMORY_CHECK_INTERVAL_S,
             "max_queued_async": MAX_QUEUED,
+            "chunked_bodies": self.options.chunked_bodies,
         }
         info = {"provider": provider, "version": version, "arch": host_platform.machine(), "limits": limits}
         return _json(info | {"function_settings": inherited_settings(), "places": self.options.places})
@@ -236,48 +324,41 @@ class Gateway:
         since = request.query.get("since", "0")
         if not since.isdigit():
             return web.Response(status=400, text=f"since={since!r} is not a sequence number")
-        lines = b"".join(msgspec.json.encode(event) + b"\n" for event in self.events.since(int(since)))
-        return web.Response(body=lines, content_type="application/x-ndjson")
+        return web.Response(body=_lines(self.events.since(int(since))), content_type=_NDJSON)
 
-    async def _invoke(self, request: web.Request) -> web.Response:
-        function = self._find(request)
-        if function is None:
-            return web.Response(status=404, text=f"error finding function {request.match_info['name']}")
-        return await self._proxy.serve(function, Call(request, _path_of(request), await request.read()))
-
-    async def _invoke_async(self, request: web.Request) -> web.Response:
-        function = self._find(request)
-        if function is None:
-            return web.Response(status=404, text=f"error finding function {request.match_info['name']}")
-        url = request.headers.get(CALLBACK_URL, "")
-        if not is_callback(url):
-            return web.Response(status=400, text=f"{CALLBACK_URL} {url!r} is no http address")
-        call = Call(request, _path_of(request), await request.read())
-        if not self._queue.put(function, call):
-            return web.Response(status=429, text=f"{MAX_QUEUED} invocations are queued", headers={"Retry-After": "1"})
-        return web.Response(status=202, headers={CALL_ID: call.id})
-
-    async def _logs(self, request: web.Request) -> web.Response:
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
         get = request.query.get
-        name, tail = get("name", ""), get("tail", "0")
-        if not NAME.fullmatch(name) or not NAME.fullmatch(get("instance", "x")) or not tail.isdigit():
+        name, tail = get("name", ""), get("tail") or "-1"
+        instance = get("instance", "")
+        if not NAME.fullmatch(name) or not NAME.fullmatch(instance or "x") or not re.fullmatch(r"-1|[0-9]{1,9}", tail):
             return web.Response(status=400, text="name is missing, or name, instance or tail is wrong")
         try:
             since = datetime.fromisoformat(get("since") or "1970-01-01T00:00:00Z")
         except ValueError as error:
             raise web.HTTPBadRequest(text=f"since: {error}") from error
+        follow = get("follow", "").lower() in ("true", "1")
+        about = {"name": _short(name), "namespace": NAMESPACE, "instance": instance}
+        folder = self.options.state / "logs"
+        follower = logs.Follower(folder, **about) if follow else None
         # In a thread: reading files would hold up invocations.
         messages = await asyncio.to_thread(
             logs.read,
-            self.options.state / "logs",
-            name=_short(name),
-            namespace=NAMESPACE,
-            instance=get("instance", ""),
+            folder,
             since=since if since.tzinfo else since.replace(tzinfo=UTC),
-            tail=int(tail),
+            # -1, as faas-cli has it, is all; 0 was so here, too.
+            tail=max(0, int(tail)),
+            **about,
         )
-        lines = b"".join(msgspec.json.encode(message) + b"\n" for message in messages)
-        return web.Response(body=lines, content_type="application/x-ndjson")
+        if follower is None:
+            return web.Response(body=_lines(messages), content_type=_NDJSON)
+        reply = web.StreamResponse(headers={"Content-Type": _NDJSON})
+        await reply.prepare(request)
+        await reply.write(_lines(messages))
+        # Until the caller goes, which ends this task.
+        while True:
+            await asyncio.sleep(_FOLLOW_INTERVAL_S)
+            if more := await asyncio.to_thread(follower.more):
+                await reply.write(_lines(more))
 
     # Secrets: kept in memory, given to replicas as files.
 
@@ -289,6 +370,7 @@ class Gateway:
         if secret.name in self.secrets:
             return web.Response(status=409, text=f"secret {secret.name} already exists")
         self.secrets[secret.name] = secret.value
+        self._note()
         return web.Response(status=202)
 
     async def _update_secret(self, request: web.Request) -> web.Response:
@@ -296,26 +378,27 @@ class Gateway:
         if secret.name not in self.secrets:
             return web.Response(status=404, text=f"secret {secret.name} was not found")
         self.secrets[secret.name] = secret.value
+        self._note()
         return web.Response(status=202)
 
     async def _delete_secret(self, request: web.Request) -> web.Response:
         found = self.secrets.pop((await _secret(request)).name, None)
+        self._note()
         return web.Response(status=404 if found is None else 202)
 
     async def _deployment(self, request: web.Request) -> Deployment:
         """The body as a deployment whose labels, limits, image and secrets can be used; else 400 with every mistake."""
         try:
-            deployment = msgspec.json.decode(await request.read(), type=Deployment)
+            deployment = msgspec.convert(_without_nulls(msgspec.json.decode(await request.read())), Deployment)
             policy_of(deployment)
-            command_of(deployment)
+            program_of(deployment)
         except (msgspec.MsgspecError, ConfigError, ValueError) as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         unknown = [name for name in deployment.secrets if name not in self.secrets]
         if unknown:
             raise web.HTTPBadRequest(text=f"unable to find secret: {', '.join(unknown)}")
-        if not deployment.namespace:
-            deployment = msgspec.structs.replace(deployment, namespace=NAMESPACE)
-        return deployment
+        labels = {name: value for name, value in deployment.labels.items() if name != NAME_LABEL}
+        return msgspec.structs.replace(deployment, namespace=NAMESPACE, labels=labels)
 
     def _find(self, request: web.Request) -> Function | None:
         return self.functions.get(_short(request.match_info["name"]))
@@ -325,28 +408,38 @@ def _short(name: str) -> str:
     return name.removesuffix(f".{NAMESPACE}")
 
 
+def _lines(rows: Iterable[object]) -> bytes:
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+
+
 def _json(value: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
 
 
+def _without_nulls(value: object) -> object:
+    """Go writes `null` for what is absent: maps, lists and texts alike."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value if each is not None] if isinstance(value, list) else value
+
+
 async def _body(request: web.Request, kind: type) -> dict[str, object]:
     try:
-        value: dict[str, object] = msgspec.json.decode(await request.read(), type=kind)
-    except msgspec.MsgspecError as error:
+        value: dict[str, object] = msgspec.convert(_without_nulls(msgspec.json.decode(await request.read())), kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise web.HTTPBadRequest(text=f"bad JSON: {error}") from error
+    if (namespace := value.get("namespace") or NAMESPACE) != NAMESPACE:
+        raise web.HTTPBadRequest(text=f"namespace {namespace!r}: there is only {NAMESPACE}")
     return value
 
 
 async def _secret(request: web.Request) -> Secret:
     try:
-        secret = msgspec.json.decode(await request.read(), type=Secret)
-    except msgspec.MsgspecError as error:
-        raise web.HTTPBadRequest(text=f"bad JSON: {error}") from error
+        secret = msgspec.convert(await _body(request, dict[str, object]), Secret)
+        if secret.raw_value:
+            secret = msgspec.structs.replace(secret, value=b64decode(secret.raw_value, validate=True).decode())
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise web.HTTPBadRequest(text=f"a secret has a name and a value, or a base64 rawValue: {error}") from error
     if not NAME.fullmatch(secret.name):
         raise web.HTTPBadRequest(text=f"secret name {secret.name!r} must match {NAME.pattern}")
     return secret
-
-
-def _path_of(request: web.Request) -> str:
-    """What stands behind the function's name, still encoded."""
-    return request.rel_url.raw_path.split("/", 3)[3] if request.rel_url.raw_path.count("/") > 2 else ""

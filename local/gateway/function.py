@@ -7,48 +7,36 @@ the others grow idle and time out. Whichever replica becomes free first takes th
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import subprocess
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import aiohttp
-
-from fave import environment
-from fave.gateway_client import FunctionStatus
-from fave.scaling import may_stop, replicas_to_start, restart_delay_s
-from fave.settings import ROOT
-from fave.workload import FUNCTION_SETTINGS
-from local.gateway.events import EventLog
-from local.gateway.model import Deployment, command_of, policy_of
+from fave.scaling import may_stop, planned_replicas, replicas_to_start, restart_delay_s
+from fave.wire.openfaas import NAME_LABEL, FunctionStatus
+from local.gateway.demand import Highest, Rate
+from local.gateway.events import EventLog, EventName
+from local.gateway.given import Given
+from local.gateway.journal import Standing
+from local.gateway.logs import last_lines
+from local.gateway.metrics import GatewayMetrics, full_name
+from local.gateway.model import Deployment, Policy, policy_of, program_of
 from local.gateway.replica import Replica, State, tree_rss_bytes
 
 ROUTING = "most-recently-used"
 # After so many failed starts in a row the waiting requests are refused instead of held.
 _HOPELESS_STARTS = 3
-# One thread per replica by default: replicas, not hidden threads, are the unit of scaling.
-_SINGLE_THREADED = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "FAVE_THREADS"), "1"
-)
-_INHERITED_PREFIX = "CONFIG_"
-_PRIVATE = ("URL", "KEY", "SECRET", "PASSWORD", "TOKEN")
-
-
-def inherited_settings() -> dict[str, str]:
-    """What every replica gets that changes what it does; of files the name alone, and no address or credential."""
-    found = {
-        name: Path(value).name
-        for name, value in os.environ.items()
-        if value
-        and (name in FUNCTION_SETTINGS or name.startswith(_INHERITED_PREFIX))
-        and not any(word in name for word in _PRIVATE)
-    }
-    return dict(sorted((found | _SINGLE_THREADED).items()))
+_DYING_S = 0.05
+# Requests per second are those of the last so many seconds.
+RATE_OVER_S = 5
+# Of the log of a replica that did not start, so much is told to who waited.
+_LAST_LINES = 5
+# Loops may call a moment early.
+_TIMER_SLACK_S = 0.001
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a mistake
@@ -63,20 +51,22 @@ class Refused(Exception):  # noqa: N818 - an answer, not a mistake
 class Platform(NamedTuple):
     """What every function needs from the gateway."""
 
-    session: aiohttp.ClientSession
     events: EventLog
     next_port: Callable[[], int]
-    environment_of: Callable[[str], dict[str, str]]
-    secrets: dict[str, str]
+    given: Given
     logs: Path
+    metrics: GatewayMetrics
     replica_cores: list[int]
+    spawning: asyncio.Lock
 
 
 class Function:
-    def __init__(self, deployment: Deployment, platform: Platform) -> None:
+    """created_at: as OpenFaaS tells it (RFC 3339); now, for a new one."""
+
+    def __init__(self, deployment: Deployment, platform: Platform, created_at: str = "") -> None:
         self.deployment = deployment
-        self.policy = policy_of(deployment)
-        self.command = command_of(deployment)
+        self.policy: Policy = policy_of(deployment)
+        self.program = program_of(deployment)
         self.invocations = 0
         self.replicas: dict[str, Replica] = {}
         self._platform = platform
@@ -86,8 +76,13 @@ class Function:
         # Back-off: until then (monotonic clock) nothing is started on its own.
         self._not_before_s = 0.0
         self._closing = False
+        self._created_at = created_at or datetime.now(tz=UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         # Restored after crashes. An explicit scale below min lowers it: the operator's word counts.
-        self._floor = self.policy.min_replicas
+        self._floor = self._scaled_to = self.policy.floor
+        self._last_used_s = time.monotonic()
+        self._rate = Rate(RATE_OVER_S)
+        self._per_s = 0.0
+        self._planned = Highest()
 
     @property
     def name(self) -> str:
@@ -115,28 +110,63 @@ class Function:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def status(self) -> FunctionStatus:
+    def status(self, *, with_usage: bool = False) -> FunctionStatus:
         return FunctionStatus(
             name=self.name,
             image=self.deployment.image,
             namespace=self.deployment.namespace,
+            created_at=self._created_at,
             replicas=self.alive,
             available_replicas=self.ready,
             draining=len(self._in(State.DRAINING)),
             invocation_count=self.invocations,
-            labels=self.deployment.labels,
+            labels={**self.deployment.labels, NAME_LABEL: self.name},
             annotations=self.deployment.annotations,
+            env_process=self.deployment.env_process,
             env_vars=self.deployment.env_vars,
+            constraints=self.deployment.constraints,
             secrets=self.deployment.secrets,
             limits=self.deployment.limits,
             requests=self.deployment.requests,
             read_only_root_filesystem=self.deployment.read_only_root_filesystem,
+            usage={"totalMemoryBytes": float(sum(tree_rss_bytes(r.pid) for r in self.replicas.values() if r.pid))}
+            if with_usage
+            else None,
         )
+
+    def standing(self) -> Standing:
+        """What is to be known of it again."""
+        return Standing(
+            deployment=self.deployment, created_at=self._created_at, floor=self._floor, replicas=self._scaled_to
+        )
+
+    def stand_again(self, standing: Standing) -> None:
+        """As it was scaled before its gateway was killed."""
+        self._floor, self._scaled_to = standing.floor, standing.replicas
+        for _ in range(standing.replicas):
+            self._start("below min", "")
+
+    def scrape_targets(self) -> list[dict[str, object]]:
+        """Where replicas tell Prometheus of themselves, as its discovery by HTTP has it; FAVE's host does."""
+        return [
+            {
+                "targets": [f"127.0.0.1:{replica.port}"],
+                "labels": {
+                    "__metrics_path__": "/_/metrics",
+                    "function_name": full_name(self),
+                    "replica": replica.id,
+                },
+            }
+            for replica in self._in(State.READY)
+            if replica.is_fave_host
+        ]
 
     # Requests.
 
-    async def acquire(self, request_id: str) -> Replica:
+    async def acquire(self, request_id: str, *, first: bool = False) -> Replica:
         """A replica with a reserved slot, waiting for one if need be. Pair with `release`; cancelled, it takes nothing.
+
+        first: before all others that wait, for a call whose replica turned out to be gone.
 
         Raises
         ------
@@ -145,40 +175,51 @@ class Function:
         """
         if self._closing:
             raise Refused(503, f"No endpoints available for: {self.name}.")
+        if not first:
+            self._rate.count()
         replica = self._pick()
         if replica is not None:
             self._reserve(replica)
             self._scale_up(request_id)
             return replica
-        if len(self._waiting) >= self.policy.max_waiting:
+        if len(self._waiting) >= self.policy.max_waiting and not first:
             raise Refused(429, f"Queue limit of {self.policy.max_waiting} waiting requests reached for: {self.name}.")
         waiter: asyncio.Future[Replica] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        (self._waiting.appendleft if first else self._waiting.append)(waiter)
         self._scale_up(request_id)
+        began_s = time.monotonic()
         try:
-            return await waiter
+            found = await waiter
         except asyncio.CancelledError:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             elif waiter.done() and not waiter.cancelled() and not waiter.exception():
                 self.release(waiter.result())
             raise
+        self._platform.metrics.waited(full_name(self), time.monotonic() - began_s)
+        return found
 
     def release(self, replica: Replica) -> None:
         replica.in_flight -= 1
-        replica.last_used_s = time.monotonic()
+        replica.last_used_s = self._last_used_s = time.monotonic()
+        self._plan()
         if replica.in_flight == 0:
             replica.idle.set()
             self._watch_idle(replica)
+            if self.policy.zero_after_s is not None and self.policy.min_replicas > 1:
+                self._watch_all()  # those that are kept under load go with the last one
         self._dispatch()
 
+    def _usable(self) -> list[Replica]:
+        return [replica for replica in self._in(State.READY) if not replica.unreachable]
+
     def _pick(self) -> Replica | None:
-        free = [r for r in self._in(State.READY) if r.in_flight < self.policy.max_in_flight]
+        free = [r for r in self._usable() if r.in_flight < self.policy.max_in_flight]
         return max(free, key=lambda replica: replica.last_used_s, default=None)
 
     def _reserve(self, replica: Replica) -> None:
         replica.in_flight += 1
-        replica.last_used_s = time.monotonic()
+        replica.last_used_s = self._last_used_s = time.monotonic()
         replica.idle.clear()
         self.invocations += 1
 
@@ -198,26 +239,51 @@ class Function:
     # Scaling.
 
     def _scale_up(self, request_id: str) -> None:
+        # With none there nothing is planned ahead: an operator's zero stands until somebody asks.
+        planned = self._plan() if self.alive else 0
+        if not self._waiting and planned <= self.alive:
+            return  # as `replicas_to_start` would say; for every request
         if time.monotonic() < self._not_before_s:
             return
-        ready = self._in(State.READY)
+        ready = self._usable()
         count = replicas_to_start(
             waiting=len(self._waiting),
             free=sum(self.policy.max_in_flight - replica.in_flight for replica in ready),
             ready=len(ready),
             starting=len(self._in(State.STARTING)),
-            in_flight=sum(replica.in_flight for replica in ready),
             concurrency=self.policy.max_in_flight,
-            max_replicas=self.policy.max_replicas,
-            planned_per_replica=self.policy.planned_per_replica,
+            min_replicas=self.policy.min_replicas,
+            # One in doubt may come back: it keeps its place.
+            max_replicas=self.policy.max_replicas - (self.ready - len(ready)),
+            planned=planned,
         )
         for _ in range(count):
             self._start("request", request_id)
 
+    def _plan(self) -> int:
+        """OpenFaaS' rule, noted for the window within which nobody goes that it planned for."""
+        policy = self.policy
+        if policy.scaling_type == "capacity":
+            if policy.load_per_replica >= policy.max_in_flight:
+                return 0  # whoever is planned for is in use, or asked for by who waits
+            load: float = self.in_flight + len(self._waiting)
+        else:
+            load = self._per_s
+        planned = planned_replicas(load, policy.load_per_replica)
+        self._planned.note(time.monotonic(), planned)
+        return planned
+
+    def second_is_over(self) -> None:
+        """Once a second: requests per second are known, and what they ask for."""
+        self._per_s = self._rate.second_is_over()
+        if self.policy.scaling_type == "rps" and self.alive and not self._closing:
+            self._scale_up("")
+
     def scale(self, replicas: int) -> None:
         """To exactly `replicas` (at most max): starts what is missing, drains the least recently used of the rest."""
         replicas = min(replicas, self.policy.max_replicas)
-        self._floor = min(replicas, self.policy.min_replicas)
+        self._floor = min(replicas, self.policy.floor)
+        self._scaled_to = replicas
         self._platform.events.add(self.name, "scale", replicas=replicas)
         self._not_before_s = 0.0
         self._shrink_to(replicas, "scaled down")
@@ -231,19 +297,20 @@ class Function:
 
     def update(self, deployment: Deployment) -> None:
         """Take over a new deployment. Replicas are kept when only scaling labels changed, else replaced."""
-        policy, command = policy_of(deployment), command_of(deployment)
+        policy, program = policy_of(deployment), program_of(deployment)
         keep = deployment.identity() == self.deployment.identity()
-        self.deployment, self.policy, self.command = deployment, policy, command
+        self.deployment, self.policy, self.program = deployment, policy, program
         self._failed_starts = 0
         self._not_before_s = 0.0
-        self._floor = policy.min_replicas
+        self._floor = self._scaled_to = policy.floor
+        # What the rule before wanted keeps nobody.
+        self._planned = Highest()
         if not keep:
             for replica in self._in(State.STARTING, State.READY):
                 self._stop(replica, "replaced")
         self._shrink_to(policy.max_replicas, "over max")
         self._restore()
-        for replica in self._in(State.READY):
-            self._watch_idle(replica)
+        self._watch_all()
 
     def _restore(self) -> None:
         if not self._closing and time.monotonic() >= self._not_before_s:
@@ -252,7 +319,7 @@ class Function:
             self._scale_up("")
 
     def _start(self, reason: str, request_id: str) -> None:
-        replica = Replica(f"{self.name}-{uuid.uuid4().hex[:10]}", self._platform.next_port(), trigger=request_id)
+        replica = Replica(f"{self.name}-{uuid.uuid4().hex[:10]}", self._platform.next_port(), reason, request_id)
         self.replicas[replica.id] = replica
         self._platform.events.add(self.name, "start", replica_id=replica.id, reason=reason, request_id=request_id)
         self._spawn_task(self._life_of(replica))
@@ -274,37 +341,92 @@ class Function:
         self.let_end(replica, reason)
         replica.kill()
 
-    def _watch_idle(self, replica: Replica) -> None:
-        """Ask again when the idle timeout may have passed; a timer per idle period, so that stops are punctual."""
-        since_s = replica.last_used_s
-        delay_s = max(0.0, since_s + self.policy.idle_timeout_s - time.monotonic())
-        asyncio.get_running_loop().call_later(delay_s + 0.001, self._check_idle, replica, since_s)
+    def give_up(self, replica: Replica) -> None:
+        """One that took no connection: what was meant for it was not sent, and counts for who gets it."""
+        self.invocations -= 1
+        replica.unreachable = True
+        replica.kill()
 
-    def _check_idle(self, replica: Replica, since_s: float) -> None:
-        unused = replica.state is State.READY and replica.in_flight == 0 and replica.last_used_s == since_s
-        idle_s, floor = time.monotonic() - since_s, self.policy.keep_alive_floor
-        if unused and may_stop(idle_s, self.policy.idle_timeout_s, self.alive, floor):
+    def doubt(self, replica: Replica) -> None:
+        """One that broke a connection may be dying: nobody else is sent to it until it is known to listen."""
+        if not replica.unreachable:
+            replica.unreachable = True
+            self._spawn_task(self._ask_again(replica))
+
+    async def _ask_again(self, replica: Replica) -> None:
+        # The kernel takes a moment to close what a process that is killed had open.
+        await asyncio.sleep(_DYING_S)
+        if replica.state is not State.READY:
+            return
+        if replica.pid is not None and await replica.listens():
+            replica.unreachable = False
+            self._dispatch()
+        else:
+            replica.kill()
+
+    def _watch_idle(self, replica: Replica) -> None:
+        """Ask when it may go; one timer a replica, which is punctual whatever comes before."""
+        if replica.idle_timer is None:
+            now_s = time.monotonic()
+            delay_s = max(0.0, self._may_go_at_s(replica, now_s) - now_s) + _TIMER_SLACK_S
+            replica.idle_timer = asyncio.get_running_loop().call_later(delay_s, self._check_idle, replica)
+
+    def _watch_all(self) -> None:
+        for replica in self._in(State.READY):
+            replica.forget_timer()
+            self._watch_idle(replica)
+
+    def _may_go_at_s(self, replica: Replica, now_s: float) -> float:
+        """When to ask: never at once again, where it is kept as one of the last or of those planned for."""
+        policy, at_s = self.policy, replica.last_used_s + self.policy.window_s
+        if at_s <= now_s:
+            at_s = now_s + policy.window_s
+        if policy.zero_after_s is None or self.in_flight or self._waiting:
+            return at_s
+        return min(at_s, max(now_s, self._last_used_s + policy.zero_after_s))
+
+    def _check_idle(self, replica: Replica) -> None:
+        replica.idle_timer = None
+        if replica.state is not State.READY or replica.in_flight:
+            return  # whoever releases it watches again
+        now_s, policy, alive = time.monotonic(), self.policy, self.alive
+        kept = max(policy.min_replicas, self._planned.within(policy.window_s, now_s))
+        surplus = may_stop(now_s - replica.last_used_s, policy.window_s, alive, kept)
+        if surplus or self._may_go_to_zero(now_s):
             self._stop(replica, "idle")
+        else:
+            self._watch_idle(replica)
+
+    def _may_go_to_zero(self, now_s: float) -> bool:
+        to_zero_s = self.policy.zero_after_s
+        if to_zero_s is None or self.in_flight or self._waiting:
+            return False
+        return may_stop(now_s - self._last_used_s, to_zero_s, self.alive, 0)
 
     # A replica's life.
 
     async def _life_of(self, replica: Replica) -> None:
-        log = self._platform.logs / self.name / f"{replica.id}.log"
+        log = self._log_of(replica)
         try:
-            self._scratch(replica).mkdir(parents=True)
-            self._write_secrets(replica)
-            await replica.spawn(self.command, self._environment(replica), log, self._platform.replica_cores)
+            program, env = self._platform.given.to(replica, self.deployment, self.program, self.policy.memory_limit_mb)
+            # One after another, and what has come meanwhile in between: twenty at once would hold up every call.
+            async with self._platform.spawning:
+                await replica.spawn(program, env, log, self._platform.replica_cores)
+                await asyncio.sleep(0)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            self._ended(replica, 127, f"{self.command[0]}: {error}")
+            self._ended(replica, 127, f"{self.program.command[0]}: {error}")
             return
         if replica.state is State.DRAINING:
             replica.kill()  # stopped before there was a process to stop
-        started = await replica.wait_ready(self._platform.session)
+        started = await replica.wait_ready(self.program)
         if started and replica.state is State.STARTING:
             replica.state = State.READY
-            replica.last_used_s = time.monotonic()
+            replica.last_used_s = self._last_used_s = time.monotonic()
             self._failed_starts = 0
-            self._platform.events.add(self.name, "ready", replica_id=replica.id, request_id=replica.trigger)
+            add = self._platform.events.add
+            replica.routable_at_ns = add(self.name, "ready", replica_id=replica.id, request_id=replica.trigger).at_ns
+            took_s = time.monotonic() - replica.asked_for_s
+            self._platform.metrics.replica_ready(full_name(self), replica.reason, took_s)
             self._watch_idle(replica)
             self._dispatch()
         elif not started and replica.state is State.STARTING:
@@ -314,79 +436,59 @@ class Function:
     def _ended(self, replica: Replica, code: int, reason: str) -> None:
         # Descendants that outlived their leader must not outlive the replica.
         replica.kill()
-        shutil.rmtree(self._scratch(replica), ignore_errors=True)
+        self._platform.given.take_back(replica)
         state, replica.state = replica.state, State.ENDED
+        replica.forget_timer()
+        replica.kept.close()
         del self.replicas[replica.id]
-        add = self._platform.events.add
+        event: EventName
         if replica.oom_killed:
-            limit = f"over its limit of {self.policy.memory_limit_mb} MB"
-            add(self.name, "oom_killed", replica_id=replica.id, exit_code=137, reason=limit)
+            event, code, reason = "oom_killed", 137, f"over its limit of {self.policy.memory_limit_mb} MB"
         elif state is State.DRAINING:
-            add(self.name, "stop", replica_id=replica.id, exit_code=code, reason=replica.stop_reason)
+            event, reason = "stop", replica.stop_reason
         elif state is State.STARTING:
-            add(self.name, "start_failed", replica_id=replica.id, exit_code=code, reason=reason or "ended before ready")
+            event, reason = "start_failed", reason or replica.why_not or "ended before ready"
         else:
-            add(self.name, "crashed", replica_id=replica.id, exit_code=code)
-        if state is State.STARTING and not replica.oom_killed:
-            self._back_off()
+            event, reason = "crashed", ""
+        self._platform.events.add(self.name, event, replica_id=replica.id, exit_code=code, reason=reason)
+        self._platform.metrics.replica_ended(full_name(self), event, reason)
+        if state is State.STARTING:
+            self._back_off(replica, reason)
         else:
             self._restore()
 
-    def _back_off(self) -> None:
+    def _back_off(self, replica: Replica, reason: str) -> None:
+        """Refuse what waits where another try would do no better: the next, for one that had its whole time."""
         self._failed_starts += 1
-        if self._failed_starts >= _HOPELESS_STARTS:
-            text = f"Can't reach service for: {self.name}. (replicas end before they are ready; see their logs)"
-            self._refuse_waiting(Refused(500, text))
+        if self._failed_starts >= _HOPELESS_STARTS or replica.why_not:
+            said = "\n".join(last_lines(self._log_of(replica), _LAST_LINES))
+            why = f"replicas end before they are ready: {reason}" + f"; the end of the log:\n{said}" * bool(said)
+            self._refuse_waiting(Refused(500, f"Can't reach service for: {self.name}. ({why})"))
         delay_s = restart_delay_s(self._failed_starts)
         self._not_before_s = time.monotonic() + delay_s
         asyncio.get_running_loop().call_later(delay_s + 0.001, self._restore)
 
-    def _scratch(self, replica: Replica) -> Path:
-        """The replica's temporary folder, removed with it: a killed stage cannot clean up."""
-        return self._platform.logs.parent / "tmp" / replica.id
+    def _log_of(self, replica: Replica) -> Path:
+        return self._platform.logs / self.name / f"{replica.id}.log"
 
-    def _write_secrets(self, replica: Replica) -> None:
-        """As files that only this account reads, like OpenFaaS' under /var/openfaas/secrets."""
-        folder = self._scratch(replica) / "secrets"
-        folder.mkdir(mode=0o700)
-        for name in self.deployment.secrets:
-            (folder / name).write_text(self._platform.secrets.get(name, ""), encoding="utf-8")
-
-    def _environment(self, replica: Replica) -> dict[str, str]:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name in FUNCTION_SETTINGS or name.startswith(_INHERITED_PREFIX)
-        }
-        return {
-            **environment.for_measured(),
-            "PYTHONPATH": str(ROOT),
-            "PYTHONUNBUFFERED": "1",
-            "TMPDIR": str(self._scratch(replica)),
-            "HF_HUB_OFFLINE": "1",
-            **inherited,
-            **_SINGLE_THREADED,
-            **self._platform.environment_of(self.name),
-            "secret_mount_path": str(self._scratch(replica) / "secrets"),
-            **self.deployment.env_vars,
-            "port": str(replica.port),
-            "FAVE_FUNCTION": self.name,
-            "FAVE_REPLICA_ID": replica.id,
-            "FAVE_MEMORY_LIMIT_MB": str(self.policy.memory_limit_mb),
-        }
-
-    def enforce_memory_limit(self) -> None:
-        """Kill every replica whose process tree is over the limit, as the kernel would in a container."""
+    def limited(self, *, with_idle: bool) -> list[Replica]:
+        """Replicas whose memory is to be looked at; those that do nothing need not be asked as often."""
         if not self.policy.memory_limit_mb:
-            return
-        for replica in list(self.replicas.values()):
-            pid = replica.pid
-            over = pid is not None and tree_rss_bytes(pid) > self.policy.memory_limit_mb * 2**20
-            if over and replica.over_limit:
-                replica.oom_killed = True
-                replica.kill()
-            # Twice in a row: between fork and exec a child shows its parent's memory once more.
-            replica.over_limit = over
+            return []
+        return [
+            replica
+            for replica in self.replicas.values()
+            if with_idle or replica.over_limit or replica.in_flight or replica.state is not State.READY
+        ]
+
+    def enforce_memory_limit(self, replica: Replica, rss_bytes: int) -> None:
+        """Kill it when its process tree is over the limit, as the kernel would in a container."""
+        over = rss_bytes > self.policy.memory_limit_mb * 2**20
+        if over and replica.over_limit:
+            replica.oom_killed = True
+            replica.kill()
+        # Twice in a row: between fork and exec a child shows its parent's memory once more.
+        replica.over_limit = over
 
     async def close(self, drain_s: float | None = None) -> None:
         """Refuse what waits, drain (at most `drain_s`, default write_timeout) and stop every replica."""

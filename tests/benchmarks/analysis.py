@@ -18,11 +18,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from fave.rundir import CellDir, read_json, write_json
+from fave.campaign.rundir import CellDir, read_json, write_json
 from fave.settings import ROOT
-from fave.workload import ORCHESTRATOR
+from tests.support.videosearcher import ORCHESTRATOR
 
-_EXAMPLE = ROOT / "runs" / "example"
+_EXAMPLE, _PIPELINE = ROOT / "runs" / "example", ROOT / "runs" / "example-pipeline"
 _STAGES = ("stage-ffmpeg-0", "stage-librosa", "stage-ffmpeg-1", "stage-embedder", "stage-search", "stage-explainer")
 _BLOCKS, _REGIMES = 10, ("cold", "warm")
 _MS = 1_000_000
@@ -74,7 +74,7 @@ def _peak_mb(usage: resource.struct_rusage) -> float:
 
 def _make(folder: Path, requests: int) -> int:
     """Stage rows that were written."""
-    info = read_json(_EXAMPLE / "campaign.json")
+    info = read_json(_PIPELINE / "campaign.json")
     settings = {
         name: {"min_replicas": 0, "max_replicas": 2, "idle_timeout": "4s", "max_in_flight": 1, "memory_limit_mb": 256}
         for name in (ORCHESTRATOR, *_STAGES)

@@ -58,7 +58,9 @@ class Reply(asyncio.Protocol):
     def _answer(self, head: bytes) -> None:
         if head.startswith(b"get /"):
             body = _FUNCTIONS
-            if head.startswith(b"get /api/v1/query"):
+            if head.startswith(b"get /system/info"):
+                body = b"{}"
+            elif head.startswith(b"get /api/v1/query"):
                 body = _REPLICAS
             elif head.startswith(b"get /arrivals"):
                 body = "\n".join(map(str, _arrived)).encode()

@@ -28,10 +28,10 @@ from typing import NamedTuple
 import psutil
 import requests
 
+from fave.campaign.rundir import RUNS, write_atomic
+from fave.campaign.validity import quantile
 from fave.processes import OwnedProcess, free_port, wait_until
-from fave.rundir import RUNS, write_atomic
 from fave.settings import ROOT
-from fave.validity import quantile
 
 # Not imported from there: importing locust patches the process.
 PER_USER_PER_S = 10

@@ -20,20 +20,25 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import msgspec
 import psutil
 
-from experiments.platform_session import clients, platform
+from fave.calling import Caller
+from fave.campaign.experiment import Scaling
 from fave.clock import utc_ns
 from fave.endpoints import Endpoints
-from fave.gateway_client import GatewayClient
-from fave.invocation import Invocation
+from fave.images import handler_of
 from fave.processes import wait_until
 from fave.settings import ROOT
 from fave.storage import Store
-from fave.workload import ORCHESTRATOR, PIPELINE, functions_of
-from functions.images.build import handler_of
-from regimes import openfaas
-from regimes.model import Scaling, resolve
+from fave.wire.invocation import Invocation
+from platforms.gateway import Gateway
+from platforms.model import Platform
+from platforms.session import opened
+from regimes.apply import apply
+from regimes.model import resolve
+from tests.support.videosearcher import FUNCTIONS, ORCHESTRATOR, WORK
+from workloads.graph import GRAPH
 
 PASSES = 5
 COLD_STARTS = 3
@@ -49,15 +54,17 @@ import json, sys, time
 from importlib import import_module
 from types import SimpleNamespace
 from fave.clock import utc_ns
-from fave.envelope import Envelope
-from fave.invocation import Invocation
+from fave.wire.envelope import Envelope
+from fave.wire.invocation import Invocation
 from functions.host.logs import Log
 from functions.host.replica import Identity
 from functions.host.work import Work
-from fave.workload import GRAPH
+from workloads.graph import GRAPH
+from workloads.model import shipped
 from orchestrator.workflow import complete, runnable
 import msgspec
-modules = {n.stage: import_module("functions." + n.stage.replace("-", "_") + ".handler") for n in GRAPH}
+GRAPH = shipped().graph
+modules = {n: import_module("functions." + n.replace("-", "_") + ".handler") for n in GRAPH.functions}
 config = json.loads(sys.argv[2]); identity = Identity.from_environment(); log = Log(identity)
 def once(request):
     done = {}
@@ -82,10 +89,10 @@ for line in sys.stdin:
 
 def main() -> None:
     subprocess.run([sys.executable, "-m", "assets", "--quiet", "long"], cwd=ROOT, check=True)
-    with platform(print) as endpoints:
+    with opened(print) as platform:
         subprocess.run([sys.executable, "-m", "assets", "--quiet", "--upload", "short", "long"], cwd=ROOT, check=True,
                        stdout=subprocess.DEVNULL)  # fmt: skip
-        bench = Bench(endpoints)
+        bench = Bench(platform)
         _print_warm(*_warm_passes(bench))
         _print_fan_out(_fan_out(bench))
         _print_crowd(_crowd(bench))
@@ -93,16 +100,17 @@ def main() -> None:
 
 
 class Bench:
-    def __init__(self, endpoints: Endpoints) -> None:
-        self.endpoints = endpoints
-        self.gateway, self.prometheus = clients(endpoints)
-        self.store = Store.at(endpoints)
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.endpoints = platform.endpoints
+        self.caller = Caller(platform.endpoints.gateway_url)
+        self.store = Store.at(platform.endpoints)
 
     def fixed(self, replicas: int) -> None:
         """So many replicas of every function, neither more nor less."""
         scaling = Scaling(min_replicas=replicas, max_replicas=replicas)
-        settings = resolve("warm", functions_of(PIPELINE), scaling)
-        openfaas.apply(self.gateway, self.prometheus, "bench", settings)
+        settings = resolve("warm", FUNCTIONS, scaling)
+        apply(self.platform, WORK, "bench", settings)
 
     def one_pass(self, name: str, video: str = "short", **config: dict) -> tuple[float, dict]:
         """(seconds, `final.json`)"""
@@ -112,7 +120,7 @@ class Bench:
         body = {"video_uri": video, "query": QUERY, "config": {**CONFIG, **named}}
         call = Invocation(request_id=request_id, invocation_id="b", sent_at_ns=utc_ns())
         began_s = time.monotonic()
-        reply = self.gateway.invoke(ORCHESTRATOR, json.dumps(body).encode(), call.headers())
+        reply = self.caller.invoke(ORCHESTRATOR, json.dumps(body).encode(), call.headers())
         took_s = time.monotonic() - began_s
         if reply.status_code != 200:
             raise SystemExit(f"the pipeline failed: {reply.text}")
@@ -242,18 +250,18 @@ def _handlers_in_a_row(endpoints: Endpoints) -> Iterator:
 def _cold_starts(bench: Bench) -> dict[str, tuple[list[float], list[float], list[float]]]:
     """Per function, seconds: start event to ready; a bare process importing the handler; the same, loading lazily."""
     found = {}
-    for function in functions_of(PIPELINE):
-        openfaas.apply(bench.gateway, bench.prometheus, "cold", resolve("cold", (function,)))
+    for function in FUNCTIONS:
+        apply(bench.platform, WORK, "cold", resolve("cold", WORK.some([function])))
         platform_s, bare_s, lazy_s = [], [], []
         for _ in range(COLD_STARTS):
-            platform_s.append(_start_once(bench.gateway, function))
+            platform_s.append(_start_once(Gateway.at(bench.endpoints), function))
             bare_s.append(_import_once(function, bench.endpoints))
             lazy_s.append(_import_once(function, bench.endpoints, FAVE_LAZY="1"))
         found[function] = (platform_s, bare_s, lazy_s)
     return found
 
 
-def _start_once(gateway: GatewayClient, stage: str) -> float:
+def _start_once(gateway: Gateway, stage: str) -> float:
     seen = gateway.events()[-1]["seq"]
     gateway.scale(stage, 1)
 
@@ -277,7 +285,8 @@ def _import_once(function: str, endpoints: Endpoints, **extra: str) -> float:
 def _environment(endpoints: Endpoints) -> dict[str, str]:
     """As a replica has it: one thread, compiled modules kept."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**inherited, **endpoints.storage_environment(), "OMP_NUM_THREADS": "1", "FAVE_THREADS": "1"}
+    graph = {GRAPH: msgspec.json.encode(WORK.graph).decode()}
+    return {**inherited, **endpoints.storage_environment(), **graph, "OMP_NUM_THREADS": "1", "FAVE_THREADS": "1"}
 
 
 def _print_warm(through: dict[int, list[float]], row: list[float]) -> None:

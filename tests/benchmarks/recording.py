@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from fave.records import ArrivalRow
-from locustfiles._recording import Recorder
+from fave.wire.records import ArrivalRow
+from generator.recording import Recorder
 
 _NOW = 1_795_000_000_000_000_000
 _HEADERS = {
@@ -39,7 +39,7 @@ def measure(arrivals: int = 50_000) -> tuple[float, float]:
     fave, locust = [], []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
-            recorder = Recorder(Path(folder), 0, "stage-object-detector")
+            recorder = Recorder(Path(folder), 0)
             began_s = time.perf_counter()
             for row in rows:
                 recorder.record(row, _NOW, b"{}")

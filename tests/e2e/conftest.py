@@ -13,13 +13,13 @@ import msgspec
 import pytest
 
 from fave.clock import utc_ns
-from fave.invocation import Invocation
-from fave.records import StageRow
 from fave.settings import ROOT
-from fave.workload import PIPELINE, functions_of
+from fave.wire.invocation import Invocation
+from fave.wire.records import StageRow
 from orchestrator.state import State
-from regimes import openfaas
+from regimes.apply import apply
 from regimes.model import resolve
+from tests.support.videosearcher import FUNCTIONS, WORK
 
 _ids = count()
 FPS = {"stage-ffmpeg-3": {"fps": 1}}
@@ -48,6 +48,7 @@ class Pipeline:
         self.platform = platform
         self.store = platform.store
         self.gateway = platform.gateway
+        self.caller = platform.caller
 
     def new_id(self, kind: str = "e2e") -> str:
         return f"{kind}-{next(_ids)}"
@@ -62,11 +63,11 @@ class Pipeline:
         request_id = request_id or self.new_id()
         call = Invocation(request_id=request_id, invocation_id=f"i-{request_id}", sent_at_ns=utc_ns())
         body = self.body(query, video=video, request_id=request_id, **config)
-        reply = self.gateway.invoke("orchestrator", body, call.headers(), timeout_s=timeout_s)
+        reply = self.caller.invoke("orchestrator", body, call.headers(), timeout_s=timeout_s)
         return self.read(reply)
 
     def order(self, request_id: str, action: str) -> Asked:
-        return self.read(self.gateway.invoke(f"orchestrator/{request_id}/{action}", b"", timeout_s=120))
+        return self.read(self.caller.invoke(f"orchestrator/{request_id}/{action}", b"", timeout_s=120))
 
     def read(self, reply: Any) -> Asked:
         try:
@@ -98,8 +99,8 @@ def pipeline(platform, child_environment):
     """For one file: a campaign in between removes what it does not need."""
     command = [sys.executable, "-m", "assets", "--upload"]
     subprocess.run(command, cwd=ROOT, env=child_environment, check=True, capture_output=True, timeout=600)
-    settings = resolve("warm", functions_of(PIPELINE))
-    openfaas.apply(platform.gateway, platform.prometheus, "warm", settings)
+    settings = resolve("warm", FUNCTIONS)
+    apply(platform.here, WORK, "warm", settings)
     yield Pipeline(platform)
     for function in settings:
         platform.gateway.delete(function)

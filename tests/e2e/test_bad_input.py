@@ -10,11 +10,11 @@ from itertools import count
 import msgspec
 import pytest
 
-from fave.workload import PIPELINE, functions_of
-from regimes.model import resolve, to_spec
-from regimes.openfaas import image_of
+from platforms.specs import as_processes, to_spec
+from regimes.model import resolve
 from tests.support import media
 from tests.support.http_server import flaky_proxy, serving
+from tests.support.videosearcher import FUNCTIONS, WORK
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 _names = count()
@@ -135,7 +135,7 @@ def test_a_video_over_the_byte_limit_is_refused_before_any_work(pipeline):
 @pytest.fixture
 def with_environment(pipeline):
     """Give functions other environments for one test."""
-    settings = resolve("warm", functions_of(PIPELINE))
+    settings = resolve("warm", FUNCTIONS)
     changed = []
 
     def change(functions, **environment):
@@ -144,8 +144,9 @@ def with_environment(pipeline):
             changed.append(function)
 
     def _deploy(function, environment):
-        spec = to_spec(function, settings[function], image=image_of(function), regime="warm")
-        pipeline.gateway.deploy(msgspec.structs.replace(spec, env_vars=spec.env_vars | environment))
+        spec = to_spec(WORK, function, settings[function], image=function, regime="warm")
+        spec = as_processes(msgspec.structs.replace(spec, env_vars=spec.env_vars | environment), WORK)
+        pipeline.gateway.deploy(spec)
 
     yield change
     for function in changed:
@@ -155,7 +156,7 @@ def with_environment(pipeline):
 @pytest.mark.long
 def test_a_store_that_fails_one_call_in_five_costs_retries_and_nothing_else(pipeline, with_environment):
     with flaky_proxy(pipeline.platform.endpoints.s3_endpoint_url, fails=lambda number, _: number % 5 == 0) as url:
-        with_environment(functions_of(PIPELINE), S3_ENDPOINT_URL=url)
+        with_environment(FUNCTIONS, S3_ENDPOINT_URL=url)
         for _ in range(3):
             asked = pipeline.ask("find scenes with cars")
             assert (asked.status, asked.answer["status"]) == (200, "COMPLETED"), asked.answer["error"]
@@ -167,7 +168,7 @@ def test_a_store_that_fails_one_call_in_five_costs_retries_and_nothing_else(pipe
 @pytest.mark.long
 def test_a_slow_store_is_waited_for(pipeline, with_environment):
     with flaky_proxy(pipeline.platform.endpoints.s3_endpoint_url, fails=lambda *_: False, delay_s=0.1) as url:
-        with_environment(functions_of(PIPELINE), S3_ENDPOINT_URL=url)
+        with_environment(FUNCTIONS, S3_ENDPOINT_URL=url)
         asked = pipeline.ask("find scenes with cars")
         assert asked.status == 200
         rows = [row for row in asked.rows if row.stage == "stage-object-detector"]

@@ -113,7 +113,7 @@ def test_a_run_from_the_form_is_watched_switched_and_stopped(browser, url, platf
     assert wait_until(lambda: seen(browser, "[name=rate]"), timeout_s=30), "the parameters are not unfolded"
     assert not seen(browser, "[name=userCount]"), "users have no meaning for a schedule"
     offered = {e.get_attribute("name") for e in browser.find_elements(By.CSS_SELECTOR, "form [name]")}
-    assert {"load", "rate", "regime", "target", "sample", "query", "duration"} <= offered
+    assert {"load", "rate", "regime", "target", "variables", "duration"} <= offered
     fill(browser, "load", "paced")
     fill(browser, "rate", "4")
     fill(browser, "duration", "120s")
@@ -127,7 +127,7 @@ def test_a_run_from_the_form_is_watched_switched_and_stopped(browser, url, platf
     before = ink(browser)
     assert wait_until(lambda: sum(ink(browser)) > sum(before) + 100, timeout_s=30), "the charts do not move"
 
-    assert platform.gateway.function(NAME).labels["com.openfaas.scale.min"] == "0"
+    assert platform.gateway.function(NAME).labels["com.openfaas.scale.zero"] == "true"
     click(browser, "[data-regime]", "burst-ready")
     assert wait_until(lambda: seen(browser, "#changes tbody tr", "hand"), timeout_s=30)
     assert f"{NAME} 2" in seen(browser, "#changes tbody tr", "hand")[0].text

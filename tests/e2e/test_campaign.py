@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from analysis import load
+from analysis.rows.folder import load
+from fave.campaign.rundir import read_json
 from fave.errors import EXIT_INVALID_RUN
 from fave.processes import OwnedProcess, wait_until
-from fave.rundir import read_json
 from fave.settings import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -31,11 +31,12 @@ seed: 1
 regimes: [warm]
 primary_outcome: invocation_cold_rate
 contrasts: []
-gates: {schedule_lag_p99_s: 5, schedule_lag_floor_s: 5, replica_gap_s: 10, generator_cpu_share: 1, foreign_cpu_share: 1}
+gates: {schedule_lag_p99_s: 5, schedule_lag_floor_s: 5, replica_gap_s: 10, generator_cpu_share: 1, foreign_cpu_share: 1,
+  gateway_late_share: 1}
 loads:
   absent:
     target: stage-object-detector
-    inputs: ["s3://fave/nothing/here.jpg"]
+    variables: {inputs: ["s3://fave/nothing/here.jpg"]}
     traffic: {model: paced, requests: 2, duration: 2s}
     blocks: 1
 """
@@ -101,7 +102,7 @@ def test_the_lag_of_all_runs_is_judged_by_one_latency_that_cold_starts_do_not_ra
     observed = {path.parent.name: read_json(path)["observed"] for path in folder.glob("cells/*/verdict.json")}
     (reference_s,) = {each["reference_latency_s"] for each in observed.values()}
     assert reference_s == observed["00_paced_warm_1"]["median_latency_s"]
-    assert load.load(folder).reference_latency_s("paced") == reference_s
+    assert load(folder).reference_latency_s("paced") == reference_s
     assert not json.loads((folder / "results.json").read_text())["validity"]["notes"][1:], "the report agrees"
 
 
@@ -197,4 +198,4 @@ def test_failed_requests_are_anomalies_with_what_the_function_wrote(platform, ch
     (detail,) = anomaly["detail"]
     assert detail.startswith("2 x 403"), "both ended alike"
     assert '"level": "' in detail.partition("\n")[2], "what the function logged of the first"
-    assert (folder / "cells" / "00_absent_warm_1" / "logs" / "functions.jsonl").exists()
+    assert (folder / "cells" / "00_absent_warm_1" / "logs" / "functions.jsonl.gz").exists()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fave.rundir import read_json
+from fave.campaign.rundir import read_json
 from fave.settings import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 import requests
 
-from fave.envelope import StageMetadata
 from fave.processes import OwnedProcess, free_port
 from fave.settings import ROOT
-from fave.workload import ORCHESTRATOR, PIPELINE, STAGES, functions_of
+from fave.wire.envelope import StageMetadata
 from functions.images.build import GROUPS, Target, build
+from tests.support.videosearcher import FUNCTIONS, ORCHESTRATOR, STAGES
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
 
@@ -34,7 +34,7 @@ TARGET = Target(
 def images():
     assert shutil.which("docker"), "no container engine"
     built = build(TARGET, GROUPS, print)
-    assert set(built) == {TARGET.name(function) for function in functions_of(PIPELINE)}
+    assert set(built) == {TARGET.name(function) for function in FUNCTIONS}
 
 
 @contextlib.contextmanager
@@ -108,13 +108,13 @@ def test_the_orchestrators_container_directs_a_request(pipeline, images, tmp_pat
 
 
 def test_every_image_carries_the_notice(pipeline, images):
-    for function in functions_of(PIPELINE):
+    for function in FUNCTIONS:
         command = ["docker", "run", "--rm", "--network", "none", TARGET.name(function), "cat", "NOTICE"]
         assert subprocess.run(command, capture_output=True, check=True).stdout == (ROOT / "NOTICE").read_bytes()
 
 
 def test_no_container_is_root_or_may_write_into_its_image(pipeline, images):
-    for function in functions_of(PIPELINE):
+    for function in FUNCTIONS:
         script = "import os; print(os.getuid()); open('/app/x', 'w')"
         done = subprocess.run(
             ["docker", "run", "--rm", "--network", "none", TARGET.name(function), "python", "-c", script],

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 def door(environment, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", "experiments", *arguments],
+        [sys.executable, "-m", "search", *arguments],
         cwd=ROOT,
         env={**environment, "BROWSER": "/bin/true"},
         capture_output=True,
@@ -103,7 +103,7 @@ def test_a_mistake_is_one_clear_message_and_an_exit_code(pipeline, child_environ
 
 def test_ctrl_c_aborts_the_request_and_says_so(pipeline, child_environment, tmp_path):
     slow = '{"stage-ffmpeg-2": {"preset": "veryslow", "height_px": 1080, "crf": 0}}'
-    command = [sys.executable, "-m", "experiments", "invoke", "short", "cars", "--config", slow]
+    command = [sys.executable, "-m", "search", "invoke", "short", "cars", "--config", slow]
     with OwnedProcess("invoke", command, log=tmp_path / "log", env=child_environment, cwd=ROOT) as process:
         assert wait_until(lambda: "stage-ffmpeg-1" in process.log_tail(), timeout_s=60), process.log_tail()
         os.kill(process.pid, signal.SIGINT)

@@ -14,8 +14,8 @@ import pytest
 
 from fave.clock import utc_ns
 from fave.errors import GatewayError
-from fave.invocation import Invocation
 from fave.processes import wait_until
+from fave.wire.invocation import Invocation
 from tests.conftest import children_with
 from tests.support.http_server import serving
 
@@ -112,7 +112,7 @@ def test_asynchronous_and_synchronous_leave_the_same_rows(pipeline):
     call = Invocation(request_id="async-1", invocation_id="i-async", sent_at_ns=utc_ns())
     with serving(receive) as url:
         body = pipeline.body("cars", request_id="async-1")
-        pipeline.gateway.invoke_async("orchestrator", body, call.headers(), callback_url=url)
+        pipeline.caller.invoke_async("orchestrator", body, call.headers(), callback_url=url)
         assert wait_until(lambda: heard, timeout_s=60)
     answer = json.loads(heard[0].body)
     assert answer["status"] == "COMPLETED"
@@ -138,7 +138,7 @@ def test_one_asynchronous_order_delivered_twice_is_done_once_and_called_back_ali
     body = pipeline.body("cars", request_id="redelivered")
     with serving(receive) as url:
         for _ in range(2):
-            pipeline.gateway.invoke_async("orchestrator", body, callback_url=url)
+            pipeline.caller.invoke_async("orchestrator", body, callback_url=url)
         assert wait_until(lambda: len(heard) == 2, timeout_s=60)
     assert json.loads(heard[0].body) == json.loads(heard[1].body)
     assert set(pipeline.executions("redelivered").values()) == {1}
@@ -146,13 +146,13 @@ def test_one_asynchronous_order_delivered_twice_is_done_once_and_called_back_ali
 
 def test_progress_can_be_asked_for(pipeline):
     pipeline.ask("cars", request_id="asked-for")
-    reply = pipeline.platform.gateway.session.get(
+    reply = pipeline.platform.caller.session.get(
         f"{pipeline.platform.endpoints.gateway_url}/function/orchestrator/asked-for", timeout=30
     )
     assert reply.status_code == 200
     assert reply.json()["status"] == "COMPLETED"
     assert len(reply.json()["tasks"]) == TASKS
-    absent = pipeline.platform.gateway.session.get(
+    absent = pipeline.platform.caller.session.get(
         f"{pipeline.platform.endpoints.gateway_url}/function/orchestrator/never-made", timeout=30
     )
     assert (absent.status_code, absent.json()["error"]["slug"]) == (404, "not-found")

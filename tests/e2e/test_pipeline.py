@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from fave.clock import minutes
-from fave.records import StageRow
+from fave.wire.records import StageRow
 from tests.support.speech import word_errors, words
 
 _STAMPS = ("sent", "forwarded", "received", "started", "worked", "finished", "returned")
@@ -80,7 +80,7 @@ def test_every_invocation_has_a_complete_row_and_the_parts_add_up(cars):
     for row in rows:
         assert row.status == "ok"
         assert row.cold is (row.cold_wait_s > 0), "a second replica may have been started for the second clip"
-        assert row.evidence == "stamps"
+        assert row.evidence == "platform"
         assert row.memory_limit_mb > 0
         assert 0 < row.peak_rss_mb < row.memory_limit_mb
         assert 0 < row.start_peak_rss_mb < row.memory_limit_mb
@@ -138,7 +138,7 @@ def test_only_videos_of_the_own_bucket_are_touched(pipeline, video, slug):
 )
 def test_a_stage_writes_nowhere_but_under_its_request(pipeline, output):
     envelope = {"request_id": "x1", "stage": "stage-ffmpeg-0", "output_uri": output}
-    reply = pipeline.gateway.invoke("stage-ffmpeg-0", json.dumps(envelope).encode())
+    reply = pipeline.caller.invoke("stage-ffmpeg-0", json.dumps(envelope).encode())
     assert (reply.status_code, reply.json()["error"]["slug"]) == (403, "forbidden")
 
 
@@ -158,7 +158,7 @@ def test_a_clip_name_cannot_become_a_path(pipeline):
         ],
         "output_uri": pipeline.store.uri("requests/x2/out/"),
     }
-    reply = pipeline.gateway.invoke("stage-ffmpeg-1", json.dumps(envelope).encode())
+    reply = pipeline.caller.invoke("stage-ffmpeg-1", json.dumps(envelope).encode())
     assert (reply.status_code, reply.json()["error"]["slug"]) == (422, "corrupt")
 
 
@@ -178,6 +178,6 @@ def test_a_missing_video_is_refused_without_a_trace(pipeline):
     "body", [b"{", b"[]", b'{"video_uri": "s3://fave-artifacts/x"}', b'{"schema": 7}', b"x" * 100_001]
 )
 def test_a_malformed_request_is_refused_without_a_trace(pipeline, body):
-    reply = pipeline.gateway.invoke("orchestrator", body)
+    reply = pipeline.caller.invoke("orchestrator", body)
     assert reply.status_code in (400, 413)
     assert reply.json()["error"]["slug"] in ("bad-request", "payload-too-large")

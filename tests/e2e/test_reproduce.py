@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from experiments import reproduce
-from fave import manifest
-from fave.rundir import read_json, write_json
+from fave.campaign import manifest
+from fave.campaign.rundir import read_json, write_json
 from fave.settings import ROOT
 from tests.support.campaigns import experiment, with_cold, written
 

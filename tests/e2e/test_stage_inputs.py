@@ -8,7 +8,7 @@ import random
 import msgspec
 import pytest
 
-from fave.envelope import Reply
+from fave.wire.envelope import Reply
 from tests.support import pictures
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -41,7 +41,7 @@ class Stage:
             "output_uri": self.pipeline.store.uri(f"requests/{self.request_id}/{self.name}/"),
             "config": config,
         }
-        reply = self.pipeline.gateway.invoke(self.name, json.dumps(envelope).encode())
+        reply = self.pipeline.caller.invoke(self.name, json.dumps(envelope).encode())
         return msgspec.json.decode(reply.content, type=Reply)
 
     def output(self, reply):

@@ -1,80 +1,95 @@
-"""docs/adding-a-stage.md, done to the letter: the stage of the page is made from the page, deployed and called."""
+"""docs/adding-a-stage.md, done to the letter on a copy of the tree."""
 
 from __future__ import annotations
 
-import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
+from msgspec import structs
 
-from fave.gateway_client import FunctionSpec
-from fave.settings import ROOT
-from fave.workload import GRAPH, TRANSCRIPT, Node, Source
-from functions.images.build import stage_context
-from orchestrator import workflow
+from fave import yaml_file
+from fave.settings import ROOT, decode
 from orchestrator.workflow import complete, runnable
+from tests.support.videosearcher import GRAPH
+from workloads.graph import Node
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 PAGE = (ROOT / "docs" / "adding-a-stage.md").read_text(encoding="utf-8")
-CONFIG, HANDLER, NODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+CONFIG, HANDLER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+(LINE,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+BEFORE = "    - {function: stage-explainer,"
 
 
-@pytest.fixture
-def words(platform, tmp_path):
-    """The function, from a copy of the sources with one more folder."""
-    context = tmp_path / "context"
-    stage_context(context)
-    folder = context / "functions" / "stage_words"
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The sources, one more folder, one more line."""
+    tree = tmp_path_factory.mktemp("tree") / "fave"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, tree / name)
+    folder = tree / "functions" / "stage_words"
     folder.mkdir()
     (folder / "__init__.py").write_text("")
     (folder / "config.py").write_text(CONFIG)
     (folder / "handler.py").write_text(HANDLER)
-    platform.gateway.deploy(
-        FunctionSpec(
-            service="stage-words",
-            image="",
-            env_process="python -P -m functions.host functions.stage_words.handler",
-            env_vars={"PYTHONPATH": str(context), "CONFIG_MIN_LETTERS": "3"},
-        )
+    graph = tree / "workloads" / "videosearcher.yml"
+    text = graph.read_text()
+    assert LINE.count("\n") == 1
+    assert text.count(BEFORE) == 1
+    graph.write_text(text.replace(BEFORE, LINE + BEFORE))
+    return tree
+
+
+def within(tree, *command):
+    """As in a checkout of its own: a platform of its own, packages of this environment."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("FAVE_STATE", "GATEWAY_URL")}
+    return subprocess.run(
+        [sys.executable, *command], cwd=tree, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
-    yield platform
-    platform.gateway.delete("stage-words")
 
 
-def order(platform, request_id, **config):
-    uri = platform.store.uri(f"requests/{request_id}/in/transcript.json")
-    platform.store.put(uri, json.dumps({"clip": "clip-000", "text": "so it goes on and on"}).encode())
-    body = {
-        "request_id": request_id,
-        "stage": "stage-words",
-        "clip": "clip-000",
-        "input_uris": [uri],
-        "output_uri": platform.store.uri(f"requests/{request_id}/stage-words/clip-000/"),
-        "config": config,
-    }
-    return platform.gateway.invoke("stage-words", json.dumps(body).encode())
+def test_it_is_rendered_for_a_cluster_and_has_an_image(tree):
+    rendered = within(tree, "-m", "regimes", "stack", "cold")
+    assert "\n  stage-words:\n    image: stage-words:latest\n" in rendered.stdout, rendered.stderr
+    asked = "from functions.images.build import GROUPS; print('stage-words' in GROUPS['light'].functions)"
+    assert within(tree, "-c", asked).stdout == "True\n"
 
 
-def test_the_stage_of_the_page_works_and_has_all_that_a_stage_has(words):
-    reply = order(words, "words-1", min_letters=2)
-    assert reply.status_code == 200, reply.text
-    (uri,) = reply.json()["outputs"]
-    assert json.loads(words.store.get(uri)) == {"clip": "clip-000", "words": 6}
-    assert words.store.exists(words.store.uri("requests/words-1/stage-words/clip-000/metadata.1.json"))
-    assert reply.json()["telemetry"]["peak_rss_mb"] > 0
-    assert reply.json()["telemetry"]["start_peak_rss_mb"] > 0, "what starting took is known apart"
-    assert json.loads(words.store.get(order(words, "words-2").json()["outputs"][0]))["words"] == 2, "by environment"
-    assert "min_letters" in order(words, "words-3", min_letters=0).json()["error"]["reason"]
-    logs = "".join(path.read_text() for path in (words.state / "logs" / "stage-words").glob("*.log"))
-    (said,) = [json.loads(line) for line in logs.splitlines() if '"slug"' in line]
-    assert (said["request_id"], said["slug"], "min_letters" in said["reason"]) == ("words-3", "bad-request", True)
+@pytest.mark.long
+def test_what_protects_a_change_asks_for_nothing_but_its_settings_in_the_reference(tree):
+    tests = ("tests/unit", "tests/integration/test_requirement_sets.py", "-m", "not long")
+    found = within(tree, "-m", "pytest", "-q", *tests)
+    failed = re.findall(r"^FAILED (\S+)", found.stdout, re.MULTILINE)
+    assert {name.partition("::")[0] for name in failed} <= {"tests/unit/test_docs.py"}, found.stdout[-3000:]
+    assert within(tree, "-m", "tests.reference").returncode == 0
+    again = within(tree, "-m", "pytest", "-q", "tests/unit/test_docs.py")
+    assert again.returncode == 0, again.stdout[-3000:]
 
 
-def test_its_node_runs_once_per_clip_after_its_input(monkeypatch):
-    node = eval(NODE, {"Node": Node, "Source": Source, "TRANSCRIPT": TRANSCRIPT})
-    graph = (*GRAPH, node)
-    monkeypatch.setattr(workflow, "_BY_STAGE", {each.stage: each for each in graph})
+@pytest.mark.long
+def test_a_video_is_searched_with_it_and_its_settings_are_checked(tree):
+    found = within(tree, "-m", "search", "invoke", "short", "cars", "--config", '{"stage-words": {"min_letters": 2}}')
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "stage-words" in found.stdout
+    refused = within(tree, "-m", "search", "invoke", "short", "cars", "--config", '{"stage-words": {"min_letters": 0}}')
+    assert refused.returncode != 0
+    assert "min_letters" in refused.stdout + refused.stderr
+
+
+def with_words():
+    node = decode(yaml_file.parse(f"nodes:\n{LINE}", "the page").data["nodes"][0], Node, "the page")
+    return structs.replace(GRAPH, nodes=(*GRAPH.nodes, node))
+
+
+def test_its_node_runs_once_per_clip_after_its_input():
+    graph = with_words()
     done = {"stage-ffmpeg-1": ("s3://b/clip-000.mp4", "s3://b/clip-001.mp4")}
     assert "stage-words" not in {task.stage for task in runnable(graph, "s3://b/v", done, frozenset())}
     done |= {"stage-deepspeech/clip-001": ("s3://b/transcript.json",)}
@@ -83,10 +98,9 @@ def test_its_node_runs_once_per_clip_after_its_input(monkeypatch):
 
 
 def test_a_graph_may_end_with_a_stage_per_clip():
-    node = eval(NODE, {"Node": Node, "Source": Source, "TRANSCRIPT": TRANSCRIPT})
-    done = {each.stage: (f"s3://b/{each.stage}/out",) for each in GRAPH if not each.per_clip}
+    done = {each.function: (f"s3://b/{each.function}/out",) for each in GRAPH.nodes if not each.per_item}
     done["stage-ffmpeg-1"] = ("s3://b/clip-000.mp4",)
-    done |= {f"{each.stage}/clip-000": () for each in GRAPH if each.per_clip}
+    done |= {f"{each.function}/clip-000": () for each in GRAPH.nodes if each.per_item}
     assert complete(GRAPH, done)
-    assert not complete((*GRAPH, node), done)
-    assert complete((*GRAPH, node), done | {"stage-words/clip-000": ()})
+    assert not complete(with_words(), done)
+    assert complete(with_words(), done | {"stage-words/clip-000": ()})

@@ -14,7 +14,7 @@ from assets.detector import convert_detector
 from assets.fetch import fetch, sha256_of
 from assets.library import DEFAULT_PRODUCTS
 from assets.manifest import Package, PackageFile, load
-from fave import manifest
+from fave.campaign import manifest
 from fave.errors import AssetError
 from fave.programs import cache_dir
 from fave.settings import ROOT

@@ -10,7 +10,7 @@ import yaml
 
 from fave.errors import PlatformError
 from fave.processes import free_port
-from regimes.cluster import Cluster
+from platforms.kubernetes_api import Cluster
 from tests.support.http_server import Answer, Heard, serving
 
 pytestmark = pytest.mark.integration

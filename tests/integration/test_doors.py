@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from fave import errors
+from fave.campaign.rundir import write_json, write_jsonl
+from fave.campaign.validity import Verdict
 from fave.cli import run_door
-from fave.records import ArrivalRow
-from fave.rundir import write_json, write_jsonl
 from fave.settings import ROOT
-from fave.validity import Verdict
+from fave.wire.records import ArrivalRow
 from tests.support import campaigns
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -62,14 +62,27 @@ LINES = {
     "assets": ("@", "short @ --quiet"),
     "experiments": (
         *("@", "run @", "plan @", "plan TINY --sd @", "plan TINY --pilot @", "plan TINY --runs @", "resume @"),
-        *("ui --regime @", "ui --target @", "ui --port @", "smoke --regime @", "invoke @ query", "invoke short @"),
+        *("ui --regime @", "ui --target @", "ui --port @", "ui --workload @", "plan mine --workload @"),
+        *(f"plan mine --workload examples/hello {option} @" for option in ("--trace", "--regimes", "--duration")),
+    ),
+    "search": (
+        *("@", "smoke --regime @", "invoke @ query", "invoke short @"),
         *("invoke short q --config @", "invoke short q --request-id @", "invoke short q --regime @"),
     ),
     "functions.host": ("@",),
     "functions.images": ("@", "light @"),
     "local": ("@", "status --state @", "down --state @", "--state @ status"),
     "local.gateway": ("--state FOLDER --port @ --metrics-port -1", "--state @ --port -1"),
-    "regimes": ("@", "show @", "stack @", "apply @", "stack cold --target @", "show cold --target @"),
+    "regimes": (
+        "@",
+        "show @",
+        "stack @",
+        "apply @",
+        "stack cold --target @",
+        "show cold --target @",
+        "show cold --workload @",
+    ),
+    "workloads": ("@", "init FOLDER/none/x.yml --run @", "init @ --url @", "init FOLDER/none/x.yml --image @"),
 }
 
 
@@ -133,9 +146,9 @@ def test_there_is_a_hostile_line_for_every_door():
         ("exec_timeout", "9" * 400, "functions.host", "tests.handlers.echo", 2),
         ("FAVE_MEMORY_LIMIT_MB", "1e9", "functions.host", "tests.handlers.echo", 2),
         ("port", "99999", "functions.host", "tests.handlers.echo", 2),
-        ("GATEWAY_URL", "nonsense", "experiments", "smoke", 2),
+        ("GATEWAY_URL", "nonsense", "search", "smoke", 2),
         ("GATEWAY_URL", "http://[", "regimes", "apply cold", 2),
-        ("PROMETHEUS_URL", "nonsense", "experiments", "invoke short q", 2),
+        ("PROMETHEUS_URL", "nonsense", "search", "invoke short q", 2),
         ("S3_ENDPOINT_URL", "nonsense", "assets", "short --upload", 2),
         ("AWS_ACCESS_KEY_ID", "alone", "assets", "short --upload", 2),
         ("AWS_REGION", "the moon", "assets", "short --upload", 2),
@@ -162,7 +175,7 @@ def test_a_variable_that_cannot_be_used_is_named(nowhere, monkeypatch, variable,
     [
         ("analysis", ["report", "no such run"]),
         ("assets", ["✓"]),
-        ("experiments", ["invoke", "no such file", "q"]),
+        ("search", ["invoke", "no such file", "q"]),
         ("functions.host", ["no.such.module"]),
         ("functions.images", ["no such group"]),
         ("local", ["status", "--state", "/nonexistent"]),
@@ -364,10 +377,11 @@ def test_a_distortion_run_of_another_shape_is_refused(tmp_path, nowhere):
         (["--rate", "nan"], "rate nan"),
         (["--duration=-1s"], "not a duration"),
         (["--max-in-flight", "-1"], "at least 1"),
-        (["--settings", "[" * 50_000], "not JSON"),
+        (["--variables", "[" * 50_000], "not JSON"),
         (["--schedule", "/dev"], "cannot be read"),
-        (["--inputs", "x", "--target", "stage-ffmpeg-0", "--id-prefix", "../$(touch executed)"], "s3://bucket/key"),
-        (["--query", b"\xff"], "no text in UTF-8"),
+        (["--target", "stage-ffmpeg-0", "--id-prefix", "../$(touch executed)"], "--id-prefix: "),
+        (["--workload", "/etc/passwd"], "/etc/passwd"),
+        (["--trace", b"\xff"], "no text in UTF-8"),
         (["--timeline", "cold/steady@nan:1s"], "is not regime/load@rate:duration"),
     ],
     ids=lambda part: str(part)[:30],

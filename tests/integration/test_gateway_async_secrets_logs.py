@@ -8,8 +8,8 @@ import pytest
 import requests
 
 from fave.errors import GatewayError
-from fave.gateway_client import FunctionSpec
 from fave.processes import wait_until
+from fave.wire.openfaas import HANDLER, FunctionSpec
 from tests.conftest import ECHO
 from tests.support.http_server import serving
 
@@ -25,7 +25,7 @@ def test_an_asynchronous_invocation_is_accepted_done_and_called_back(platform, d
         return 200, {}, b""
 
     with serving(answer) as url:
-        call_id = platform.gateway.invoke_async(f"{name}/a?x=1", b"hello", {"X-Mine": "1"}, callback_url=url)
+        call_id = platform.caller.invoke_async(f"{name}/a?x=1", b"hello", {"X-Mine": "1"}, callback_url=url)
         assert wait_until(lambda: heard, timeout_s=30)
     (callback,) = heard
     assert call_id
@@ -47,7 +47,7 @@ def test_a_callback_that_fails_is_tried_again_with_the_same_call_id(platform, de
         return (500 if len(heard) == 1 else 200), {}, b""
 
     with serving(answer) as url:
-        call_id = platform.gateway.invoke_async(name, b"", callback_url=url)
+        call_id = platform.caller.invoke_async(name, b"", callback_url=url)
         assert wait_until(lambda: len(heard) == 2, timeout_s=30)
     assert {request.headers["x-call-id"] for request in heard} == {call_id}
     assert heard[0].body == heard[1].body
@@ -56,9 +56,9 @@ def test_a_callback_that_fails_is_tried_again_with_the_same_call_id(platform, de
 def test_what_cannot_be_queued_is_refused_at_once(platform, deploy):
     name = deploy("refusing")
     with pytest.raises(GatewayError, match="404"):
-        platform.gateway.invoke_async("nobody", b"")
+        platform.caller.invoke_async("nobody", b"")
     with pytest.raises(GatewayError, match=r"400.*no http address"):
-        platform.gateway.invoke_async(name, b"", callback_url="file:///etc/passwd")
+        platform.caller.invoke_async(name, b"", callback_url="file:///etc/passwd")
 
 
 def test_secrets_are_made_changed_listed_and_deleted(platform):
@@ -80,10 +80,10 @@ def test_secrets_are_made_changed_listed_and_deleted(platform):
 def test_a_function_finds_its_secret_in_a_file_and_no_other_function_does(platform, deploy):
     platform.gateway.put_secret("mine", "open sesame")
     try:
-        spec = FunctionSpec(service="secretive", image="", env_process=ECHO, secrets=("mine",))
+        spec = FunctionSpec(service="secretive", image="", annotations={HANDLER: ECHO}, secrets=("mine",))
         platform.gateway.deploy(spec)
-        assert platform.gateway.invoke("secretive?secret=mine", b"").text == "open sesame"
-        assert platform.gateway.invoke(f"{deploy('curious')}?secret=mine", b"").status_code == 500
+        assert platform.caller.invoke("secretive?secret=mine", b"").text == "open sesame"
+        assert platform.caller.invoke(f"{deploy('curious')}?secret=mine", b"").status_code == 500
     finally:
         platform.gateway.delete("secretive")
         platform.gateway.delete_secret("mine")
@@ -91,13 +91,13 @@ def test_a_function_finds_its_secret_in_a_file_and_no_other_function_does(platfo
 
 def test_a_deployment_that_names_an_unknown_secret_is_refused(platform):
     with pytest.raises(GatewayError, match=r"400.*unable to find secret: absent"):
-        platform.gateway.deploy(FunctionSpec(service="x", image="", env_process=ECHO, secrets=("absent",)))
+        platform.gateway.deploy(FunctionSpec(service="x", image="", annotations={HANDLER: ECHO}, secrets=("absent",)))
 
 
 def test_logs_of_a_function_are_given_as_openfaas_gives_them(platform, deploy):
     name = deploy("talkative")
     for _ in range(3):
-        platform.gateway.invoke(name, b"")
+        platform.caller.invoke(name, b"")
     system, auth = f"{platform.endpoints.gateway_url}/system/logs", platform.gateway.auth
 
     def lines(**query):
@@ -115,3 +115,16 @@ def test_logs_of_a_function_are_given_as_openfaas_gives_them(platform, deploy):
     assert platform.gateway.logs("nobody-has-this-name", everything[0]["timestamp"], tail=9) == []
     assert lines(instance="other") == []
     assert requests.get(system, params={"name": "../x"}, auth=auth, timeout=30).status_code == 400
+
+
+def test_logs_that_are_followed_come_as_they_are_written(platform, deploy):
+    name = deploy("chatty")
+    platform.caller.invoke(name, b"")
+    url = f"{platform.endpoints.gateway_url}/system/logs"
+    query = {"name": name, "follow": "true", "tail": "1"}
+    with requests.get(url, params=query, auth=platform.gateway.auth, stream=True, timeout=30) as reply:
+        lines = reply.iter_lines(chunk_size=1)
+        assert json.loads(next(lines))["name"] == name
+        for status in (418, 500):
+            platform.caller.invoke(f"{name}?status={status}", b"")
+            assert json.loads(json.loads(next(lines))["text"])["status"] == status

@@ -13,11 +13,12 @@ import psutil
 import pytest
 import requests
 
+from fave.calling import Cancellation
 from fave.clock import utc_ns
-from fave.gateway_client import Cancellation, FunctionSpec
-from fave.invocation import Invocation
 from fave.processes import OwnedProcess, free_port, wait_until
 from fave.settings import ROOT
+from fave.wire.invocation import Invocation
+from fave.wire.openfaas import FunctionSpec
 from tests.conftest import children_with
 
 pytestmark = pytest.mark.integration
@@ -70,7 +71,7 @@ def test_when_the_caller_goes_its_work_ends_and_the_replica_serves_the_next(plat
     replica = call(platform, name).json()["replica"]
     cancellation = Cancellation()
     with ThreadPoolExecutor(1) as threads:
-        slow = threads.submit(platform.gateway.invoke, f"{name}?child_s=60", b"", cancellation=cancellation)
+        slow = threads.submit(platform.caller.invoke, f"{name}?child_s=60", b"", cancellation=cancellation)
         child = wait_for_child(platform, name)
         cancellation.cancel()
         assert slow.exception() is not None
@@ -86,7 +87,7 @@ def test_what_still_waits_for_a_replica_is_not_begun_when_its_caller_has_gone(pl
     with ThreadPoolExecutor(2) as threads:
         busy = threads.submit(call, platform, name, "?sleep_s=1")
         assert wait_until(lambda: platform.in_flight(name) == 1, timeout_s=30)
-        waiting = threads.submit(platform.gateway.invoke, f"{name}?child_s=60", b"", cancellation=cancellation)
+        waiting = threads.submit(platform.caller.invoke, f"{name}?child_s=60", b"", cancellation=cancellation)
         assert wait_until(lambda: platform.in_flight(name) == 2, timeout_s=30)
         cancellation.cancel()
         assert waiting.exception() is not None
@@ -222,7 +223,7 @@ def test_models_load_before_ready_or_lazily_by_setting_and_the_row_says_so(platf
                     "input_uris": [frame],
                     "output_uri": platform.store.uri(f"requests/{name}-{number}/out/"),
                 }
-                reply = platform.gateway.invoke(name, json.dumps(body).encode())
+                reply = platform.caller.invoke(name, json.dumps(body).encode())
                 assert reply.status_code == 200, reply.text
                 init_s[lazy, number] = reply.json()["telemetry"]["init_s"]
         finally:

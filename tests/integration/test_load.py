@@ -11,16 +11,20 @@ from itertools import pairwise
 
 import pytest
 
-from fave.arrivals import generate, sha256, write_csv
-from fave.loads import traffic_of
+from fave.campaign.rundir import read_json, read_jsonl
+from fave.endpoints import Endpoints
 from fave.processes import OwnedProcess, free_port, wait_until
-from fave.records import ArrivalRow
-from fave.rundir import read_json, read_jsonl
 from fave.settings import ROOT, Duration
+from fave.traffic.arrivals import generate, sha256, write_csv
+from fave.traffic.loads import traffic_of
+from fave.wire.records import ArrivalRow
+from platforms.session import at
+from tests.benchmarks.load import fast_server
 
 pytestmark = pytest.mark.integration
 
 NAME = "stage-object-detector"
+NONE = '{"inputs": ["s3://{bucket}/none.jpg"]}'
 
 
 def locust(*arguments, file="steady"):
@@ -46,8 +50,8 @@ def slow_function(deploy):
     """A stand-in by the stage's name that takes as long as the test wants: what is tested here is the sender."""
 
     def deploy_slow(sleep_s, low=1, high=1, in_flight="50", **env):
-        process = "python -m functions.host tests.handlers.slow"
-        return deploy(NAME, low=low, high=high, max_inflight=in_flight, process=process, SLEEP_S=str(sleep_s), **env)
+        handler = "tests.handlers.slow"
+        return deploy(NAME, low=low, high=high, max_inflight=in_flight, handler=handler, SLEEP_S=str(sleep_s), **env)
 
     return deploy_slow
 
@@ -299,7 +303,7 @@ def test_a_user_class_that_is_wrong_is_one_message(child_environment, slow_funct
     slow_function(0)
     path = tmp_path / "own.py"
     path.write_text(
-        "from locustfiles._users import OpenLoopUser\n\n\n"
+        "from generator.users import OpenLoopUser\n\n\n"
         "class OwnUser(OpenLoopUser):\n"
         "    @classmethod\n"
         "    def arrivals(cls, options):\n"
@@ -316,7 +320,7 @@ def test_a_user_class_that_is_wrong_is_one_message(child_environment, slow_funct
 @pytest.mark.usefixtures("own_function")
 def test_a_regime_that_does_not_come_about_makes_the_run_invalid(platform, child_environment, tmp_path):
     """The function is deleted while the first phase is on."""
-    command = headless(tmp_path, "--timeline", "cold/paced@5:4s, warm/paced@5:2s", "--inputs", "s3://b/none.jpg")
+    command = headless(tmp_path, "--timeline", "cold/paced@5:4s, warm/paced@5:2s", "--variables", NONE)
     with OwnedProcess("locust", command, log=tmp_path / "log", env=child_environment, cwd=ROOT) as process:
         assert wait_until(lambda: len(rows(tmp_path)) >= 3, timeout_s=60)
         platform.gateway.delete(NAME)
@@ -328,8 +332,7 @@ def test_a_regime_that_does_not_come_about_makes_the_run_invalid(platform, child
 def test_a_timeline_switches_the_regime_under_traffic(platform, child_environment, tmp_path):
     """Requests carry the regime of the phase they were scheduled in; each switch has its two times."""
     phases = "cold/paced@5:3s, warm/paced@5:3s, cold/paced@5:2s"
-    inputs = ("--inputs", f"s3://{platform.endpoints.bucket}/none.jpg")
-    done = run(headless(tmp_path, "--timeline", phases, *inputs), child_environment)
+    done = run(headless(tmp_path, "--timeline", phases, "--variables", NONE), child_environment)
     assert "FAVE verdict on the load" in done.stdout, done.stdout + done.stderr
     tags = Counter((row.phase, row.regime) for row in rows(tmp_path))
     assert tags == {("1 cold/paced", "cold"): 15, ("2 warm/paced", "warm"): 15, ("3 cold/paced", "cold"): 10}
@@ -343,7 +346,7 @@ def test_a_timeline_switches_the_regime_under_traffic(platform, child_environmen
     assert second["ready"][NAME] >= 1
     for change in (second, third):
         assert change["effective_at_ns"] > change["requested_at_ns"] > 0
-    assert platform.gateway.function(NAME).labels["com.openfaas.scale.min"] == "0"
+    assert platform.gateway.function(NAME).labels["com.openfaas.scale.zero"] == "true"
 
 
 def test_closed_loop_users_wait_for_replies_and_have_rows_too(slow_function, child_environment, tmp_path):
@@ -420,7 +423,7 @@ def test_a_schedule_from_a_spreadsheet_is_sent_and_how_it_was_read_is_told(slow_
     [
         (["--rate", "0"], 2, "rate 0/s must be over 0"),
         (["--rate", "10000", "--duration", "1h"], 2, "36,000,000 arrivals; a run may have 10,000,000"),
-        (["--target", "stage-search"], 2, "stage-search needs inputs"),
+        (["--target", "stage-search"], 2, "target: 'stage-search' is none of the requests pipeline, stage-ffmpeg-0"),
         (["--schedule", "/nowhere.csv"], 2, "/nowhere.csv: cannot be read"),
         (["--regime", "lukewarm"], 2, "invalid choice: 'lukewarm'"),
         (["--target", "stage-ffmpeg-0"], 4, "not deployed at http"),
@@ -432,7 +435,7 @@ def test_a_schedule_from_a_spreadsheet_is_sent_and_how_it_was_read_is_told(slow_
                 (["--duration", "soon"], 2, "'soon' is not a duration"),
                 (["--max-in-flight", "0"], 2, "--max-in-flight 0"),
                 (["--cv", "3"], 2, "cv 3: only for the loads"),
-                (["--settings", "{"], 2, "--settings: not JSON"),
+                (["--variables", "{"], 2, "--variables: not JSON"),
                 (["--timeline", "cold/steady@2:5s,lukewarm/steady@2:5s"], 2, "unknown regime 'lukewarm'"),
                 (["--modulation", "wave"], 2, "--modulation 'wave' is neither"),
                 (["--processes", "2", "--max-in-flight", "1"], 2, "at least one for each of 2 processes"),
@@ -473,3 +476,11 @@ def test_a_gateway_that_dies_during_the_run_leaves_whole_rows(child_environment,
     found = rows(tmp_path)
     assert [row.k for row in found] == list(range(30))
     assert {row.status for row in found} == {"ok", "timeout"}
+
+
+def test_the_benchmarks_server_passes_for_a_platform(tmp_path):
+    with fast_server(tmp_path) as url:
+        credentials = dict.fromkeys(("gateway_user", "gateway_password", "access_key", "secret_key"), "")
+        here = at(Endpoints(gateway_url=url, prometheus_url=url, s3_endpoint_url=url, **credentials))
+        assert set(here.counts()) == {"stage-object-detector"}
+        assert len(here.witnessed()) == 11

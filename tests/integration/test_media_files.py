@@ -334,7 +334,7 @@ LONG = {
         assert find_clips(loudness.spans_at, Config(search_threshold=True), loudness.length_s)
     """,
     "stage-ffmpeg-1": """
-        from functions.findings import Interval, Media, Picture, Sound
+        from functions.documents import Interval, Media, Picture, Sound
         from functions.stage_ffmpeg_1.config import Config
         from functions.stage_ffmpeg_1.handler import write_clips
         picture = Picture(codec="h264", width_px=640, height_px=360)
@@ -377,10 +377,10 @@ def ten_minutes(tmp_path_factory):
 @pytest.mark.long
 @pytest.mark.parametrize("stage", LONG)
 def test_ten_minutes_of_input_stay_within_a_stages_memory(ten_minutes, tmp_path, stage):
-    from fave.workload import PIPELINE, functions_of
     from regimes.model import resolve
+    from tests.support.videosearcher import FUNCTIONS
 
-    limit_mb = resolve("cold", functions_of(PIPELINE))[stage].memory_limit_mb
+    limit_mb = resolve("cold", FUNCTIONS)[stage].memory_limit_mb
     program = MEASURED.format(work=textwrap.indent(textwrap.dedent(LONG[stage]), "    "))
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, ten_minutes), str(tmp_path)],

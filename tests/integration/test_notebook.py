@@ -11,7 +11,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.mark.timeout(180)
 def test_the_notebook_opens_a_run_and_shows_it(monkeypatch):
-    monkeypatch.setenv("FAVE_RUN", "example")
+    monkeypatch.setenv("FAVE_RUN", "example-pipeline")
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     notebook = nbformat.read(ROOT / "analysis" / "explore.ipynb", as_version=4)
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from fave.errors import StorageError
-from fave.gateway_client import FunctionSpec
 from fave.processes import wait_until
+from fave.settings import ROOT
 from fave.storage import Store
+from fave.wire.openfaas import HANDLER, FunctionSpec
 from local.services import choose_ports
-from tests.conftest import ECHO, alive, connect, start_platform
+from tests.conftest import ECHO, alive, children_with, connect, start_platform
+from tests.support.http_server import serving
 
 pytestmark = pytest.mark.integration
 
@@ -126,18 +128,99 @@ def test_a_missing_program_is_one_clear_message(tmp_path):
     assert "Traceback" not in reply.stderr
 
 
-@pytest.mark.parametrize("victim", ["supervisor", pytest.param("local.gateway", marks=pytest.mark.long)])
-def test_kill_9_leaves_no_orphan(tmp_path, victim):
+@pytest.fixture
+def own_platform(tmp_path):
+    """One that may be killed."""
+    supervisor = start_platform(tmp_path)
+    yield connect(tmp_path)
+    supervisor.stop()
+
+
+def test_kill_9_of_the_supervisor_leaves_no_orphan(own_platform):
+    running = own_platform
+    spec = FunctionSpec(service="f", image="", annotations={HANDLER: ECHO}, labels={"com.openfaas.scale.min": "2"})
+    running.gateway.deploy(spec)
+    assert wait_until(lambda: running.counts("f") == (2, 2), timeout_s=30)
+    family = running.supervisor.children(recursive=True)
+    assert len(running.replica_processes("f")) == 2
+    os.kill(running.supervisor.pid, signal.SIGKILL)
+    assert wait_until(lambda: not any(alive(process) for process in family), timeout_s=30)
+
+
+def test_after_kill_9_of_the_gateway_all_stands_as_it_did(own_platform, tmp_path):
+    """Functions, their scaling, secrets, calls that were queued; at the same address, for the same password."""
+    running = own_platform
+    running.gateway.put_secret("word", "sesame")
+    labels = {"com.openfaas.scale.min": "1", "com.openfaas.scale.max": "4"}
+    spec = FunctionSpec(service="f", image="", annotations={HANDLER: ECHO}, labels=labels, secrets=("word",))
+    running.gateway.deploy(spec)
+    # A shell that starts a server and waits for it: killing the shell alone would leave the server.
+    server = f"{sys.executable} {ROOT / 'tests/support/stranger.py'} {{port}}"
+    running.gateway.deploy(FunctionSpec(service="shell", image="", env_process=f"sh -c '{server} & wait'"))
+    running.gateway.deploy(FunctionSpec(service="gone", image="", annotations={HANDLER: ECHO}))
+    running.gateway.delete("gone")
+    running.gateway.scale("f", 2)
+    assert wait_until(lambda: running.counts("f") == (2, 2) and running.counts("shell") == (1, 1), timeout_s=30)
+    created = running.gateway.function("f").created_at
+    stood = [running.service(word) for word in ("weed", "prometheus")]
+    gateway = running.service("local.gateway")
+    replicas = gateway.children(recursive=True)
+    assert any("stranger.py" in " ".join(each.cmdline()) for each in replicas)
+    kept = [path for path in (tmp_path / "gateway.json", tmp_path / "queue") if path.stat().st_mode & 0o077]
+    assert kept == [], "others could read them"
+    heard = []
+    with serving(lambda request: (heard.append(request), (200, {}, b""))[1]) as url:
+        calls = [running.caller.invoke_async("f?sleep_s=1", b"", callback_url=url) for _ in range(6)]
+        gateway.kill()
+        assert wait_until(lambda: not any(alive(each) for each in replicas), timeout_s=30)
+        assert wait_until(running.gateway.healthy, timeout_s=30)
+        assert wait_until(lambda: running.counts("f") == (2, 2), timeout_s=30)
+        assert wait_until(lambda: {each.headers["x-call-id"] for each in heard} == set(calls), timeout_s=60)
+    there = running.gateway.function("f")
+    assert (there.labels, there.created_at) == (labels | {"faas_function": "f"}, created)
+    assert running.caller.invoke("f?secret=word", b"").text == "sesame"
+    assert running.gateway.function("gone") is None
+    assert all(alive(each) for each in stood)
+    ended = [event for event in running.events("f") if event["event"] == "crashed"]
+    assert {event["reason"] for event in ended} == {"the gateway was killed"}
+    assert len(ended) >= 2
+    numbers = [event["seq"] for event in running.gateway.events()]
+    assert numbers == sorted(set(numbers))
+    assert "gateway was killed by SIGKILL: started again" in door("status", state=tmp_path).stdout
+
+
+def test_bodies_may_reach_functions_chunked_and_a_stopped_platform_leaves_nothing_of_what_it_kept(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FAVE_CHUNKED_BODIES", "1")
     supervisor = start_platform(tmp_path)
     try:
         running = connect(tmp_path)
-        spec = FunctionSpec(service="f", image="", env_process=ECHO, labels={"com.openfaas.scale.min": "2"})
-        running.gateway.deploy(spec)
-        assert wait_until(lambda: running.counts("f") == (2, 2), timeout_s=30)
-        family = running.supervisor.children(recursive=True)
-        assert len(running.replica_processes("f")) == 2
-        target = running.supervisor if victim == "supervisor" else running.service(victim)
-        os.kill(target.pid, signal.SIGKILL)
-        assert wait_until(lambda: not any(alive(process) for process in family), timeout_s=30)
+        command = f"{sys.executable} {ROOT / 'tests/support/stranger.py'} {{port}}"
+        running.gateway.deploy(FunctionSpec(service="f", image="", env_process=command))
+        seen = running.caller.invoke("f/seen", b"12345").json()
+        assert (dict(seen["headers"]).get("Transfer-Encoding"), seen["size"]) == ("chunked", 5)
+        assert "Content-Length" not in dict(seen["headers"])
     finally:
         supervisor.stop()
+    assert not [name for name in ("gateway.json", "queue", "tmp") if (tmp_path / name).exists()]
+
+
+def test_a_gateway_that_dies_again_and_again_ends_the_platform(tmp_path):
+    supervisor = start_platform(tmp_path)
+    running = connect(tmp_path)
+    try:
+        killed = set()
+
+        def kill_another():
+            """True once there is none to come."""
+            for gateway in children_with(running.supervisor, "local.gateway"):
+                if gateway.pid not in killed:
+                    killed.add(gateway.pid)
+                    gateway.kill()
+            return not supervisor.running()
+
+        assert wait_until(kill_another, timeout_s=60)
+    finally:
+        supervisor.stop()
+    assert "6 times in 60 s: the platform ends" in door("status", state=tmp_path).stderr

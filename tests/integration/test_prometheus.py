@@ -15,12 +15,12 @@ import pytest
 import requests
 
 from experiments.cell_run import drain
-from experiments.collect import replica_rows
 from fave.clock import utc_ns
 from fave.errors import PlatformError
 from fave.processes import OwnedProcess, free_port, wait_until
 from fave.programs import prometheus
 from fave.settings import ROOT
+from platforms.openfaas import sample_rows
 from prom.client import Prometheus
 from tests.support.http_server import Heard, serving
 
@@ -145,7 +145,7 @@ def test_samples_of_two_pods_are_one_series_with_honest_gaps(watched):
     assert times == sorted(set(times))
     assert 0.45 < statistics.median((b - a) / 1e9 for a, b in pairwise(times)) < 0.55
     assert len({(desired, ready) for _, desired, ready in samples}) == 1
-    rows = replica_rows(watched.prometheus, [], ("series",), start_ns, utc_ns())
+    rows = list(sample_rows(watched.prometheus, ("series",), start_ns, utc_ns()))
     assert all(0 < row.age_s < 1.25 for row in rows)
 
 
@@ -186,6 +186,32 @@ def test_a_pod_that_is_gone_holds_nothing_up(watched):
         assert wait_until(lambda: watched.prometheus.in_flight_since(start_ns).get("goes") == 0, timeout_s=10)
     finally:
         two.gone = False
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+def test_what_was_heard_before_prometheus_was_restarted_holds_nothing_up(tmp_path):
+    """Another function, another port of the gateway: their last samples count as present for five minutes."""
+    pod = Pod()
+    pod.tell("earlier", desired=1, ready=1, in_flight=2)
+    _watch(tmp_path, pod, "earlier")
+    pod.values = {}
+    pod.tell("now", desired=1, ready=1)
+    with contextlib.ExitStack() as stack:
+        again = _watch(tmp_path, pod, "now", stack)
+        # As a run asks: again and again for what was scraped since it ended.
+        since_ns = utc_ns()
+        assert wait_until(lambda: again.in_flight_since(since_ns) == {"now": 0}, timeout_s=60)
+
+
+def _watch(folder: Path, pod: Pod, function: str, stack: contextlib.ExitStack | None = None) -> Prometheus:
+    """Until the function was seen, or as long as the stack lasts."""
+    with contextlib.ExitStack() as own:
+        kept = stack or own
+        port = _start(folder, [urlsplit(kept.enter_context(serving(pod.answer))).netloc], kept)
+        seen = Prometheus(f"http://fave:test@127.0.0.1:{port}")
+        assert wait_until(lambda: seen.ready_since(0).get(function) == 1, timeout_s=30)
+        return seen
 
 
 def test_a_wrong_password_is_named_with_status_and_remedy_and_without_the_password(watched):

@@ -1,5 +1,7 @@
 """`python -m analysis` as a user runs it: the same bytes from the same rows, small copies, clear errors."""
 
+import gzip
+import json
 import os
 import re
 import shutil
@@ -8,7 +10,9 @@ import sys
 
 import pytest
 
-from analysis import digest, load, trends
+from analysis.answers import trends
+from analysis.rows import digest
+from analysis.rows.folder import load
 from fave.settings import ROOT
 
 pytestmark = pytest.mark.integration
@@ -54,6 +58,29 @@ def test_a_published_copy_has_the_same_report_and_is_small(tmp_path):
     refused = analysis("publish", EXAMPLE, tmp_path / "mine")
     assert refused.returncode == 2
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("planted", "said"),
+    [
+        ("500: Authorization: Bearer abcdef0123456789", "a bearer token"),
+        ("no answer from https://bob:hunter2@db.internal/", "an address with a password"),
+        ('{"api_key": "0123456789abcdef"}', "a named secret"),
+        ("/home/alice/model.onnx is missing", "a home folder"),
+    ],
+)
+def test_what_is_nobody_elses_business_is_not_published(copied, tmp_path, planted, said):
+    """A wrong answer's text is kept with its request, and may hold anything."""
+    run = shutil.copytree(copied, tmp_path / "run")
+    rows = next(run.glob("cells/*/requests.jsonl.gz"))
+    first, rest = gzip.decompress(rows.read_bytes()).split(b"\n", 1)
+    row = json.loads(first) | {"error": planted}
+    rows.write_bytes(gzip.compress(json.dumps(row).encode() + b"\n" + rest))
+    refused = analysis("publish", run, tmp_path / "out")
+    assert refused.returncode == 2
+    assert f"{rows.relative_to(run)}: holds what looks like {said}" in refused.stderr
+    assert planted not in refused.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_page_needs_nothing_from_elsewhere():
@@ -124,12 +151,16 @@ def test_a_folder_that_is_no_campaign_is_refused_without_a_traceback(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_drift_of_the_published_example_is_told():
-    whole = load.load(EXAMPLE)
-    told = trends.anomalies(digest.of_all(whole), whole.experiment["primary_outcome"])
+def test_the_drift_of_the_published_controls_is_told():
+    whole = load(ROOT / "runs" / "example-controls")
+    told = trends.anomalies(digest.of_all(whole), whole.experiment.primary_outcome)
     (detail,) = next(
-        each.detail for each in told if (each.where, each.what[:15]) == ("bursty, cold", "mean start time")
+        each.detail for each in told if (each.where, each.what[:15]) == ("steady, cold", "mean start time")
     )
-    assert "from 0.445 (first) to 0.534 s (last); Spearman's rho with time 0.90" in detail
+    assert "from 0.849 (first) to 0.651 s (last); Spearman's rho with time -0.68" in detail
+
+
+def test_the_fastest_run_of_the_first_block_is_the_reference_of_the_published_example():
+    whole = load(EXAMPLE)
     block = [run.median_latency_s for run in whole.runs if (run.load, run.block) == ("bursty", 0)]
     assert whole.reference_latency_s("bursty") == min(block) < 0.1 < max(block)

@@ -6,18 +6,20 @@ import os
 import subprocess
 import venv
 
+import msgspec
 import pytest
 
 from fave.settings import ROOT
-from fave.workload import PIPELINE, functions_of
 from functions.images.build import FOLDER, GROUPS, handler_of, stage_context
+from tests.support.videosearcher import FUNCTIONS, WORK
+from workloads.graph import GRAPH
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 def test_every_function_has_one_image():
     listed = [function for group in GROUPS.values() for function in group.functions]
-    assert sorted(listed) == sorted(functions_of(PIPELINE))
+    assert sorted(listed) == sorted(FUNCTIONS)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -55,6 +57,7 @@ def test_a_clean_environment_with_only_its_requirements_imports_the_handlers(gro
 
 
 def _bare_environment(context):
-    """No path of this checkout; ffmpeg is the image's, here any program stands for it."""
+    """No path of this checkout; any program stands for the image's ffmpeg; a graph as deploying gives one."""
     keep = {name: os.environ[name] for name in ("HOME", "XDG_CACHE_HOME", "PATH", "LANG") if name in os.environ}
-    return {**keep, "PYTHONPATH": str(context), "FAVE_FFMPEG": "/bin/true", "FAVE_THREADS": "1"}
+    graph = msgspec.json.encode(WORK.graph).decode()
+    return {**keep, "PYTHONPATH": str(context), "FAVE_FFMPEG": "/bin/true", "FAVE_THREADS": "1", GRAPH: graph}

@@ -14,9 +14,10 @@ import pytest
 
 from fave.programs import cache_dir
 from fave.settings import ROOT
-from regimes import openfaas
+from regimes.apply import apply
 from regimes.model import resolve
 from tests.support.speech import RECORDINGS, word_errors, words
+from tests.support.videosearcher import WORK
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -42,7 +43,7 @@ class Stage:
             "output_uri": self.store.uri(f"requests/{request_id}/{STAGE}/clip-000/"),
             "config": config,
         }
-        reply = self.platform.gateway.invoke(STAGE, json.dumps(order).encode(), timeout_s=300)
+        reply = self.platform.caller.invoke(STAGE, json.dumps(order).encode(), timeout_s=300)
         body = reply.json()
         return reply.status_code, body, self.store.get(body["outputs"][0]) if body["outputs"] else b""
 
@@ -56,7 +57,7 @@ class Stage:
 def speech(platform):
     command = [sys.executable, "-m", "assets", "--quiet", "whisper", "short"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
-    openfaas.apply(platform.gateway, platform.prometheus, "warm", resolve("warm", (STAGE,)))
+    apply(platform.here, WORK, "warm", resolve("warm", WORK.some([STAGE])))
     yield Stage(platform)
     platform.gateway.delete(STAGE)
 

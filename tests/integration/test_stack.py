@@ -11,16 +11,16 @@ import pytest
 import yaml
 
 from fave.errors import ConfigError
-from fave.gateway_client import FunctionSpec
 from fave.settings import ROOT
 from fave.storage import Store
-from fave.workload import PIPELINE, functions_of
-from regimes import stack
+from fave.wire.openfaas import FunctionSpec
+from platforms import stack
 from regimes.model import names, resolve
+from tests.support.videosearcher import FUNCTIONS, WORK
 
 pytestmark = pytest.mark.integration
 
-FUNCTIONS = functions_of(PIPELINE)
+FUNCTIONS = FUNCTIONS
 # What faas-cli knows of a function (its stack schema); anything else it would ignore without a word.
 KNOWN = {
     *("lang", "handler", "image", "skip_build", "environment", "secrets", "labels", "annotations", "limits"),
@@ -55,7 +55,9 @@ def test_a_rendered_stack_is_complete_and_has_only_keys_that_faas_cli_knows(regi
     for name, entry in rendered["functions"].items():
         assert set(entry) <= KNOWN
         assert entry["image"] == f"{name}:latest"
-        assert entry["labels"]["com.openfaas.scale.min"] == str(settings[name].min_replicas)
+        lowest = settings[name].min_replicas
+        assert entry["labels"]["com.openfaas.scale.min"] == str(max(1, lowest))
+        assert ("com.openfaas.scale.zero" in entry["labels"]) == (lowest == 0)
         assert entry["limits"]["memory"] == f"{settings[name].memory_limit_mb}Mi"
         assert entry["environment"]["exec_timeout"] == "300s"
         assert entry["environment"]["S3_ENDPOINT_URL"]
@@ -87,12 +89,13 @@ def test_a_rendered_stack_round_trips_through_the_gateways_rest(platform):
         for regime in names():
             # Nothing needs to start for this.
             settings = resolve(regime, FUNCTIONS)
-            rendered = yaml.safe_load(stack.render(settings, regime, stack.load()))
+            rendered = yaml.safe_load(stack.render(WORK, settings, regime, stack.load()))
             for name, entry in rendered["functions"].items():
-                entry["labels"]["com.openfaas.scale.min"] = "0"
+                entry["labels"] |= {"com.openfaas.scale.min": "1", "com.openfaas.scale.zero": "true"}
                 wanted = spec_of(entry, name)
                 platform.gateway.deploy(wanted)
                 there = platform.gateway.function(name)
+                assert there.labels.pop("faas_function") == name
                 for field in ("image", "labels", "annotations", "env_vars", "secrets", "limits", "requests"):
                     assert getattr(there, field) == getattr(wanted, field), f"{regime}: {name}: {field}"
                 assert there.read_only_root_filesystem is True
@@ -108,8 +111,8 @@ def test_a_function_reaches_the_object_store_with_credentials_from_its_secrets(p
     endpoints = platform.endpoints
     platform.gateway.put_secret("aws-access-key-id", endpoints.access_key)
     platform.gateway.put_secret("aws-secret-access-key", endpoints.secret_key)
-    settings = resolve("cold", ("stage-explainer",))
-    spec = stack.spec("stage-explainer", settings["stage-explainer"], "cold", stack.load())
+    settings = resolve("cold", WORK.some(["stage-explainer"]))
+    spec = stack.spec(WORK, "stage-explainer", settings["stage-explainer"], "cold", stack.load())
     address = {"S3_ENDPOINT_URL": endpoints.s3_endpoint_url, "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
     ranking = {
         "query": "q",
@@ -126,11 +129,11 @@ def test_a_function_reaches_the_object_store_with_credentials_from_its_secrets(p
     }
     try:
         platform.gateway.deploy(msgspec.structs.replace(spec, env_vars=spec.env_vars | address))
-        reply = platform.gateway.invoke("stage-explainer", json.dumps(order).encode())
+        reply = platform.caller.invoke("stage-explainer", json.dumps(order).encode())
         assert reply.status_code == 200, reply.text
         platform.gateway.put_secret("aws-secret-access-key", "wrong")
         platform.gateway.scale("stage-explainer", 0)
-        reply = platform.gateway.invoke("stage-explainer", json.dumps(order).encode())
+        reply = platform.caller.invoke("stage-explainer", json.dumps(order).encode())
         assert (reply.status_code, reply.json()["error"]["slug"]) == (403, "forbidden")
     finally:
         platform.gateway.delete("stage-explainer")
@@ -141,7 +144,7 @@ def test_a_function_reaches_the_object_store_with_credentials_from_its_secrets(p
 def test_a_functions_own_credentials_open_objects_and_nothing_else(platform, deploy):
     """On the embedded platform each function has an identity of its own in the object store."""
     name = deploy("identity", low=1)
-    platform.gateway.invoke(name, b"")
+    platform.caller.invoke(name, b"")
     (process,) = platform.replica_processes(name)
     environment = process.environ()
     store = Store(

@@ -55,10 +55,12 @@ def test_a_part_runs_where_it_was_placed_and_its_replicas_elsewhere(tmp_path):
     cores = sorted(os.sched_getaffinity(0))
     first, last = cores[:1], cores[-1:]
     spawn = (
-        "import asyncio, pathlib, sys; from local.gateway.replica import Replica\n"
+        "import asyncio, pathlib, sys\n"
+        "from local.gateway.model import Program\nfrom local.gateway.replica import Replica\n"
         "async def main():\n"
         f"    replica = Replica('r', 1); log = pathlib.Path({str(tmp_path / 'replica')!r})\n"
-        f"    await replica.spawn([sys.executable, '-c', {AFFINITY!r}], {{}}, log, {last})\n"
+        f"    program = Program([sys.executable, '-c', {AFFINITY!r}], False, log.parent, '', 9.0)\n"
+        f"    await replica.spawn(program, {{}}, log, {last})\n"
         "    await replica.wait_ended()\n"
         "asyncio.run(main())\n" + AFFINITY
     )

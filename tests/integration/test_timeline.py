@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions import timeline
-from functions.findings import Interval
+from functions.documents import Interval
 from functions.frames import time_of
 from functions.stage_ffmpeg_0.config import Config as ExtractorConfig
 from functions.stage_ffmpeg_0.handler import extract

@@ -23,8 +23,8 @@ def ui(deploy, child_environment, tmp_path, request):
     """Locust's web UI on a stand-in for the stage; parameter: generator processes, or 0: one, and no function."""
     processes = getattr(request, "param", 1)
     if processes:
-        process = "python -m functions.host tests.handlers.slow"
-        deploy(NAME, low=1, high=2, process=process, SLEEP_S="0", max_inflight="10")
+        handler = "tests.handlers.slow"
+        deploy(NAME, low=1, high=2, handler=handler, SLEEP_S="0", max_inflight="10")
     port = free_port()
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / "load.py"), "--target", NAME]
     command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
@@ -112,8 +112,8 @@ def test_a_run_from_the_form_is_shown_and_judged(ui, request):
     [
         ({"load": "stedy"}, "unknown load 'stedy'"),
         ({"regime": "lukewarm"}, "unknown regime 'lukewarm'"),
-        ({"target": "stage-none"}, "unknown target 'stage-none'"),
-        ({"sample": "none"}, "unknown sample 'none'"),
+        ({"target": "stage-none"}, "target: 'stage-none' is none of the requests"),
+        ({"variables": '{"sauce": 1}'}, "variables: 'sauce' is none of the request's"),
         ({"rate": 0}, "rate 0/s must be over 0"),
         ({"rate": "many"}, "rate"),
         ({"max_in_flight": 0}, "--max-in-flight 0"),

@@ -5,14 +5,19 @@ from pathlib import Path
 
 import msgspec
 import polars as pl
+from msgspec import structs
 
-from analysis import digest
-from analysis.load import Campaign, Rows, Run, polars_schema
-from analysis.results import results
-from fave.records import ReplicaRow, RequestRow, StageRow
-from fave.rundir import CellDir, write_json, write_jsonl
-from fave.settings import to_plain
-from fave.validity import Gates, Verdict
+from analysis.answers.results import results
+from analysis.rows import digest
+from analysis.rows.folder import Campaign, Rows, Run, polars_schema
+from fave.campaign.experiment import Experiment, Policy
+from fave.campaign.record import Manifest, Stopping
+from fave.campaign.results import Results
+from fave.campaign.rundir import CellDir, write_json, write_jsonl
+from fave.campaign.validity import Gates, Verdict
+from fave.settings import from_plain, to_plain
+from fave.wire.records import ReplicaRow, RequestRow, StageRow
+from workloads.model import recorded
 
 S = 1_000_000_000
 SETTINGS = {
@@ -26,6 +31,7 @@ SETTINGS = {
         "exec_timeout": "9s",
     }
 }
+POLICIES = from_plain(SETTINGS, dict[str, Policy])
 HOST = {"cpu_model": "c", "cores": 2, "memory_kb": 1, "kernel": "k"}
 
 
@@ -38,6 +44,7 @@ def load(**change):
 def experiment(**change):
     base = {
         "description": "d",
+        "expected_duration": "1m",
         "seed": 1,
         "regimes": ["a", "b"],
         "loads": {"l": load()},
@@ -49,28 +56,49 @@ def experiment(**change):
     return base | change
 
 
+def with_experiment(whole, **change):
+    """Another experiment, with the same runs. change: as it stands in campaign.json."""
+    made = from_plain(to_plain(whole.experiment) | change, Experiment)
+    return whole._replace(facts=structs.replace(whole.facts, experiment=made))
+
+
+def of_load(whole, load, **change):
+    """A campaign as if it had that load only, and no looks; change: of its experiment."""
+    loads = {load: to_plain(whole.experiment.loads[load])}
+    return with_experiment(whole, loads=loads, looks=[], **change)._replace(
+        runs=[run for run in whole.runs if run.load == load], stopping=Stopping()
+    )
+
+
 def campaign(made, cells, **info):
     """cells: (block, load, regime) -> (stage rows, replica rows); a request row for each stage row."""
     runs, rows = [], {}
     for (block, name, regime), (stages, replicas) in cells.items():
         valid, folder = Verdict(valid=True, findings=()), f"{block:02d}_{name}_{regime}_1"
         end_ns = min(10 * S, max((row.returned_at_ns for row in stages), default=0))
-        runs.append(Run(block, name, regime, 1, "f", valid, SETTINGS, {"f": 0}, 0, end_ns, folder))
+        runs.append(Run(block, name, regime, 1, "f", valid, POLICIES, {"f": 0}, 0, end_ns, folder, entries=("f",)))
         requests = [request_of(k, row, name, regime) for k, row in enumerate(stages)]
         kinds = ((requests, RequestRow), (stages, StageRow), (replicas, ReplicaRow))
         rows[folder] = Rows(*(as_table(made_of, cls) for made_of, cls in kinds))
-    facts = {
+    facts = from_plain(facts_of(made, [run.folder for run in runs]) | info, Manifest)
+    return Campaign("made", facts, recorded({}), Stopping(), runs, [], lambda run: rows[run.folder])
+
+
+def facts_of(made, order):
+    """campaign.json."""
+    return {
+        "schema": 1,
+        "campaign": "made",
         "experiment": made,
         "name": "made",
         "started_at_ns": 0,
         "co_located": True,
-        "order": [run.folder for run in runs],
+        "order": order,
         "host": HOST,
         "versions": {"locust": "1"},
         "source": {"commit": "x", "dirty": False},
         "platform": {"provider": {"provider": "fave-local"}},
     }
-    return Campaign("made", facts | info, {"taken": [], "ended": {}}, runs, [], lambda run: rows[run.folder])
 
 
 def summed(rows):
@@ -91,6 +119,29 @@ def as_table(rows, cls):
 def answers(whole):
     """As results.json has them."""
     return msgspec.json.decode(msgspec.json.encode(results(whole, digest.of_all(whole))))
+
+
+def typed(found):
+    """results.json as its readers have it."""
+    return from_plain(found, Results)
+
+
+_CHECK = {"kind": "same", "load": "l", "regimes": ["a", "b"], "expected": "", "measured": ""}
+_MET = {"threshold": "runs > 0", "load": "l", "regime": "a", "observed": None}
+
+
+def results_of(*, valid=True, cells=(), contrasts=(), effects=(), controls=(), thresholds=()):
+    """Results that say this; each part is laid over one of a small campaign, or of what a check looks like."""
+    base = measured(1, blocks=3)
+    laid = {
+        "cells": (base["cells"][0], cells),
+        "contrasts": (base["contrasts"][0], contrasts),
+        "effects": (base["contrasts"][0], effects),
+        "controls": (_CHECK, controls),
+        "thresholds": (_MET, thresholds),
+    }
+    parts = {name: [below | each for each in several] for name, (below, several) in laid.items()}
+    return typed(base | parts | {"validity": base["validity"] | {"valid": valid}})
 
 
 def request_of(k, row, name, regime):
@@ -160,7 +211,7 @@ def measured(seed, a=9, b=3, blocks=8):
 def written(folder: Path, made, cells):
     """The same campaign as a run folder; its rows as the driver writes them."""
     whole = campaign(made, cells)
-    write_json(folder / "campaign.json", {"schema": 1, "campaign": "made", **whole.info})
+    write_json(folder / "campaign.json", facts_of(made, [run.folder for run in whole.runs]))
     for run, (stages, replicas) in zip(whole.runs, cells.values(), strict=True):
         cell = CellDir(folder / "cells" / run.folder)
         requests = [request_of(k, row, run.load, run.regime) for k, row in enumerate(stages)]
@@ -168,9 +219,8 @@ def written(folder: Path, made, cells):
         write_jsonl(cell.stages, stages)
         write_jsonl(cell.replicas, replicas)
         write_json(cell.verdict, {"verdict": run.verdict})
-        facts = {
-            name: getattr(run, name) for name in ("block", "load", "regime", "target", "settings", "initial_ready")
-        }
+        facts = {name: getattr(run, name) for name in ("block", "load", "regime", "target", "initial_ready")}
+        facts["settings"] = SETTINGS
         generator = {"scheduled": len(stages)}
         write_json(cell.cell, facts | {"started_at_ns": 0, "ended_at_ns": run.planned_end_ns, "generator": generator})
     return folder

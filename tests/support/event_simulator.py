@@ -1,7 +1,8 @@
 """The simulator as it was first written, event by event in plain Python: what the compiled one must equal exactly.
 
 The embedded platform's rules: one shared queue, most-recently-used routing, a start for every waiting request beyond
-the free capacity of ready and starting replicas, the minimum kept, the rest stopped after an idle timeout.
+the free capacity of ready and starting replicas, from zero at least the minimum, which is kept, the rest stopped after
+an idle timeout.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class _Simulation:
                 self._waiting.append(i)
                 self._triggered[i] = self._wants_start(now_s)
                 if self._triggered[i]:
-                    self._begin(now_s)
+                    # From zero its minimum comes back.
+                    for _ in range(1 if self._replicas else max(1, self._of.min_replicas)):
+                        self._begin(now_s)
             elif kind == _DONE and replica:
                 replica.busy -= 1
                 replica.used_s = self._end_s = now_s

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import msgspec
 
-from fave.envelope import Envelope, Failure, Reply
+from fave import yaml_file
+from fave.calling import Cancellation
 from fave.errors import StorageError
-from fave.gateway_client import Cancellation
-from fave.records import StageRow
-from orchestrator.invoker import Invoker, Outcome
+from fave.settings import decode
+from fave.wire.envelope import Envelope, Failure, Reply
+from fave.wire.records import StageRow
+from orchestrator.invoker import Answered, Invoker
 from orchestrator.options import Config as Options
 from orchestrator.runner import run
 from orchestrator.state import State, StateFile
 from orchestrator.workflow import Task
+from workloads.graph import Graph
 
 VIDEO = "s3://b/video.mp4"
+
+
+GRAPH = decode(yaml_file.read(Path(__file__).parents[1] / "data" / "graph.yml").data["graph"], Graph, "graph")
 
 
 def outputs_of(task: Task) -> tuple[str, ...]:
@@ -66,19 +73,20 @@ def prepare(task: Task, etags: dict[str, str]) -> Envelope:
     return Envelope(request_id="r", stage=task.stage, clip=task.clip, output_uri="s3://b/", input_uris=task.inputs)
 
 
-def succeed(task: Task, envelope: Envelope, *, attempt: int = 1, **_: object) -> Outcome:
+def succeed(task: Task, envelope: Envelope, *, attempt: int = 1, **_: object) -> Answered:
     row = StageRow(request_id="r", invocation_id=f"{task.name}.{attempt}", stage=task.stage, clip=task.clip)
     etags = {uri: f"etag of {uri}" for uri in outputs_of(task)}
-    return Outcome(task, attempt, outputs_of(task), etags, (row,), None)
+    return Answered(task, attempt, outputs_of(task), etags, (row,), None)
 
 
-def failing(outcome: Outcome, slug: str, *, retryable: bool = False) -> Outcome:
+def failing(outcome: Answered, slug: str, *, retryable: bool = False) -> Answered:
     error = Failure(slug=slug, stage=outcome.task.stage, reason="because", retryable=retryable)
     return outcome._replace(error=error, outputs=(), etags={})
 
 
 def drive(file, invoke, *, within_s=60.0, cancellation=None, attempts=None, **options):
     run(
+        GRAPH,
         file,
         prepare,
         invoke,

@@ -1,20 +1,35 @@
 """From rows to answers, on run folders that are made up; also broken ones: named findings, never a traceback."""
 
+import gzip
 import json
 import shutil
 
 import msgspec
 import pytest
+from msgspec import structs
 
-from analysis import digest, index, outcome, summary
-from analysis.answers import Prices, Results
-from analysis.load import load
-from analysis.results import results
+from analysis import outcome
+from analysis.answers.results import results
+from analysis.report import index, summary
+from analysis.rows import digest
+from analysis.rows.folder import load
+from fave.campaign.results import Prices, Results
+from fave.campaign.rundir import read_json
+from fave.campaign.validity import Verdict
 from fave.errors import EXIT_INVALID_RUN, EXIT_OK, InvalidRunError
-from fave.rundir import read_json
 from fave.settings import ROOT
-from fave.validity import Verdict
-from tests.support.campaigns import S, answers, campaign, experiment, invocation, start, with_cold, written
+from tests.support.campaigns import (
+    SETTINGS,
+    S,
+    answers,
+    campaign,
+    experiment,
+    invocation,
+    start,
+    typed,
+    with_cold,
+    written,
+)
 from tests.support.campaigns import load as a_load
 
 pytestmark = pytest.mark.unit
@@ -41,7 +56,7 @@ def test_a_folder_gives_what_the_same_rows_in_memory_give(folder):
     found, expected = shown(folder), answers(campaign(experiment(), CELLS))
     assert found == expected
     assert found["validity"]["findings"] == []
-    assert outcome.exit_code(found) == EXIT_OK
+    assert outcome.exit_code(typed(found)) == EXIT_OK
     assert found["contrasts"][0]["risk_difference"] == pytest.approx((9 - 1 / 3) / 20)
 
 
@@ -110,7 +125,7 @@ def of_another_campaign(folder):
 
 def other_settings(folder):
     facts = read_json(cell(folder) / "cell.json")
-    info = read_json(folder / "campaign.json") | {"regimes": {"l": {"a": {"f": {"min_replicas": 1}}}}}
+    info = read_json(folder / "campaign.json") | {"regimes": {"l": {"a": {"f": SETTINGS["f"] | {"min_replicas": 1}}}}}
     (folder / "campaign.json").write_text(json.dumps(info))
     (cell(folder) / "cell.json").write_text(json.dumps(facts))
 
@@ -136,7 +151,7 @@ def test_rows_that_cannot_be_believed_exclude_their_run_and_its_block_and_say_wh
     found = shown(folder)
     assert any(says in finding for finding in found["validity"]["findings"]), found["validity"]["findings"]
     assert any(says in reason for each in found["validity"]["excluded"] for reason in each["reasons"])
-    assert outcome.exit_code(found) == EXIT_INVALID_RUN
+    assert outcome.exit_code(typed(found)) == EXIT_INVALID_RUN
     assert found["cells"][1]["runs"] in (0, 2), "the whole block goes, and no other"
 
 
@@ -145,7 +160,7 @@ def test_a_cell_whose_facts_are_half_written_is_named(folder):
     path.write_bytes(path.read_bytes()[:40])
     found = shown(folder)
     assert "00_l_a_1: cell.json cannot be read" in found["validity"]["findings"][0]
-    assert outcome.exit_code(found) == EXIT_INVALID_RUN
+    assert outcome.exit_code(typed(found)) == EXIT_INVALID_RUN
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"schema": 2, "experiment": {"loads": {}}}', "[]"])
@@ -165,7 +180,7 @@ def test_when_every_request_fails_no_verdict_is_given_and_the_exit_code_says_so(
     assert found["contrasts"][0]["verdict"] == "inconclusive"
     assert "no known rate" in found["contrasts"][0]["reason"]
     assert found["anomalies"][0]["what"] == "requests failed (100.0% of 40)"
-    assert outcome.exit_code(found) == EXIT_INVALID_RUN
+    assert outcome.exit_code(typed(found)) == EXIT_INVALID_RUN
 
 
 def test_a_single_block_is_a_finding_and_no_comparison():
@@ -200,7 +215,7 @@ def test_a_verdict_that_rests_on_an_excluded_run_is_told_with_it():
     assert (other["verdict"], other["blocks"], other["runs"]) == ("inconclusive", 4, 2)
     expected = answers(whole)["contrasts"][0]
     assert (other["risk_difference"], other["ci95"]) == (expected["risk_difference"], expected["ci95"])
-    assert "with 2 excluded runs put back: inconclusive" in summary.findings(found)[1]
+    assert "with 2 excluded runs put back: inconclusive" in summary.sentences(typed(found))[1]
     assert expected["with_excluded"] is None
 
 
@@ -243,7 +258,7 @@ def test_what_is_held_is_told_per_second_of_the_planned_window_and_compared_as_a
     cells = {(block, "l", regime): kept(block, regime) for block in range(3) for regime in "ab"}
     whole = campaign(experiment(), cells)
     runs = [
-        run._replace(settings={"f": run.settings["f"] | {"min_replicas": 1}}, initial_ready={"f": 1})
+        run._replace(settings={"f": structs.replace(run.settings["f"], min_replicas=1)}, initial_ready={"f": 1})
         if run.regime == "b"
         else run
         for run in whole.runs
@@ -295,7 +310,8 @@ def test_prices_turn_gb_seconds_into_money():
         Prices(name="p", version="1", source="s", currency="USD", per_gb_s_executed=0, per_gb_s_held=-1.0)
 
 
-def test_a_kill_is_an_anomaly_with_what_the_replica_wrote_last(folder):
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_kill_is_an_anomaly_with_what_the_replica_wrote_last(folder, suffix):
     path = cell(folder) / "replicas.jsonl"
     kill = {
         "at_ns": 3 * S,
@@ -309,7 +325,9 @@ def test_a_kill_is_an_anomaly_with_what_the_replica_wrote_last(folder):
     logs = cell(folder) / "logs"
     logs.mkdir()
     lines = [{"instance": "x9", "text": f"line {i}"} for i in range(9)]
-    (logs / "functions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "{half")
+    written = ("".join(json.dumps(line) + "\n" for line in lines) + "{half").encode()
+    # Before November 2026 it was not packed.
+    (logs / f"functions.jsonl{suffix}").write_bytes(gzip.compress(written) if suffix else written)
     (found,) = [each for each in shown(folder)["anomalies"] if "memory" in each["what"]]
     assert found["what"] == "f killed over its memory limit"
     assert found["detail"] == ["00_l_a_1, after 3.0 s: over\n    line 6\n    line 7\n    line 8"]
@@ -351,7 +369,7 @@ def test_the_scorecard_says_what_is_missing_and_earns_what_there_is():
 
 
 def test_a_descriptive_load_has_latency_ratios_but_no_verdict():
-    made = experiment(loads={"l": a_load(descriptive=True)})
+    made = experiment(loads={"l": a_load(descriptive=True), "compared": a_load()})
     found = answers(campaign(made, CELLS))
-    assert found["contrasts"] == []
+    assert [row["load"] for row in found["contrasts"]] == ["compared"]
     assert {each["figure"] for each in found["ratios"]} == {"p50", "mean"}

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fave import gaps, loads
-from fave.arrivals import (
+from fave.errors import ConfigError
+from fave.settings import Duration
+from fave.traffic import gaps, loads
+from fave.traffic.arrivals import (
     Modulation,
     Traffic,
     generate,
@@ -21,9 +23,7 @@ from fave.arrivals import (
     take_share,
     write_csv,
 )
-from fave.errors import ConfigError
-from fave.loads import traffic_of
-from fave.settings import Duration
+from fave.traffic.loads import traffic_of
 
 pytestmark = pytest.mark.unit
 

@@ -1,8 +1,8 @@
 import msgspec
 import pytest
 
-from fave.envelope import Reply, StageMetadata
 from fave.errors import GatewayError
+from fave.wire.envelope import Reply, StageMetadata
 from orchestrator.retry import RULES, Budget, delay_s
 from orchestrator.workflow import Task
 from tests.support.orchestration import Gateway, Store, a_failure, invoke, invoker, ok_reply

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis import calibrate
+from analysis.answers import calibrate
 
 pytestmark = pytest.mark.unit
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from analysis import across, capacity
+from analysis.answers import capacity
+from analysis.report import across
 from fave.errors import ConfigError
-from tests.support.campaigns import HOST, answers, campaign, experiment, invocation, load, with_cold
+from tests.support.campaigns import HOST, answers, campaign, experiment, invocation, load, with_cold, with_experiment
 
 pytestmark = pytest.mark.unit
 
@@ -73,8 +74,8 @@ def test_the_highest_rate_below_the_first_that_breaks_is_sustained_and_what_brok
     }
     whole = campaign(made, cells)
     (found,) = capacity.ladder(whole, whole.runs)
-    assert (found["sustained_rate_per_s"], found["broke_rate_per_s"]) == (10.0, 20.0)
-    assert found["broke_by"] == ["1 failed requests, the first after 0.7 s (429: full)"]
+    assert (found.sustained_rate_per_s, found.broke_rate_per_s) == (10.0, 20.0)
+    assert found.broke_by == ["1 failed requests, the first after 0.7 s (429: full)"]
     assert capacity.sentences([found]) == [
         "a: sustains 10/s; at 20/s 1 failed requests, the first after 0.7 s (429: full)."
     ]
@@ -83,10 +84,10 @@ def test_the_highest_rate_below_the_first_that_breaks_is_sustained_and_what_brok
 def test_a_queue_that_grows_is_not_sustained_and_one_that_varies_is():
     made = experiment(regimes=["a"], loads={"l": load(descriptive=True)}, contrasts=[], capacity=["l"])
     grows, steady = campaign(made, {(0, "l", "a"): rung(grows=True)}), campaign(made, {(0, "l", "a"): rung()})
-    assert capacity.ladder(steady, steady.runs)[0]["sustained_rate_per_s"] == 10.0
+    assert capacity.ladder(steady, steady.runs)[0].sustained_rate_per_s == 10.0
     broken = capacity.ladder(grows, grows.runs)[0]
-    assert broken["sustained_rate_per_s"] is None
-    assert "the queue grows" in broken["broke_by"][0]
+    assert broken.sustained_rate_per_s is None
+    assert "the queue grows" in broken.broke_by[0]
 
 
 def test_the_first_30_seconds_stand_apart_where_runs_are_long_enough():
@@ -150,7 +151,6 @@ def test_what_an_earlier_version_did_not_record_refuses_nothing_and_is_told():
 def test_what_could_not_be_compared_is_named_with_the_reason():
     a, b = pair()
     fewer = b._replace(runs=[run for run in b.runs if run.regime == "a" or run.block == 0])
-    made = experiment(loads={"l": load(regimes=["a"])})
-    found = across.compared(a, fewer._replace(info=fewer.info | {"experiment": made}))
+    found = across.compared(a, with_experiment(fewer, loads={"l": load(regimes=["a"])}, contrasts=[]))
     assert [row.regime for row in found.rows] == ["a"]
     assert found.left_out == ["l, b: 3 usable runs in A, 1 in B; both need 2"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis import clustered, compare, intervals
+from analysis.statistics import clustered, compare, intervals
 
 pytestmark = pytest.mark.unit
 

@@ -3,7 +3,7 @@ import math
 import msgspec
 import pytest
 
-from experiments.collect import Document, TaskStatus, collect
+from experiments.collect import Document, Sources, TaskStatus, collect
 from experiments.observe import (
     age_quantile_s,
     clock_offset_s,
@@ -13,7 +13,9 @@ from experiments.observe import (
     refused,
 )
 from fave.errors import StorageError
-from fave.records import ArrivalRow, ReplicaRow, StageRow, compared, derive
+from fave.wire.records import ArrivalRow, ReplicaRow, StageRow, derive, routable
+from platforms.model import Seen
+from tests.support.videosearcher import WORK
 
 pytestmark = pytest.mark.unit
 
@@ -51,12 +53,15 @@ def stage_row(stage, *, sent, ready, replica="x", **more):
 
 def arrival(k=0, **more):
     values = {"scheduled_at_ns": 1 * S, "fired_at_ns": 1 * S, "sent_at_ns": 1 * S, "done_at_ns": 9 * S} | more
-    return ArrivalRow(k=k, request_id=f"r{k}", invocation_id=f"i{k}", **values)
+    return ArrivalRow(k=k, **{"request_id": f"r{k}", "invocation_id": f"i{k}", "function": "orchestrator"} | values)
 
 
-def collected(arrivals, objects, target="pipeline", ready_at_ns=None):
+def collected(arrivals, objects, workload=WORK, ready_at_ns=None):
     return collect(
-        Objects(objects), arrivals, target=target, regime="cold", load="steady", ready_at_ns=ready_at_ns or {}
+        Sources(Objects(objects), workload, Seen([], ready_at_ns or {}, None, 0), {}),
+        arrivals,
+        regime="cold",
+        load="steady",
     )
 
 
@@ -109,7 +114,8 @@ def test_a_single_stage_is_joined_with_the_callers_side_of_its_reply():
     written = StageRow(request_id="r0", invocation_id="i0", stage="stage-search", memory_limit_mb=512)
     row = arrival(reply_headers={"X-Fave-Ready-At": str(2 * S), "X-Fave-Started-At": str(3 * S)})
     objects = {"requests/r0/stage-search/metadata.1.json": written}
-    requests, stages, _ = collected([row], objects, target="stage-search")
+    row.function = "stage-search"
+    requests, stages, _ = collected([row], objects)
     assert (stages[0].cold, stages[0].cold_wait_s, stages[0].queue_s) == (True, 1.0, 1.0)
     assert (stages[0].returned_at_ns, requests[0].cold) == (9 * S, True)
 
@@ -140,7 +146,7 @@ def test_a_request_with_a_missing_label_is_not_called_warm():
 
 
 def test_what_the_platform_refused_is_a_failure_and_not_a_lost_label():
-    requests, stages, _ = collected([arrival(status="failed", error="429: full")], {}, target="stage-search")
+    requests, stages, _ = collected([arrival(function="stage-search", status="failed", error="429: full")], {})
     assert (requests[0].status, requests[0].cold) == ("failed", None)
     assert refused(stages[0])
     assert not refused(StageRow(request_id="r", invocation_id="i", stage="s", status="lost"))
@@ -184,31 +190,36 @@ def test_labels_are_checked_against_the_platforms_own_events(sent, ready, event,
     assert label_mismatches([derive(row)], events, offset_s=0.01) == wrong
 
 
-def test_who_comes_between_a_replicas_own_stamp_and_the_platforms_event_has_no_label():
-    """It met a ready replica that nobody knew of yet; the 250 ms that were tolerated made it warm."""
+def test_who_comes_between_a_replicas_own_stamp_and_the_platforms_event_is_cold():
+    """The replica was ready and nobody could be sent to it yet: the caller waited for that."""
     row = stage_row("stage-x", sent=4, ready=3)
-    assert (row.cold, compared(row, int(3.9 * S)).evidence) == (False, "platform")
-    between = compared(stage_row("stage-x", sent=4, ready=3), int(4.1 * S))
-    assert (between.cold, between.evidence) == (None, "undecided")
+    assert (row.cold, routable(row, int(3.9 * S), "platform").evidence) == (False, "platform")
+    between = routable(stage_row("stage-x", sent=4, ready=3), int(4.1 * S), "platform")
+    assert (between.cold, between.cold_wait_s) == (True, pytest.approx(0.1))
     assert label_mismatches([between], {"x": int(4.1 * S)}, 0.0) == 0
     requests, stages, _ = collected(
-        [arrival(sent_at_ns=4 * S)],
-        {"requests/r0/stage-x/metadata.1.json": stage_row("stage-x", sent=4, ready=3)},
-        target="stage-x",
+        [arrival(sent_at_ns=4 * S, function="stage-search")],
+        {"requests/r0/stage-search/metadata.1.json": stage_row("stage-search", sent=4, ready=3)},
         ready_at_ns={"x": int(4.1 * S)},
     )
-    assert (requests[0].cold, requests[0].cold_invocations, stages[0].cold) == (None, 0, None)
+    assert (requests[0].cold, requests[0].cold_invocations, stages[0].cold) == (True, 1, True)
 
 
 def test_a_repeated_arrival_is_one_request_with_a_row_for_each_attempt():
     """It was sent when the first attempt was, and ended as the last one did."""
     attempts = [
-        arrival(status="failed", error="429: busy", done_at_ns=2 * S),
-        arrival(attempt=2, sent_at_ns=3 * S, done_at_ns=4 * S, reply_headers={"X-Fave-Ready-At": "1"}),
+        arrival(function="stage-search", status="failed", error="429: busy", done_at_ns=2 * S),
+        arrival(
+            function="stage-search",
+            attempt=2,
+            sent_at_ns=3 * S,
+            done_at_ns=4 * S,
+            reply_headers={"X-Fave-Ready-At": "1"},
+        ),
     ]
-    row = StageRow(request_id="r0", invocation_id="i0", attempt=2, stage="stage-x", ready_at_ns=1, replica_id="a")
-    objects = {"requests/r0/stage-x/metadata.2.json": row}
-    rows = collected(attempts, objects, target="stage-x")
+    row = StageRow(request_id="r0", invocation_id="i0", attempt=2, stage="stage-search", ready_at_ns=1, replica_id="a")
+    objects = {"requests/r0/stage-search/metadata.2.json": row}
+    rows = collected(attempts, objects)
     (request,) = rows.requests
     assert (request.attempts, request.status, request.sent_at_ns, request.done_at_ns) == (2, "ok", 1 * S, 4 * S)
     assert request.schedule_lag_s == 0.0

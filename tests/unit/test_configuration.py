@@ -2,8 +2,8 @@ import msgspec
 import pytest
 
 from fave.configuration import configured
-from fave.envelope import Envelope
 from fave.errors import StageError
+from fave.wire.envelope import Envelope
 from functions.stage_ffmpeg_3.config import Config as FrameConfig
 from orchestrator.options import options_of
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fave import arrivals, csv_file, traces
-from fave.arrivals import Traffic, generate, read_csv, stream, take_share
 from fave.errors import ConfigError
 from fave.settings import Duration
-from fave.traces import Trace, recognised
+from fave.traffic import arrivals, csv_file, traces
+from fave.traffic.arrivals import Traffic, generate, read_csv, stream, take_share
+from fave.traffic.traces import Trace, recognised
 
 pytestmark = pytest.mark.unit
 

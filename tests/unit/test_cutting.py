@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from functions.containers import missing_bytes
-from functions.findings import Interval
+from functions.documents import Interval
 from functions.stage_ffmpeg_1.cutting import cut
 from functions.timeline import Shown
 

@@ -7,23 +7,27 @@ from pathlib import Path
 import pytest
 
 from experiments import model as experiments
-from fave import errors, gaps, loads
-from fave.arrivals import Modulation, Traffic
-from fave.envelope import Envelope, PipelineRequest, Reply
-from fave.invocation import REPLY_FIELDS, Invocation
-from fave.records import ReplicaRow, RequestRow, StageRow
+from fave import errors
+from fave.campaign.experiment import Load, Policy
+from fave.campaign.validity import Gates
 from fave.settings import ROOT
-from fave.timeline import Phase
-from fave.traces import Trace
-from fave.validity import Gates
-from fave.workload import PIPELINE, STAGES, functions_of
+from fave.traffic import gaps, loads
+from fave.traffic.arrivals import Modulation, Traffic
+from fave.traffic.timeline import Phase
+from fave.traffic.traces import Trace
+from fave.wire.envelope import Envelope, PipelineRequest, Reply
+from fave.wire.final import Metrics
+from fave.wire.invocation import REPLY_FIELDS, Invocation
+from fave.wire.records import ReplicaRow, RequestRow, StageRow
 from functions.images.build import GROUPS
-from orchestrator.results import metrics
 from orchestrator.retry import RULES
 from regimes import model as regimes
 from tests import reference
+from tests.support.videosearcher import STAGES
 
 pytestmark = pytest.mark.unit
+
+GENERATOR = [ROOT / "generator" / "options.py"]
 
 _HEADERS = Invocation(request_id="", invocation_id="").headers()
 
@@ -77,15 +81,17 @@ def test_the_readme_names_every_make_target_that_people_use():
     ("document", "words"),
     [
         ("docs/regimes.md", regimes.names()),
-        ("docs/regimes.md", regimes.Settings.__struct_fields__),
+        ("docs/regimes.md", Policy.__struct_fields__),
         ("docs/experiments.md", experiments.names()),
         ("docs/experiments.md", experiments.Experiment.__struct_fields__),
-        ("docs/experiments.md", experiments.Load.__struct_fields__),
+        ("docs/experiments.md", Load.__struct_fields__),
         (
             "docs/load.md",
             re.findall(
                 r'(?:add|add_argument)\("(--[a-z-]+)"',
-                "".join(path.read_text(encoding="utf-8") for path in (ROOT / "locustfiles").glob("*.py")),
+                "".join(
+                    path.read_text(encoding="utf-8") for path in [*GENERATOR, *(ROOT / "locustfiles").glob("*.py")]
+                ),
             ),
         ),
         (
@@ -111,9 +117,9 @@ def test_the_readme_names_every_make_target_that_people_use():
         ("docs/envelope.md", [*Envelope.__struct_fields__, *Reply.__struct_fields__]),
         ("docs/envelope.md", [*PipelineRequest.__struct_fields__, *REPLY_FIELDS, *_HEADERS]),
         ("docs/errors.md", list(RULES)),
-        ("docs/orchestrator.md", list(metrics(StageRow(request_id="", invocation_id="", stage=""), []))),
+        ("docs/orchestrator.md", Metrics.__struct_fields__),
         ("docs/function-host.md", ["max_inflight", "exec_timeout", "write_timeout", "healthcheck_interval"]),
-        ("docs/images.md", [*GROUPS, *functions_of(PIPELINE)]),
+        ("docs/images.md", GROUPS),
     ],
 )
 def test_what_the_code_has_stands_in_its_document(document, words):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import alternatives, compare, intervals
+from analysis.statistics import alternatives, compare, intervals
 
 pytestmark = pytest.mark.unit
 

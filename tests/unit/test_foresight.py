@@ -1,18 +1,22 @@
 """What was not measured, from what was: other settings, other rates; the front; slow requests."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 from msgspec import structs
 
-from analysis import advice, digest, foresight, measures, plots
-from analysis.answers import Share
-from analysis.results import results
-from analysis.simulate import Function, Measured, Predicted, Times, simulate
+from analysis.answers import advice, foresight
+from analysis.answers.results import results
+from analysis.report import plots
+from analysis.rows import digest, measures
+from analysis.rows.simulate import Function, Measured, Predicted, Times, simulate
 from experiments.model import Experiment
+from fave.campaign.results import Share
 from fave.settings import decode, to_plain
-from tests.support.campaigns import answers, campaign, experiment, invocation
+from fave.wire.records import ReplicaRow
+from tests.support.campaigns import answers, campaign, experiment, invocation, typed
 from tests.support.campaigns import load as a_load
 
 pytestmark = pytest.mark.unit
@@ -68,13 +72,21 @@ def test_until_the_planned_end_a_silence_counts_and_a_replica_that_goes_in_it_do
     assert simulate([0.0], kept, TIMES, until_s=10).provisioned_s == pytest.approx(10)
 
 
-def slow_campaign(**change):
-    """Of 20 requests a run of a takes a second for 8 to 10, and one of b for none; the limit is half of one."""
+def a_start(took_s=0.5):
+    event = partial(ReplicaRow, source="gateway", function="f", replica_id="x")
+    return [event(at_ns=0, event="start"), event(at_ns=int(took_s * 1e9), event="ready")]
+
+
+def slow_campaign(starts="", **change):
+    """Of 20 requests a run of a takes a second for 8 to 10, and one of b for none; the limit is half of one.
+
+    starts: the regimes in which a replica was started.
+    """
     made = experiment(loads={"l": a_load(blocks=8, slo="500ms")}, **change)
     cells = {
         (block, "l", regime): (
             [invocation(i, i / 2, held_s=1.0 if regime == "a" and i < 8 + block % 3 else 0.1) for i in range(20)],
-            [],
+            a_start() if regime in starts else [],
         )
         for block in range(8)
         for regime in "ab"
@@ -143,10 +155,10 @@ def test_a_percentile_between_warm_runs_and_cold_ones_is_marked_wherever_it_stan
     }
     found = answers(campaign(made, cells))
     assert found["cells"][0]["latency_s"]["near_jump"] == ["p95"]
-    from analysis import summary, tables
+    from analysis.report import summary, tables
 
-    assert [row[7][-1] for row in summary.cell_rows(found)] == ["?", "?"]
-    (shown,) = [t for t in tables.tables(found) if t.title == "Latency and cost as ratios"]
+    assert [row[7][-1] for row in summary.cell_rows(typed(found))] == ["?", "?"]
+    (shown,) = [t for t in tables.tables(typed(found)) if t.title == "Latency and cost as ratios"]
     assert "p95?" in [row[2] for row in shown.rows]
 
 
@@ -173,10 +185,30 @@ def test_a_setting_is_advised_only_if_it_is_about_as_quick_as_the_best_measured_
 
 
 def test_where_no_replica_is_surplus_no_idle_timeout_is_advised():
-    settings = foresight.sweeps(made := slow_campaign(), digest.of_all(made))[0].settings
+    settings = foresight.sweeps(made := slow_campaign("a"), digest.of_all(made))[0].settings
     kept, surplus = (next(s for s in settings if (s.min_replicas == s.max_replicas) is same) for same in (True, False))
     assert "idle timeout of" in advice._named(surplus)
     assert advice._named(kept).endswith("whatever the idle timeout")
+
+
+def test_how_long_a_start_takes_is_asked_of_a_regime_that_started_replicas():
+    """A regime of a fixed number had none, and all settings were simulated with starts of no time: 0 % cold."""
+    for starts, regime in (("", "a"), ("a", "a"), ("b", "b"), ("ab", "a")):
+        (sweep,) = foresight.sweeps(made := slow_campaign(starts), digest.of_all(made))
+        assert sweep.regime == regime
+        assert {s.min_replicas == s.max_replicas for s in sweep.settings} == ({True, False} if starts else {True})
+        to_zero = [s for s in sweep.settings if s.min_replicas == 0]
+        assert all(s.cold_rate > 0 for s in to_zero)
+
+
+def test_what_a_regime_does_to_service_times_counts_against_the_sweep():
+    """With the times of a, of which nearly half are slow, it says of b what nobody measured there."""
+    (sweep,) = foresight.sweeps(made := slow_campaign("a"), digest.of_all(made))
+    assert sweep.off_slow > 9 / 20
+    assert advice._credible(0.04, 0.1)
+    assert not advice._credible(0.06, 0.1)
+    assert not advice._credible(sweep.off_slow, 1.0)
+    assert not any("is simulated to be" in each["text"] for each in answers(made)["recommendations"])
 
 
 def test_where_no_timeout_was_swept_there_is_no_panel_of_timeouts():

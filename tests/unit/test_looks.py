@@ -5,15 +5,17 @@ import random
 import numpy as np
 import pytest
 
-from analysis import compare, looks, outcome, variates
-from analysis.load import load
-from analysis.simulate import Function, Times, simulate
-from analysis.variates import Arm
-from fave.arrivals import generate
-from fave.loads import traffic_of
+from analysis import outcome
+from analysis.answers import variates
+from analysis.answers.variates import Arm
+from analysis.rows.folder import load
+from analysis.rows.simulate import Function, Times, simulate
+from analysis.statistics import compare, looks
+from fave.campaign.validity import Verdict
 from fave.settings import ROOT, Duration
-from fave.validity import Verdict
-from tests.support.campaigns import answers, campaign, experiment, with_cold
+from fave.traffic.arrivals import generate
+from fave.traffic.loads import traffic_of
+from tests.support.campaigns import answers, campaign, experiment, of_load, typed, with_cold
 from tests.support.campaigns import load as a_load
 
 pytestmark = pytest.mark.unit
@@ -66,11 +68,11 @@ def test_a_look_says_what_is_open_and_how_likely_the_next_one_decides_it():
     (row,) = found["contrasts"]
     assert not row["decided"]
     assert 0 < row["chance_next"] < 1
-    said = outcome.at_look(found, 3, 5, [])
+    said = outcome.at_look(typed(found), 3, 5, [])
     assert said == [
         f"look after 3 blocks, l: 0 of 1 decided; after 5: a - b with {100 * row['chance_next']:.0f} % chance"
     ]
-    assert outcome.at_look(found, 3, 5, ["l"]) == ["look after 3 blocks, l: 0 of 1 decided; it ends here"]
+    assert outcome.at_look(typed(found), 3, 5, ["l"]) == ["look after 3 blocks, l: 0 of 1 decided; it ends here"]
 
 
 def test_a_constant_difference_is_decided_after_eight_blocks():
@@ -177,22 +179,17 @@ def test_an_arm_that_is_constant_is_left_alone_and_so_is_a_rate_that_would_leave
 def test_blocks_that_share_their_arrivals_have_no_variate():
     paced = a_load(traffic={"model": "paced", "requests": 20, "duration": "10s"})
     made = campaign(experiment(loads={"l": paced}), with_cold({(i, r): 5 + i for i in range(3) for r in "ab"}))
-    from analysis import digest
+    from analysis.rows import digest
 
     assert variates.arms(made, digest.of_all(made), "invocation_cold_rate", 3) == {}
 
 
 def test_with_excluded_runs_put_back_it_is_the_same_statistic_that_decides():
     """Else a verdict would change for want of the control variate, and the exclusion be blamed."""
-    whole = load(ROOT / "runs" / "example")
-    experiment = {**whole.info["experiment"], "control_variate": True, "contrasts": [["long-idle", "warm"]]}
-    experiment["loads"] = {"steady": experiment["loads"]["steady"]}
-    runs = [run for run in whole.runs if run.load == "steady"]
+    plan = {"control_variate": True, "contrasts": [["long-idle", "warm"]], "factorial": {}}
+    whole = of_load(load(ROOT / "runs" / "example"), "steady", **plan)
     invalid = Verdict(valid=False, findings=())
-    excluded = [run._replace(verdict=invalid) if run.block == 7 else run for run in runs]
-    without, plain = (
-        answers(whole._replace(runs=some, info=whole.info | {"experiment": experiment}))["contrasts"][0]
-        for some in (excluded, runs)
-    )
+    excluded = [run._replace(verdict=invalid) if run.block == 4 else run for run in whole.runs]
+    without, plain = (answers(whole._replace(runs=some))["contrasts"][0] for some in (excluded, whole.runs))
     assert without["method"] == plain["method"] == "paired CR2, control variate"
     assert without["with_excluded"]["ci95"] == pytest.approx(plain["ci95"], abs=0.002)

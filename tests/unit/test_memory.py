@@ -3,15 +3,14 @@
 import random
 from collections import Counter
 
-import msgspec
 import pytest
 
-from analysis import digest
-from analysis import memory as taken
-from analysis.answers import Prices
-from analysis.memory import NEEDED, upper_p99
-from analysis.results import results
-from fave.records import ReplicaRow
+from analysis.answers import memory as taken
+from analysis.answers.memory import NEEDED, upper_p99
+from analysis.answers.results import results
+from analysis.rows import digest
+from fave.campaign.results import Prices
+from fave.wire.records import ReplicaRow
 from tests.support.campaigns import S, answers, campaign, experiment, invocation, load
 
 pytestmark = pytest.mark.unit
@@ -29,7 +28,7 @@ def rows(peaks, start_mb=50.0):
 
 def whole(a, b=(), events=(), loads=None, **info):
     """One block: rows in regime a and in regime b."""
-    made = experiment(loads={"l": load(sample="short", **(loads or {}))})
+    made = experiment(loads={"l": load(**({"variables": {"sample": "short"}} | (loads or {})))})
     cells = {(0, "l", "a"): (a, list(events)), (0, "l", "b"): (list(b) or rows([100.0]), [])}
     return campaign(made, cells, **({"capabilities": {"replica_events": True}} | info))
 
@@ -130,7 +129,7 @@ def test_a_limit_that_could_fall_by_more_than_a_quarter_is_one_line_with_its_inp
     assert (
         "at least 10 invocations each, in at least 2 runs; a bound of the 99th percentile for 0 of 1" in line.evidence
     )
-    own = whole(rows([200.0]), loads={"inputs": ["s3://fave/mine.mp4"]})
+    own = whole(rows([200.0]), loads={"variables": {"inputs": ["s3://fave/mine.mp4"]}})
     (line,) = taken.advice(results(own, digest.of_all(own)).memory)
     assert "only: s3://fave/mine.mp4" in line.evidence
     near = whole(rows([600.0]))
@@ -140,7 +139,7 @@ def test_a_limit_that_could_fall_by_more_than_a_quarter_is_one_line_with_its_inp
 
 def test_the_table_has_a_row_a_function_and_gives_each_reason_once():
     made = whole(rows([200.0]), **EMBEDDED)
-    table = taken.table(msgspec.to_builtins(results(made, digest.of_all(made)).memory))
+    table = taken.table(results(made, digest.of_all(made)).memory)
     (row,) = table.rows
     assert len(row) == len(table.columns)
     assert (row[0], row[8], row[-1]) == ("f", "256", "4 / 16")

@@ -12,7 +12,7 @@ from functions.images.build import FOLDER, stage_context
 pytestmark = pytest.mark.unit
 
 MANIFEST = load()
-STATIC = ROOT / "locustfiles" / "static"
+STATIC = ROOT / "generator" / "static"
 # SPDX identifiers, and the two licences that it has none for.
 LICENCES = {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-3.0", "NOASSERTION"}
 OWN_TERMS = {"LicenseRef-Public-Domain", "LicenseRef-PETS2009"}

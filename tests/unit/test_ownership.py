@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
+from fave.calling import Cancellation
 from fave.errors import StorageError
-from fave.gateway_client import Cancellation
 from orchestrator import control, results
 from orchestrator.runner import TakenAwayError
 from orchestrator.state import load

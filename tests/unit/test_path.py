@@ -4,11 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.load import polars_schema
-from analysis.path import PARTS, paths
-from fave.critical_path import critical_path
-from fave.records import StageRow, derive
-from fave.workload import ORCHESTRATOR, PIPELINE
+from analysis.rows.folder import polars_schema, with_routable
+from analysis.rows.path import PARTS, paths
+from fave.wire.critical_path import critical_path
+from fave.wire.records import StageRow, derive
+from tests.support.orchestration import GRAPH
+from tests.support.videosearcher import ORCHESTRATOR
 
 pytestmark = pytest.mark.unit
 
@@ -73,11 +74,11 @@ def request(name="r", at=1000, *, detector_cold=0, speech_cold=0):
 
 def table(rows):
     schema = polars_schema(StageRow)
-    return pl.DataFrame([{name: getattr(row, name) for name in schema} for row in rows], schema=schema)
+    return with_routable(pl.DataFrame([{name: getattr(row, name) for name in schema} for row in rows], schema=schema))
 
 
 def of(rows):
-    return paths(table(rows), PIPELINE)
+    return paths(table(rows), (ORCHESTRATOR,), GRAPH)
 
 
 def test_the_parts_of_a_request_add_up_to_its_time_and_are_those_of_its_stamps():
@@ -147,14 +148,14 @@ def test_a_repeated_stage_counts_with_the_attempt_whose_outputs_were_used():
 
 def test_a_single_stage_is_its_own_path():
     rows = [invocation("stage-embedder", 100 * i + 1, cold=20 * i, took=30, request=f"r{i}") for i in range(3)]
-    found = paths(table(rows), "stage-embedder")
+    found = paths(table(rows), ("stage-embedder",))
     assert found.response_s == pytest.approx(np.array([0.039, 0.059, 0.079]))
     assert found.saved_s["stage-embedder"] == pytest.approx(np.array([0, 0.02, 0.04]))
 
 
 def test_without_the_replicas_stamps_all_of_a_requests_time_is_unexplained():
     row = StageRow(request_id="r", invocation_id="i", stage="f", sent_at_ns=1 * MS, returned_at_ns=41 * MS)
-    found = paths(table([row]), "f")
+    found = paths(table([row]), ("f",))
     assert found.parts_s[0, PARTS.index("unexplained")] == pytest.approx(0.04)
     assert found.parts_s.sum() == pytest.approx(0.04)
 
@@ -162,7 +163,7 @@ def test_without_the_replicas_stamps_all_of_a_requests_time_is_unexplained():
 def test_a_foreign_gateway_without_stamp_leaves_the_way_there_in_the_queue():
     row = invocation("stage-embedder", 100, took=30)
     row.forwarded_at_ns = 0
-    found = paths(table([row]), "stage-embedder")
+    found = paths(table([row]), ("stage-embedder",))
     assert found.parts_s[0, PARTS.index("queue")] == pytest.approx(0.004)
     assert found.parts_s[0, PARTS.index("network")] == pytest.approx(0.002)
 

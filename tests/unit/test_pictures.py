@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from fave.errors import StageError
-from functions.findings import Detections, Embeddings, Frame, Object, RankedClip, RankedFrame, Ranking
+from functions.documents import Detections, Embeddings, Frame, Object, RankedClip, RankedFrame, Ranking
 from functions.stage_explainer.language_model import facts_of
 from functions.stage_explainer.summary import summarise
 from functions.stage_search.alike import frame_like, frames_alike

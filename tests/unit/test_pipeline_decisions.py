@@ -3,18 +3,17 @@ import threading
 import msgspec
 import pytest
 
-from fave.envelope import Envelope
 from fave.errors import StorageError
-from fave.workload import GRAPH
-from functions.findings import Embeddings, Frame, Object
+from fave.wire.envelope import Envelope
+from functions.documents import Embeddings, Frame, Object
 from functions.stage_librosa.config import Config
 from functions.stage_librosa.grouping import find_clips, group
 from functions.stage_search.config import Config as SearchConfig
 from functions.stage_search.ranking import Clip, rank, words_of
-from orchestrator.invoker import Outcome
+from orchestrator.invoker import Answered
 from orchestrator.state import State
 from orchestrator.workflow import Task, clips_of, complete, runnable
-from tests.support.orchestration import VIDEO, MemoryStore, drive, failing, new_file, outputs_of, succeed
+from tests.support.orchestration import GRAPH, VIDEO, MemoryStore, drive, failing, new_file, outputs_of, succeed
 
 pytestmark = pytest.mark.unit
 
@@ -50,7 +49,7 @@ def test_a_task_gets_its_own_clips_inputs_and_a_gathering_one_gets_all():
     (first, second) = runnable(GRAPH, VIDEO, done, frozenset(done))
     assert first.inputs == ("s3://b/requests/r/stage-ffmpeg-1/clip-000.mp4",)
     assert second.inputs == ("s3://b/requests/r/stage-ffmpeg-1/clip-001.mp4",)
-    assert clips_of(done) == ["clip-000", "clip-001"]
+    assert clips_of(GRAPH, done) == ["clip-000", "clip-001"]
 
 
 def test_the_runner_completes_and_keeps_every_row():
@@ -64,7 +63,7 @@ def test_the_runner_completes_and_keeps_every_row():
 def test_fan_out_is_bounded():
     lock, running, peak = threading.Lock(), 0, 0
 
-    def slow(task: Task, envelope: Envelope, **_: object) -> Outcome:
+    def slow(task: Task, envelope: Envelope, **_: object) -> Answered:
         nonlocal running, peak
         with lock:
             running += 1
@@ -81,7 +80,7 @@ def test_fan_out_is_bounded():
 
 
 def test_a_failure_stops_new_work_and_is_named_in_the_state():
-    def fail_at_librosa(task: Task, envelope: Envelope, **_: object) -> Outcome:
+    def fail_at_librosa(task: Task, envelope: Envelope, **_: object) -> Answered:
         outcome = succeed(task, envelope)
         return failing(outcome, "silent") if task.stage == "stage-librosa" else outcome
 
@@ -121,7 +120,7 @@ def test_a_write_that_meets_itself_after_a_lost_reply_is_no_conflict():
 def test_after_the_first_failure_nothing_new_is_started():
     tried = []
 
-    def fail_on_clips(task: Task, envelope: Envelope, **_: object) -> Outcome:
+    def fail_on_clips(task: Task, envelope: Envelope, **_: object) -> Answered:
         tried.append(task.name)
         outcome = succeed(task, envelope)
         return failing(outcome, "internal") if task.clip else outcome

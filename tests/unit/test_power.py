@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis import power
+from analysis.statistics import power
 from tests.support.theory import single_replica
 
 pytestmark = pytest.mark.unit

@@ -9,7 +9,7 @@ from experiments import progress as module
 from experiments.cell_run import Summary, Times
 from experiments.plan import Cell
 from experiments.progress import Progress
-from fave.validity import Verdict
+from fave.campaign.validity import Verdict
 
 pytestmark = pytest.mark.unit
 

@@ -2,21 +2,26 @@ import hashlib
 import re
 
 import pytest
+from msgspec import structs
 
 from experiments import facts, forecast, stopping
 from experiments import model as experiments
 from experiments.plan import forecast_s, plan
 from experiments.progress import duration
 from experiments.standing import left, unfinished
-from fave.arrivals import generate, seed_for
+from fave.campaign.experiment import Scaling
+from fave.campaign.rundir import CellDir, write_json
 from fave.errors import ConfigError
-from fave.gateway_client import FunctionStatus
-from fave.rundir import CellDir, write_json
 from fave.settings import ROOT, Duration, decode, to_plain
-from fave.workload import PIPELINE, functions_of
+from fave.traffic.arrivals import generate, seed_for
 from local.gateway.model import Deployment, policy_of
+from platforms.model import Counts
+from platforms.specs import to_spec
 from regimes import model as regimes
-from regimes.openfaas import _wrong
+from regimes.apply import _wrong
+from tests.support.campaigns import results_of
+from tests.support.videosearcher import FUNCTIONS, WORK
+from workloads.model import Function
 
 pytestmark = pytest.mark.unit
 
@@ -24,8 +29,7 @@ pytestmark = pytest.mark.unit
 def test_the_shipped_regimes_are_what_they_promise():
     assert regimes.names() == ["burst-ready", "cold", "long-idle", "warm", "warm-librosa"]
     cold, long_idle, warm_librosa, warm, burst = (
-        regimes.resolve(name, functions_of(PIPELINE))
-        for name in ("cold", "long-idle", "warm-librosa", "warm", "burst-ready")
+        regimes.resolve(name, FUNCTIONS) for name in ("cold", "long-idle", "warm-librosa", "warm", "burst-ready")
     )
     assert {f for f in cold if warm_librosa[f] != cold[f]} == {"stage-librosa"}
     assert {each.min_replicas for each in long_idle.values()} == {0}
@@ -40,17 +44,19 @@ def test_the_shipped_regimes_are_what_they_promise():
 
 def test_what_is_said_of_a_function_outweighs_the_defaults_and_an_override_both(tmp_path):
     (tmp_path / "base.yml").write_text(
-        "description: b\ndefaults: {min_replicas: 0, max_replicas: 2, idle_timeout: 9s, target_in_flight: 1,"
-        " max_in_flight: 1, memory_limit_mb: 128, exec_timeout: 9s}\nfunctions: {f: {memory_limit_mb: 512}}\n"
+        "description: b\ndefaults: {min_replicas: 0, max_replicas: 2, idle_timeout: 9s}\n"
+        "functions: {f: {max_replicas: 5}}\n"
     )
     (tmp_path / "r.yml").write_text(
-        "description: r\ndefaults: {idle_timeout: 4s}\nfunctions: {f: {max_in_flight: 3}}\n"
+        "description: r\ndefaults: {idle_timeout: 4s}\nfunctions: {f: {target_in_flight: 2}}\n"
     )
-    override = regimes.Scaling(idle_timeout=Duration(1))
-    settings = regimes.resolve("r", ("f", "g"), override, tmp_path)
-    assert (settings["f"].memory_limit_mb, settings["f"].max_in_flight, settings["f"].idle_timeout) == (512, 3, 1)
-    assert (settings["g"].memory_limit_mb, settings["g"].max_in_flight) == (128, 1)
-    assert regimes.resolve("r", ("f",), None, tmp_path)["f"].idle_timeout == 4
+    functions = {"f": Function(command="x", max_in_flight=3), "g": Function(command="x", memory_limit_mb=128)}
+    override = Scaling(idle_timeout=Duration(1))
+    settings = regimes.resolve("r", functions, override, tmp_path)
+    f, g = settings["f"], settings["g"]
+    assert (f.max_replicas, f.target_in_flight, f.max_in_flight, f.idle_timeout) == (5, 2, 3, 1)
+    assert (g.memory_limit_mb, g.max_in_flight, g.target_in_flight, g.max_replicas) == (128, 1, 1, 2)
+    assert regimes.resolve("r", functions, None, tmp_path)["f"].idle_timeout == 4
 
 
 def test_an_unknown_regime_is_refused_with_those_that_there_are():
@@ -60,24 +66,23 @@ def test_an_unknown_regime_is_refused_with_those_that_there_are():
 
 def test_impossible_settings_are_refused_by_function():
     with pytest.raises(ConfigError, match="regime 'cold', f: min_replicas 3, max_replicas 2"):
-        regimes.resolve("cold", ("f",), regimes.Scaling(min_replicas=3))
+        regimes.resolve("cold", {"f": Function(command="x")}, Scaling(min_replicas=3))
 
 
 def test_a_regime_arrives_at_the_gateway_as_it_was_written():
-    settings = regimes.resolve("cold", ("stage-librosa",))["stage-librosa"]
-    spec = regimes.to_spec("stage-librosa", settings, image="stage-librosa:latest", regime="cold")
+    settings = regimes.resolve("cold", WORK.some(["stage-librosa"]))["stage-librosa"]
+    spec = to_spec(WORK, "stage-librosa", settings, image="stage-librosa:latest", regime="cold")
     policy = policy_of(
         Deployment(
             service=spec.service, labels=spec.labels, limits=spec.limits, env_vars=spec.env_vars, image=spec.image
         )
     )
-    assert (policy.min_replicas, policy.max_replicas, policy.idle_timeout_s) == (0, 2, 4.0)
+    assert (policy.floor, policy.max_replicas, policy.zero_after_s, policy.window_s) == (0, 2, 4.0, 4.0)
     assert (policy.memory_limit_mb, policy.max_in_flight, policy.exec_timeout_s) == (768, 1, 300.0)
 
 
 def test_verification_names_each_function_that_is_not_as_wanted():
-    statuses = [FunctionStatus(name="a", replicas=1, available_replicas=0), FunctionStatus(name="b")]
-    assert _wrong(statuses, {"a": 1, "b": 0}) == ["a has 0 ready of 1, wanted 1"]
+    assert _wrong({"a": Counts(1, 0), "b": Counts(0, 0)}, {"a": 1, "b": 0}) == ["a has 0 ready of 1, wanted 1"]
 
 
 @pytest.mark.parametrize("name", experiments.names())
@@ -154,9 +159,12 @@ def changed(name="quick", **change):
 
 
 def problems_of(**change):
-    with pytest.raises(ConfigError) as caught:
-        changed(**change)
-    return "\n".join(caught.value.problems)
+    try:
+        found = experiments.wrong_with_others(changed(**change))
+    except ConfigError as error:
+        found = error.problems
+    assert found
+    return "\n".join(found)
 
 
 FACTORIAL = {
@@ -184,7 +192,7 @@ FACTORIAL = {
         ),
         (
             {"controls": [{"kind": "theory", "load": "pipeline", "regimes": ["cold"]}]},
-            "controls[0]: the theory is about a single function, not the pipeline",
+            "controls[0]: the theory is about a single function; load 'pipeline' has several",
         ),
         ({"contrasts": [], "looks": [3]}, "looks: there is no planned contrast"),
         ({"looks": [2, 3]}, "looks: 2, 3: must ascend from at least 3 blocks"),
@@ -207,8 +215,16 @@ def test_what_an_experiment_cannot_mean_is_refused_with_key_and_value(change, sa
 @pytest.mark.parametrize(
     ("load", "change", "says"),
     [
-        ("steady", {"query": "dogs"}, "query, sample: only the pipeline has them"),
-        ("pipeline", {"inputs": ["a", "b"]}, "inputs: the pipeline takes one video, not 2"),
+        (
+            "steady",
+            {"variables": {"query": "dogs"}},
+            "loads.steady.variables: 'query' is none of the request's (config, inputs)",
+        ),
+        (
+            "pipeline",
+            {"target": "librosa"},
+            "loads.pipeline.target: 'librosa' is none of the requests pipeline, stage-ff",
+        ),
         ("steady", {"regimes": ["warm", "burst-ready"]}, "loads.steady.overrides: 'cold' is not among the regimes"),
     ],
 )
@@ -264,7 +280,7 @@ def test_a_number_of_replicas_at_the_start_must_lie_within_the_bounds(tmp_path):
 
 def test_a_second_name_stands_for_the_same_settings():
     experiment = experiments.load("controls")
-    assert experiment.settings("steady", "cold-again") == experiment.settings("steady", "cold")
+    assert experiment.policies("steady", "cold-again") == experiment.policies("steady", "cold")
     assert experiment.contrasts_of("steady") == [("cold", "cold-again")]
     assert experiment.contrasts_of("paced") == []
 
@@ -310,7 +326,7 @@ def test_a_draw_without_arrivals_is_refused_before_anything_runs():
 
 def results(**decided):
     """One contrast a load."""
-    return {"contrasts": [{"load": load, "decided": each} for load, each in decided.items()], "effects": []}
+    return results_of(contrasts=[{"load": load, "decided": each} for load, each in decided.items()])
 
 
 def finished(experiment, folder, blocks):
@@ -347,7 +363,7 @@ def test_a_load_that_is_decided_ends_and_the_others_go_on_to_the_next_look(tmp_p
 
 def test_a_load_with_one_contrast_that_is_open_goes_on(tmp_path):
     rows = results(steady=True, bursty=True)
-    rows["effects"].append({"load": "steady", "decided": False})
+    rows = structs.replace(rows, effects=[structs.replace(rows.contrasts[0], load="steady", decided=False)])
     assert stopping.take(sequential(), rows, 3, tmp_path).ended == {"bursty": 3}
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from fave.critical_path import critical_path
-from fave.records import StageRow
+from fave.wire.critical_path import critical_path
+from fave.wire.records import StageRow
 from orchestrator import results
 
 pytestmark = pytest.mark.unit
@@ -37,9 +37,9 @@ def test_metrics_add_up_all_invocations_the_orchestrators_included():
     own = a_row("orchestrator", 0, 0, cost_gb_s=1.0, cold=True, cold_wait_s=0.5)
     rows = [a_row("a", 0, 2, cost_gb_s=2.0, attempt=2), a_row("b", 2, 5, cold=True, cold_wait_s=1.0)]
     found = results.metrics(own, rows)
-    assert (found["invocations"], found["cold_invocations"], found["retries"]) == (3, 2, 1)
-    assert (found["cost_gb_s"], found["cold_wait_s"], found["cold"]) == (3.0, 1.5, True)
-    assert (found["critical_path"], found["critical_path_s"], found["critical_path_cold_wait_s"]) == (
+    assert (found.invocations, found.cold_invocations, found.retries) == (3, 2, 1)
+    assert (found.cost_gb_s, found.cold_wait_s, found.cold) == (3.0, 1.5, True)
+    assert (found.critical_path, found.critical_path_s, found.critical_path_cold_wait_s) == (
         ["a", "b"],
         5.0,
         1.0,

@@ -1,11 +1,11 @@
 import pytest
 
-from fave.envelope import Envelope, PipelineRequest, check_request_id, decode_body
+from fave.campaign.rundir import JsonlWriter, read_jsonl, write_atomic
 from fave.errors import StageError, StorageError
-from fave.invocation import Invocation, measurement_headers, with_caller_side
-from fave.records import StageRow, derive
-from fave.rundir import JsonlWriter, read_jsonl, write_atomic
 from fave.storage import parse_uri
+from fave.wire.envelope import Envelope, PipelineRequest, check_request_id, decode_body
+from fave.wire.invocation import Invocation, measurement_headers, with_caller_side
+from fave.wire.records import StageRow, derive
 
 pytestmark = pytest.mark.unit
 

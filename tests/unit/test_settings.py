@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fave.errors import ConfigError
-from fave.settings import Duration, decode, load_yaml, to_plain
+from fave.settings import Duration, decode, to_plain
+from fave.yaml_file import load_yaml
 
 pytestmark = pytest.mark.unit
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.show import said_in
 from fave.errors import StageError
-from functions.findings import Embeddings, RankedClip, Ranking
+from functions.documents import Embeddings, RankedClip, Ranking
 from functions.stage_deepspeech.certainty import Heard, judge, transcript
 from functions.stage_deepspeech.config import Config
 from functions.stage_deepspeech.sound import LONGEST, RATE_HZ, SHORTEST_CUT, cut, quietest, windows
 from functions.stage_explainer.summary import summarise
 from functions.stage_search.config import Config as SearchConfig
 from functions.stage_search.ranking import Clip, rank
+from search.show import said_in
 
 pytestmark = pytest.mark.unit
 

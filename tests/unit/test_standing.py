@@ -8,10 +8,10 @@ from experiments import facts
 from experiments.journal import Journal
 from experiments.plan import Cell, Group
 from experiments.standing import Standing, standing
+from fave.campaign.rundir import CellDir, write_json
+from fave.campaign.validity import Finding, Verdict
 from fave.errors import ConfigError
-from fave.rundir import CellDir, write_json
 from fave.settings import ROOT
-from fave.validity import Finding, Verdict
 
 pytestmark = pytest.mark.unit
 
@@ -89,12 +89,15 @@ THEN = {
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"regimes": {}}, "regimes is another than when it began"),
-        ({"assets": {"detector": "b"}}, "assets is another than when it began"),
-        ({"embedded": False}, "embedded is another than when it began"),
-        ({"host": THEN["host"] | {"cores": 4}}, "host: cores was 2, is 4"),
-        ({"host": THEN["host"] | {"memory_kb": 2000}}, "host: memory_kb was 1000, is 2000"),
-        ({"platform": THEN["platform"] | {"limits": {}}}, "platform: limits was {'probe_interval_s': 1}, is {}"),
+        ({"regimes": {}}, "regimes: {'steady': {'cold': {'f': {'idle_timeout': '1s'}}}} when it began, {} now"),
+        ({"assets": {"detector": "b"}}, "assets: {'detector': 'a'} when it began, {'detector': 'b'} now"),
+        ({"embedded": False}, "embedded: True when it began, False now"),
+        ({"host": THEN["host"] | {"cores": 4}}, "host.cores: 2 when it began, 4 now"),
+        ({"host": THEN["host"] | {"memory_kb": 2000}}, "host.memory_kb: 1000 when it began, 2000 now"),
+        (
+            {"platform": THEN["platform"] | {"limits": {}}},
+            "platform.limits: {'probe_interval_s': 1} when it began, {} now",
+        ),
     ],
 )
 def test_runs_that_would_be_other_runs_are_no_part_of_the_campaign(change, says):
@@ -105,7 +108,7 @@ def test_runs_that_would_be_other_runs_are_no_part_of_the_campaign(change, says)
 def test_versions_may_change_and_are_told():
     now = THEN | {"versions": {"locust": "2"}, "host": THEN["host"] | {"kernel": "2", "memory_kb": 1001}}
     assert facts.unlike(THEN, now) == []
-    assert facts.told(THEN, now) == ["versions.locust: was 1, is 2"]
+    assert facts.told(THEN, now) == ["host.kernel: was 1, is 2", "versions.locust: was 1, is 2"]
 
 
 def test_what_an_earlier_version_did_not_record_is_not_held_against_it():

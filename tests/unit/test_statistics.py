@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis import alternatives, clustered, compare, intervals, measures, summary, words
-from analysis.load import Run, used_runs
-from fave.validity import Verdict
+from analysis import words
+from analysis.report import summary
+from analysis.rows import measures
+from analysis.rows.folder import Run, used_runs
+from analysis.statistics import alternatives, clustered, compare, intervals
+from fave.campaign.experiment import Experiment
+from fave.campaign.validity import Verdict
+from fave.settings import from_plain
+from tests.support.campaigns import experiment, load, results_of
 
 pytestmark = pytest.mark.unit
 
@@ -164,7 +170,7 @@ def a_run(block, regime, attempt=1, valid=True, load="l"):
     return Run(block, load, regime, attempt, "t", Verdict(valid=valid, findings=()), {}, {}, 0, 0, "")
 
 
-EXPERIMENT = {"regimes": ["a", "b"], "loads": {"l": {}}}
+EXPERIMENT = from_plain(experiment(), Experiment)
 
 
 def test_an_invalid_run_takes_its_whole_block_with_it_and_the_last_try_counts():
@@ -251,7 +257,7 @@ def test_an_inconclusive_finding_claims_nothing_about_its_interval():
     }
     row |= {"p_sign_flip": 0.25, "margin": 0.05, "verdict": "inconclusive", "exploratory": True, "reason": ""}
     row |= {"with_excluded": None, "bounds": None}
-    (sentence,) = summary.findings({"contrasts": [row], "effects": []})
+    (sentence,) = summary.sentences(results_of(contrasts=[row]))
     assert "no verdict: +40.0 [+15.0, +65.0], Holm p = .081" in sentence
 
 
@@ -263,8 +269,8 @@ def test_p_values_read_as_in_print(value, text):
 
 
 def test_a_load_that_runs_in_some_regimes_needs_only_those():
-    experiment = {"regimes": ["a", "b"], "loads": {"l": {"regimes": ["a"]}}}
-    assert [run.regime for run in used_runs([a_run(0, "a")], experiment)] == ["a"]
+    some = from_plain(experiment(loads={"l": load(regimes=["a"])}, contrasts=[]), Experiment)
+    assert [run.regime for run in used_runs([a_run(0, "a")], some)] == ["a"]
 
 
 def test_welchs_test_which_decides_nothing_is_the_published_one():

@@ -1,8 +1,8 @@
 import msgspec
 import pytest
 
-from fave.envelope import StageMetadata
-from fave.records import StageRow
+from fave.wire.envelope import StageMetadata
+from fave.wire.records import StageRow
 from orchestrator.resume import Kept, take_up, written_by_stages
 from orchestrator.state import TaskState
 from orchestrator.workflow import Task

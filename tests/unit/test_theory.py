@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import simulate
-from analysis.simulate import Function, Measured, Times
-from fave.records import ReplicaRow, StageRow
+from analysis.rows import simulate
+from analysis.rows.simulate import Function, Measured, Times
+from fave.wire.records import ReplicaRow, StageRow
 from tests.support import event_simulator, theory
 from tests.support.campaigns import as_table, invocation
 

@@ -3,11 +3,14 @@
 import random
 
 import pytest
+from msgspec import structs
 
-from analysis import controls, digest
-from fave.records import ReplicaRow
+from analysis.answers import controls
+from analysis.rows import digest
+from fave.settings import Duration
+from fave.wire.records import ReplicaRow
 from tests.support import event_simulator
-from tests.support.campaigns import SETTINGS, S, campaign, experiment, invocation, load
+from tests.support.campaigns import POLICIES, S, campaign, experiment, invocation, load
 
 pytestmark = pytest.mark.unit
 
@@ -41,7 +44,7 @@ def system(about, seed, *, n=ARRIVALS, events_late_s=0.0, lost=0.0, **wrong):
         if found.triggered[i]:
             for event, late_s in (("start", 0.0), ("ready", COLD_START_S + events_late_s)):
                 events.append(event_of(i, event, arrived_s + late_s))
-    settings = {"idle_timeout": f"{about['idle_timeout_s']}s", "max_replicas": about["max_replicas"]}
+    settings = {"idle_timeout": Duration(about["idle_timeout_s"]), "max_replicas": about["max_replicas"]}
     return rows, events, settings
 
 
@@ -62,7 +65,7 @@ def judged(about, seed, **wrong):
     control = {"kind": "theory", "load": "l", "regimes": ["a"]}
     made = experiment(regimes=["a"], contrasts=[], loads={"l": load(traffic=traffic)}, controls=[control])
     whole = campaign(made, {(0, "l", "a"): (rows, events)})
-    run = whole.runs[0]._replace(settings={"f": SETTINGS["f"] | settings}, planned_end_ns=500 * S)
+    run = whole.runs[0]._replace(settings={"f": structs.replace(POLICIES["f"], **settings)}, planned_end_ns=500 * S)
     return controls.check(whole._replace(runs=[run]), [digest.of(whole, run)], [])
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from analysis import outcome, thresholds
+from analysis import outcome
+from fave.campaign import thresholds
+from tests.support.campaigns import results_of
 
 pytestmark = pytest.mark.unit
 
@@ -121,12 +123,12 @@ def test_a_condition_that_cannot_be_read_is_refused_with_its_text(text, says):
 
 
 def results(valid=True, thresholds=(), controls=(), differences=(0.1,)):
-    return {
-        "contrasts": [{"blocks": 2, "risk_difference": difference} for difference in differences],
-        "validity": {"valid": valid},
-        "thresholds": [{"state": state} for state in thresholds],
-        "controls": [{"state": state} for state in controls],
-    }
+    return results_of(
+        valid=valid,
+        contrasts=[{"blocks": 2, "risk_difference": difference} for difference in differences],
+        thresholds=[{"state": state} for state in thresholds],
+        controls=[{"state": state} for state in controls],
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from fave.errors import ConfigError
 from fave.settings import Duration
-from fave.timeline import parse
+from fave.traffic.timeline import parse
 
 pytestmark = pytest.mark.unit
 

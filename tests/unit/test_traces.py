@@ -5,10 +5,10 @@ import statistics
 
 import pytest
 
-from fave.arrivals import Traffic, generate
 from fave.errors import ConfigError
 from fave.settings import Duration
-from fave.traces import Trace
+from fave.traffic.arrivals import Traffic, generate
+from fave.traffic.traces import Trace
 
 pytestmark = pytest.mark.unit
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import digest, trends
-from fave.records import ReplicaRow
+from analysis.answers import trends
+from analysis.rows import digest
+from fave.wire.records import ReplicaRow
 from tests.support.campaigns import S, campaign, experiment, invocation, start
 
 pytestmark = pytest.mark.unit

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fave.strain import CoreTime, cpu_use
-from fave.validity import (
+from fave.campaign.validity import (
     Fidelity,
     Gates,
     Judged,
@@ -23,6 +22,7 @@ from fave.validity import (
     quantile,
     reference_latency_s,
 )
+from fave.strain import CoreTime, cpu_use
 
 pytestmark = pytest.mark.unit
 
@@ -83,6 +83,7 @@ def test_a_clean_run_is_valid():
         ("memory_pressure_share", {"memory_pressure_share": 0.2}),
         ("evictions", {"evictions": 1}),
         ("foreign_cpu_share", {"foreign_cpu_share": 0.06}),
+        ("gateway_late_share", {"gateway_late_share": 0.02}),
         ("initial_state", {"initial_state_ok": False}),
         ("configuration", {"configuration_unchanged": False}),
         ("drained", {"drained": False}),

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 import experiments.model as experiments
 import regimes.model as regimes
-from fave import timeline, yaml_file
+from fave import yaml_file
 from fave.errors import ConfigError
-from fave.settings import ROOT, load_yaml
-from regimes import stack
+from fave.settings import ROOT
+from fave.traffic import timeline
+from fave.yaml_file import load_yaml
+from platforms import stack
 
 pytestmark = pytest.mark.unit
 
@@ -272,14 +274,14 @@ def test_a_regime_a_timeline_and_a_stack_are_read_by_the_same_rules(tmp_path):
 def test_all_mistakes_of_a_stack_file_are_told_with_their_lines(tmp_path):
     path = tmp_path / "stack.yml"
     path.write_text(
-        "functions:\n  a:\n    readonly_root_filesystem: no\n  b: text\n  c:\n    image: x\n"
+        "functions:\n  a: {image: 7,\n    readonly_root_filesystem: no}\n  b: text\n  c:\n    image: x\n"
         "    environment: {ONE: 1.10, TWO: 2, ON: on}\n    annotations: {port: 8080}\n    secrets: one\n",
         encoding="utf-8",
     )
     with pytest.raises(ConfigError) as caught:
         stack.load(path, {})
     assert [problem.removeprefix(str(path)) for problem in caught.value.problems] == [
-        ":2: functions.a.image: the address of an image is needed",
+        ":2: functions.a.image: must be the address of an image",
         ":3: functions.a.readonly_root_filesystem: must be true or false",
         ":4: functions.b: expected keys and values",
         ":9: functions.c.secrets: expected a list",

@@ -1,0 +1,1 @@
+"""From what runs showed to what may be said of it."""

@@ -1,0 +1,1 @@
+"""What is said, as pages, tables and figures."""

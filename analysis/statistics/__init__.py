@@ -1,0 +1,1 @@
+"""Numbers and nothing else: estimates, intervals, tests, and the compiled simulation."""

@@ -1,0 +1,1 @@
+"""What driver and judge agree on: the folder of a run, its manifest, what makes it valid."""

@@ -1,0 +1,1 @@
+"""When requests arrive: models, named loads, recordings."""

@@ -1,0 +1,1 @@
+"""What travels between callers, gateways and functions, and the rows that are made of it."""

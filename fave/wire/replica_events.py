@@ -1,0 +1,9 @@
+"""What can become of a replica, in the words of the platform's event log and of replica rows."""
+
+START, READY, STOP = "start", "ready", "stop"
+CRASHED, OOM_KILLED, START_FAILED = "crashed", "oom_killed", "start_failed"
+
+BAD_ENDS = frozenset((CRASHED, OOM_KILLED, START_FAILED))
+ENDS = BAD_ENDS | {STOP}
+FAILED_STARTS = frozenset((START_FAILED, OOM_KILLED))
+ALL = ENDS | {START, READY}

@@ -1,0 +1,1 @@
+"""The load engine: users with a schedule, in one process or several, recorded and judged. `locustfiles/` shows how."""

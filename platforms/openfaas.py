@@ -1,0 +1,259 @@
+"""OpenFaaS behind its gateway, with Prometheus as a witness and Kubernetes beside it where that can be asked."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import psutil
+
+from fave.campaign.experiment import Policy
+from fave.clock import iso, utc_ns
+from fave.endpoints import Endpoints
+from fave.errors import GatewayError, PlatformError
+from fave.images import image_of
+from fave.strain import Strain
+from fave.wire import replica_events
+from fave.wire.openfaas import LABEL, FunctionSpec, FunctionStatus
+from fave.wire.records import ReplicaRow
+from platforms import borrowed, specs, stack
+from platforms.gateway import Gateway
+from platforms.model import Capabilities, Counts, Facts, FailedStart, Seen
+from platforms.specs import MANAGED
+from prom.client import Prometheus
+from workloads.model import Workload
+
+if TYPE_CHECKING:
+    from platforms.kubernetes_api import Cluster
+
+# No event has such a number: whoever is asked for what came after it tells nothing, or that there is no log.
+_NEVER = 2**62
+
+
+class OpenFaas:
+    """Any edition: what differs between them is asked for, or seen when it does not come about."""
+
+    # Its `down.window` ends there.
+    LONGEST_WINDOW_S = 300.0
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
+        self.gateway = Gateway.at(endpoints)
+        self.prometheus = Prometheus(endpoints.prometheus_url)
+
+    @classmethod
+    def serves(cls, endpoints: Endpoints) -> bool:
+        """Whatever has no class of its own."""
+        return bool(endpoints.gateway_url)
+
+    def counts(self) -> dict[str, Counts]:
+        return {
+            status.name: Counts(status.replicas, status.available_replicas, status.draining, status.invocation_count)
+            for status in self.gateway.functions()
+        }
+
+    def changeable(self, workload: Workload, functions: Collection[str]) -> set[str]:
+        """Everybody else's functions stay as they are."""
+        if not workload.deploy:
+            return set(borrowed.borrow(self.gateway, workload, functions))
+        statuses = self.gateway.functions()
+        own = {status.name for status in statuses if (status.labels or {}).get(MANAGED) == "true"}
+        foreign = sorted({status.name for status in statuses} & set(functions) - own)
+        if foreign:
+            hint = f"delete or rename them, or give them the label {MANAGED}=true if FAVE may replace them"
+            raise PlatformError(
+                f"functions that FAVE did not deploy have the names it needs: {', '.join(foreign)}", hint=hint
+            )
+        return own
+
+    def deploy(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> None:
+        for spec in self._specs(workload, regime, policies).values():
+            self.gateway.deploy(spec)
+
+    def bound(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> None:
+        there = {status.name: status for status in self.gateway.functions()}
+        for function, spec in self._specs(workload, regime, policies).items():
+            # The annotation is part of a replica's identity: a new one would replace the replicas.
+            self.gateway.deploy(msgspec.structs.replace(spec, annotations=there[function].annotations or {}))
+
+    def scale(self, function: str, replicas: int) -> None:
+        self.gateway.scale(function, replicas)
+
+    def remove(self, function: str) -> None:
+        self.gateway.delete(function)
+
+    def give_back(self, functions: Collection[str] | None = None) -> list[str]:
+        return borrowed.give_back(self.gateway, functions)
+
+    def standing(self, functions: Collection[str]) -> dict[str, dict[str, str]]:
+        labels = {status.name: status.labels or {} for status in self.gateway.functions()}
+        return {f: {k: v for k, v in labels.get(f, {}).items() if k.startswith(LABEL)} for f in functions}
+
+    def witnessed(self) -> dict[str, tuple[int, int]]:
+        return self.prometheus.replicas()
+
+    def ready_since(self, at_ns: int) -> dict[str, int]:
+        return self.prometheus.ready_since(at_ns)
+
+    def in_flight_since(self, at_ns: int) -> dict[str, int]:
+        return self.prometheus.in_flight_since(at_ns)
+
+    def counters(self) -> dict[str, float]:
+        return self.prometheus.gateway()
+
+    @contextlib.contextmanager
+    def observe(self, functions: Collection[str]) -> Iterator[_Watch]:
+        yield _Watch(self, functions)
+
+    def failed_starts(self, since_ns: int) -> list[FailedStart]:
+        failed = replica_events.FAILED_STARTS
+        return [
+            # One that was given its whole time will not do better.
+            FailedStart(each["function"], each.get("reason") or each["event"], "within" in each.get("reason", ""))
+            for each in self.events()
+            if each["event"] in failed and each["at_ns"] >= since_ns
+        ]
+
+    def logs(self, function: str, since_ns: int, lines: int) -> list[dict[str, Any]]:
+        return self.gateway.logs(function, iso(since_ns), lines)
+
+    def processes_of(self, function: str) -> list[psutil.Process]:
+        return []
+
+    def capabilities(self) -> Capabilities:
+        """Events are asked for; nothing else is relied upon."""
+        return Capabilities(
+            replica_events=self._log(since=_NEVER) is not None,
+            limits_enforced_by_gateway=False,
+            draining_replicas_told=False,
+            credentials_by_function=False,
+        )
+
+    def facts(self) -> Facts:
+        return Facts(
+            info=self.gateway.info(),
+            capabilities=self.capabilities(),
+            nodes=self.cluster.nodes() if self.cluster else [],
+            images=self.cluster.images() if self.cluster else {},
+            co_located=False,
+        )
+
+    def own_processes(self) -> list[int]:
+        return []
+
+    def generator_cores(self) -> list[int]:
+        return []
+
+    # For this room.
+
+    @functools.cached_property
+    def cluster(self) -> Cluster | None:
+        # Its client takes a second to import, which every load generator would pay.
+        from platforms.kubernetes_api import Cluster
+
+        return Cluster.find()
+
+    def events(self) -> list[dict[str, Any]]:
+        """Empty where there is no such log: it is the embedded gateway's."""
+        return self._log() or []
+
+    def _log(self, since: int = 0) -> list[dict[str, Any]] | None:
+        try:
+            return self.gateway.events(since)
+        except GatewayError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def strain_from_now(self) -> Callable[[], Strain | None]:
+        """What asks, at any later time, how the machines that functions run on have fared since."""
+        cluster, now_ns = self.cluster, utc_ns()
+        return (lambda: cluster.strain(now_ns)) if cluster else (lambda: None)
+
+    def _specs(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> dict[str, FunctionSpec]:
+        too_long = [
+            f"{function}: idle_timeout {each.idle_timeout} of surplus replicas is over {self.LONGEST_WINDOW_S:g} s"
+            for function, each in policies.items()
+            if each.idle_timeout > self.LONGEST_WINDOW_S and each.max_replicas > max(1, each.min_replicas)
+        ]
+        if too_long:
+            raise PlatformError("\n".join(too_long), hint="OpenFaaS' window for scaling down ends there")
+        if workload.deploy:
+            return {f: self._spec(workload, f, each, regime) for f, each in policies.items()}
+        there: dict[str, FunctionStatus] = borrowed.borrow(self.gateway, workload, policies)
+        return {f: borrowed.as_spec(there[f], specs.scaling_labels(each)) for f, each in policies.items()}
+
+    def _spec(self, workload: Workload, function: str, policy: Policy, regime: str) -> FunctionSpec:
+        """A workload's own image, or what the stack file says, which has addresses and secrets of FAVE's functions."""
+        about = workload.functions[function]
+        if about.hosted and not about.image:
+            return stack.spec(workload, function, policy, regime, stack.load())
+        return specs.to_spec(workload, function, policy, image=about.image or image_of(function), regime=regime)
+
+
+class _Watch:
+    """Everything is asked for afterwards: Prometheus and the event log keep it."""
+
+    def __init__(self, platform: OpenFaas, functions: Collection[str]) -> None:
+        self._platform = platform
+        self._functions = functions
+        self._strain = platform.strain_from_now()
+        self._since_ns = utc_ns()
+
+    def begin(self) -> int:
+        self._strain, self._since_ns = self._platform.strain_from_now(), utc_ns()
+        return self._since_ns
+
+    def end(self) -> Seen:
+        """Raw Prometheus samples of ready and desired, the gateway's events, what Kubernetes tells of pods."""
+        end_ns, strain = utc_ns(), self._strain()
+        events = self._platform.events()
+        samples = sample_rows(self._platform.prometheus, self._functions, self._since_ns, end_ns)
+        rows = [*samples, *_event_rows(events, self._functions, self._since_ns)]
+        if self._platform.cluster:
+            rows += self._platform.cluster.replica_rows(self._functions, self._since_ns, end_ns)
+        return Seen(
+            rows=sorted(rows, key=lambda row: row.at_ns),
+            routable_at_ns={
+                each["replica_id"]: each["at_ns"] for each in events if each["event"] == replica_events.READY
+            },
+            strain=strain,
+            until_ns=end_ns,
+        )
+
+
+def sample_rows(prometheus: Prometheus, functions: Collection[str], start_ns: int, end_ns: int) -> Iterator[ReplicaRow]:
+    """Raw samples of ready and desired within (start, end]."""
+    before_ns: dict[str, int] = {}
+    for sample in prometheus.replica_samples(start_ns, end_ns):
+        if sample.function in functions:
+            yield ReplicaRow(
+                at_ns=sample.at_ns,
+                source="prometheus",
+                function=sample.function,
+                age_s=(sample.at_ns - before_ns.get(sample.function, start_ns)) / 1e9,
+                desired=sample.desired,
+                ready=sample.ready,
+                starting=sample.desired - sample.ready,
+            )
+            before_ns[sample.function] = sample.at_ns
+
+
+def _event_rows(events: list[dict[str, Any]], functions: Collection[str], start_ns: int) -> list[ReplicaRow]:
+    """Of the gateway's log, what became of replicas of these functions since."""
+    return [
+        ReplicaRow(
+            at_ns=each["at_ns"],
+            source="gateway",
+            function=each["function"],
+            event=each["event"],
+            replica_id=each.get("replica_id", ""),
+            reason=each.get("reason", ""),
+            request_id=each.get("request_id", ""),
+        )
+        for each in events
+        if each["event"] in replica_events.ALL and each["function"] in functions and each["at_ns"] >= start_ns
+    ]

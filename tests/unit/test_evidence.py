@@ -1,0 +1,118 @@
+"""Labels where neither gateway nor replica stamps anything: pods, else counts, else honestly undecided."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.evidence import graded
+from fave.wire.records import ReplicaRow, StageRow
+
+pytestmark = pytest.mark.unit
+
+S = 1_000_000_000
+
+
+def call(sent_s, returned_s, **known):
+    return StageRow(
+        request_id="r",
+        invocation_id=f"{sent_s}",
+        stage="f",
+        sent_at_ns=int(sent_s * S),
+        returned_at_ns=int(returned_s * S),
+        memory_limit_mb=1024,
+        **known,
+    )
+
+
+def sample(at_s, ready):
+    return ReplicaRow(at_ns=int(at_s * S), source="prometheus", function="f", ready=ready, desired=ready)
+
+
+def pod(event, at_s, name="p"):
+    return ReplicaRow(at_ns=int(at_s * S), source="kubernetes", function="f", event=event, replica_id=name)
+
+
+def label(rows, seen, *, initial=0, places=1, stale_s=0):
+    graded(rows, seen, {"f": initial}, {"f": places}, stale_s * S)
+    return [(row.cold, row.evidence) for row in rows]
+
+
+COUNTS = [sample(0, 0), sample(1, 0), sample(2, 1), sample(3, 1), sample(4, 1), sample(5, 0), sample(6, 0)]
+
+
+@pytest.mark.parametrize(
+    ("sent_s", "wanted"),
+    [
+        (0.5, (True, "counts")),  # none before, none after
+        (1.5, (None, "undecided")),  # it came in between
+        (2.5, (False, "counts")),  # one before, one after
+        (4.5, (None, "undecided")),  # it went in between
+        (6.5, (None, "undecided")),  # nobody looked any more
+    ],
+)
+def test_counts_of_ready_replicas_label_what_lies_between_two_equal_ones(sent_s, wanted):
+    assert label([call(sent_s, sent_s + 1.0)], COUNTS) == [wanted]
+
+
+def test_a_cold_call_waited_until_a_replica_was_seen_ready_and_worked_from_then_on():
+    row = call(0.5, 3.5)
+    label([row], COUNTS)
+    assert (row.cold_wait_s, row.service_s, row.cost_gb_s) == (pytest.approx(0.5), 2.5, 2.5)
+
+
+def test_a_wait_never_lasts_longer_than_its_call():
+    row = call(0.2, 0.9)
+    label([row], [sample(0, 0), sample(1, 0), sample(2, 0), sample(3, 1)])
+    assert (row.cold, row.cold_wait_s) == (True, pytest.approx(0.7))
+
+
+def test_a_call_that_found_all_places_taken_may_have_waited_for_a_new_replica():
+    rows = [call(2.2, 2.9), call(2.3, 2.9)]
+    assert label(rows, COUNTS) == [(False, "counts"), (None, "undecided")]
+    rows = [call(2.2, 2.9), call(2.3, 2.9)]
+    assert label(rows, COUNTS, places=2) == [(False, "counts")] * 2
+
+
+def test_pods_are_believed_to_the_second_that_kubernetes_stamps():
+    seen = [pod("start", 1), pod("ready", 3), pod("stop", 8)]
+    rows = [call(sent_s, sent_s + 0.5) for sent_s in (2.0, 3.5, 4.5, 8.5, 9.5)]
+    assert label(rows, seen) == [
+        (True, "pods"),
+        (None, "undecided"),
+        (False, "pods"),
+        (None, "undecided"),
+        (True, "pods"),
+    ]
+
+
+def test_a_pod_that_was_there_before_counts_until_it_ends():
+    seen = [pod("stop", 5, "old")]
+    assert label([call(2.0, 2.5), call(7.0, 7.5)], seen, initial=1) == [(False, "pods"), (True, "pods")]
+
+
+def test_what_is_labelled_already_or_failed_stays_as_it_is():
+    stamped = call(0.5, 1.0, cold=False, evidence="stamps")
+    failed = call(0.5, 1.0, status="failed")
+    assert label([stamped, failed], COUNTS) == [(False, "stamps"), (None, "none")]
+
+
+def test_without_any_witness_nothing_is_claimed_but_the_callers_time():
+    row = call(1.0, 1.5, forwarded_at_ns=int(1.2 * S))
+    assert label([row], []) == [(None, "undecided")]
+    assert row.service_s == pytest.approx(0.3)
+
+
+def test_a_count_that_may_be_seconds_old_decides_only_when_later_ones_agree():
+    seen = [sample(at, ready) for at, ready in enumerate([0, 0, 0, 1, 1, 1, 1, 1, 1])]
+    rows = [call(0.5, 0.9), call(3.5, 3.9), call(7.5, 7.9)]
+    assert label(rows, seen, stale_s=3) == [(None, "undecided"), (False, "counts"), (None, "undecided")]
+
+
+def test_a_new_pod_that_fails_takes_nothing_from_those_that_were_there():
+    seen = [pod("start", 2, "new"), pod("crashed", 4, "new")]
+    assert label([call(6.0, 6.5)], seen, initial=1) == [(False, "pods")]
+
+
+def test_pods_that_kubernetes_forgot_are_no_reason_to_distrust_counts():
+    seen = [*COUNTS, pod("ready", 5)]
+    assert label([call(2.5, 2.9)], seen) == [(False, "counts")]
