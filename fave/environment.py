@@ -85,9 +85,9 @@ def count(variable: str, default: int, *, least: int = 0, most: int = 2**53) -> 
     return read(variable, default, parse, f"a whole number from {least} to {most}")
 
 
-def flag(variable: str) -> bool:
+def flag(variable: str, *, default: bool = False) -> bool:
     """0 or 1."""
-    return count(variable, 0, most=1) == 1
+    return count(variable, int(default), most=1) == 1
 
 
 def seconds(variable: str, default: float) -> float:
@@ -125,6 +125,11 @@ def loads_models_lazily() -> bool:
 def chunks_bodies() -> bool:
     """Whether the embedded gateway sends requests' bodies chunked to functions, as OpenFaaS' does."""
     return flag("FAVE_CHUNKED_BODIES")
+
+
+def uses_control_groups() -> bool:
+    """Whether the kernel bounds the embedded platform's replicas, where it can."""
+    return flag("FAVE_CONTROL_GROUPS", default=True)
 
 
 def check_function_settings() -> None:

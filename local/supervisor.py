@@ -23,7 +23,7 @@ from fave.calling import answers
 from fave.campaign.rundir import write_json
 from fave.clock import iso, utc_ns
 from fave.endpoints import DEFAULT_BUCKET, Credentials, PublicEndpoints
-from fave.environment import check_function_settings, chunks_bodies
+from fave.environment import check_function_settings, chunks_bodies, uses_control_groups
 from fave.errors import AssetError, PlatformError
 from fave.processes import OwnedProcess
 from local import leftovers, services
@@ -54,6 +54,7 @@ def serve(state: Path) -> int:
         signal.signal(sig, lambda *_: stop.set())
     check_function_settings()
     chunks_bodies()
+    uses_control_groups()
     insist_on(SETPRIV, TASKSET)
     state.mkdir(parents=True, exist_ok=True)
     with _lock(state), contextlib.ExitStack() as stack:

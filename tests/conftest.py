@@ -157,6 +157,7 @@ def deploy(platform: Running) -> Iterator[Callable[..., str]]:
         high: int = 2,
         idle: str = "60s",
         memory: str = "256Mi",
+        cpu: str = "",
         **env: str,
     ) -> str:
         scaling = {"min": str(max(1, low)), "max": str(high), "down.window": idle}
@@ -170,7 +171,7 @@ def deploy(platform: Running) -> Iterator[Callable[..., str]]:
                 annotations={HANDLER: handler},
                 labels=labels,
                 env_vars=env,
-                limits={"memory": memory},
+                limits={"memory": memory} | ({"cpu": cpu} if cpu else {}),
             )
         )
         deployed.append(name)

@@ -38,7 +38,8 @@ For FAVE's own commands, credentials belong to their address: user and password 
 and `FAVE_BUCKET` to `S3_ENDPOINT_URL`. Where an address is not set, the embedded platform is meant, which has its own.
 
 The embedded gateway itself: `FAVE_CHUNKED_BODIES` (1: requests' bodies reach functions chunked, [as OpenFaaS sends
-them](local-platform.md#held-against-openfaas)).
+them](local-platform.md#held-against-openfaas)), `FAVE_CONTROL_GROUPS` (0: memory is watched from outside even where
+the kernel would bound it, and CPU is not bounded).
 
 A value that cannot be used ends the start with variable, value and remedy (exit code 2).
 """

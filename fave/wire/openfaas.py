@@ -74,14 +74,26 @@ def memory_mb(text: str) -> int:
     ValueError
         For what is no quantity, or less than a byte: `500m` is half of one, whatever Docker meant by it.
     """
+    if text.endswith("m"):
+        raise ValueError(f"{text!r} is in thousandths of a byte: write {text[:-1]}Mi")
+    return math.ceil(_quantity(text, "512Mi") / 2**20)
+
+
+def cores(text: str) -> float:
+    """A quantity like `500m` or `1.5`; 0 for none. Raises ValueError for what is none."""
+    return _quantity(text, "500m")
+
+
+def _quantity(text: str, example: str) -> float:
     if not text:
-        return 0
+        return 0.0
     match = _QUANTITY.fullmatch(text)
     if not match:
-        raise ValueError(f"{text!r} is not a quantity like 512Mi")
-    number, exponent, unit = match[1], int(match[2] or 0), match[3] or ""
+        raise ValueError(f"{text!r} is not a quantity like {example}")
+    number, exponent, unit = float(match[1]), int(match[2] or 0), match[3] or ""
     if unit == "m":
-        raise ValueError(f"{text!r} is in thousandths of a byte: write {number}Mi")
+        return number / 1000
     base = 1024 if unit.endswith("i") else 1000
-    size_bytes: float = float(number) * 10**exponent * base ** _POWERS.get(unit[:1].upper(), 0)
-    return math.ceil(size_bytes / 2**20)
+    factor: float = base ** _POWERS.get(unit[:1].upper(), 0)
+    power: float = 10.0**exponent
+    return number * power * factor

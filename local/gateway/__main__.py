@@ -15,7 +15,7 @@ import uvloop
 from aiohttp import web
 
 from fave.cli import port, run_door
-from fave.environment import chunks_bodies
+from fave.environment import chunks_bodies, uses_control_groups
 from fave.errors import ConfigError
 from fave.processes import places
 from local.gateway.app import Gateway, Options
@@ -73,6 +73,7 @@ def main() -> int:
         own_env=_from_environment("FAVE_OWN_ENV", dict[str, dict[str, str]]),
         places=where,
         chunked_bodies=chunks_bodies(),
+        control_groups=uses_control_groups(),
     )
     uvloop.run(serve(options, arguments.port, arguments.metrics_port))
     return 0

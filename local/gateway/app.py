@@ -21,7 +21,7 @@ from aiohttp import web
 from fave.errors import ConfigError
 from fave.processes import free_port
 from fave.wire.openfaas import NAME_LABEL
-from local.gateway import logs, secret_mount
+from local.gateway import cgroups, logs, secret_mount
 from local.gateway.async_queue import MAX_QUEUED, AsyncQueue
 from local.gateway.events import EventLog
 from local.gateway.front import Front
@@ -59,7 +59,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """function_env: what every function gets; own_env: by function, what only it gets (its credentials).
 
     places: by part of the platform, the cores that it runs on; empty where nothing is pinned.
-    chunked_bodies: requests' bodies reach functions chunked, as on a cluster.
+    chunked_bodies: requests' bodies reach functions chunked, as on a cluster. control_groups: use them where they are.
     """
 
     user: str
@@ -69,6 +69,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     own_env: dict[str, dict[str, str]] = {}
     places: dict[str, list[int]] = {}
     chunked_bodies: bool = False
+    control_groups: bool = True
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +92,7 @@ class Gateway:
         first = secrets.randbelow(len(_REPLICA_PORTS))
         ports: list[int] = [*_REPLICA_PORTS[first:], *_REPLICA_PORTS[:first]]
         self._ports = itertools.cycle(ports)
+        self._groups = cgroups.find() if options.control_groups else None
         self.connections: set[Inbound] = set()
         self.front: Front
         self._closing: set[asyncio.Task[None]] = set()
@@ -148,12 +150,14 @@ class Gateway:
                 metrics=self.metrics,
                 replica_cores=self.options.places.get("replicas", []),
                 spawning=asyncio.Lock(),
+                groups=self._groups,
             )
             proxy = Proxy(self.metrics, chunked_bodies=self.options.chunked_bodies)
             self._stand_again()
             queue = AsyncQueue(proxy, callbacks, self.journal, self.functions.get)
             self.front = Front(lambda name: self.functions.get(_short(name)), proxy, queue)
-            watching = (self._watch_memory(), self._watch_loop(), self._watch_connections(), self._watch_rates())
+            watching = [self._watch_loop(), self._watch_connections(), self._watch_rates()]
+            watching += [] if self._groups else [self._watch_memory()]
             watchers = [asyncio.create_task(each) for each in watching]
             yield
             for watcher in watchers:
@@ -166,6 +170,8 @@ class Gateway:
         await asyncio.gather(*(function.close(_LAST_DRAIN_S) for function in self.functions.values()))
         self.journal.remove()
         secret_mount.tidy()
+        if self._groups:
+            self._groups.remove()
 
     def _stand_again(self) -> None:
         for standing in self._kept.functions:
@@ -250,20 +256,21 @@ class Gateway:
             return web.Response(status=500, text=f"function {deployment.service} already exists")
         function = Function(deployment, self._platform)
         self.functions[function.name] = function
-        self.events.add(function.name, "deploy")
-        function.update(deployment)
-        self._note()
-        return web.Response(status=202)
+        return self._deployed(function, deployment)
 
     async def _update(self, request: web.Request) -> web.Response:
         deployment = await self._deployment(request)
         function = self.functions.get(deployment.service)
         if function is None:
             return web.Response(status=404, text=f"error finding function {deployment.service}")
+        return self._deployed(function, deployment)
+
+    def _deployed(self, function: Function, deployment: Deployment) -> web.Response:
         self.events.add(function.name, "deploy")
         function.update(deployment)
         self._note()
-        return web.Response(status=202)
+        unbound = function.policy.limits.cpu_cores and not self._groups
+        return web.Response(status=202, text="limits.cpu is not kept here: no control groups" if unbound else "")
 
     async def _delete(self, request: web.Request) -> web.Response:
         body = await _body(request, dict[str, object])
@@ -310,7 +317,9 @@ class Gateway:
             "first_probe_interval_s": FIRST_PROBE_INTERVAL_S,
             "start_timeout_s": HOST_START_TIMEOUT_S,
             "term_grace_s": TERM_GRACE_S,
-            "memory_check_interval_s": _MEMORY_CHECK_INTERVAL_S,
+            # By the kernel, or from outside, which knows of memory only.
+            "control_groups": self._groups.version if self._groups else 0,
+            "memory_check_interval_s": 0 if self._groups else _MEMORY_CHECK_INTERVAL_S,
             "max_queued_async": MAX_QUEUED,
             "chunked_bodies": self.options.chunked_bodies,
         }

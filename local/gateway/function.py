@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from fave.scaling import may_stop, planned_replicas, replicas_to_start, restart_delay_s
 from fave.wire.openfaas import NAME_LABEL, FunctionStatus
+from local.gateway.cgroups import ControlGroups
 from local.gateway.demand import Highest, Rate
 from local.gateway.events import EventLog, EventName
 from local.gateway.given import Given
@@ -25,7 +26,7 @@ from local.gateway.journal import Standing
 from local.gateway.logs import last_lines
 from local.gateway.metrics import GatewayMetrics, full_name
 from local.gateway.model import Deployment, Policy, policy_of, program_of
-from local.gateway.replica import Replica, State, tree_rss_bytes
+from local.gateway.replica import Replica, State, cpu_s_of_one, memory_of_one, tree
 
 ROUTING = "most-recently-used"
 # After so many failed starts in a row the waiting requests are refused instead of held.
@@ -58,6 +59,7 @@ class Platform(NamedTuple):
     metrics: GatewayMetrics
     replica_cores: list[int]
     spawning: asyncio.Lock
+    groups: ControlGroups | None = None
 
 
 class Function:
@@ -83,6 +85,8 @@ class Function:
         self._rate = Rate(RATE_OVER_S)
         self._per_s = 0.0
         self._planned = Highest()
+        # When CPU time was asked for last, and how much it was (s).
+        self._cpu_read = (time.monotonic(), 0.0)
 
     @property
     def name(self) -> str:
@@ -129,10 +133,21 @@ class Function:
             limits=self.deployment.limits,
             requests=self.deployment.requests,
             read_only_root_filesystem=self.deployment.read_only_root_filesystem,
-            usage={"totalMemoryBytes": float(sum(tree_rss_bytes(r.pid) for r in self.replicas.values() if r.pid))}
-            if with_usage
-            else None,
+            usage=self._usage() if with_usage else None,
         )
+
+    def _usage(self) -> dict[str, float]:
+        """As OpenFaaS tells it: thousandths of a core since it was last asked for, and bytes."""
+        pids = [pid for replica in self.replicas.values() if replica.pid for pid in tree(replica.pid)]
+        (before_s, before_cpu_s), now_s = self._cpu_read, time.monotonic()
+        cpu_s = sum(map(cpu_s_of_one, pids))
+        self._cpu_read = now_s, cpu_s
+        # What a replica has used that ended since then is not known any more.
+        used_s = max(0.0, cpu_s - before_cpu_s)
+        return {
+            "cpu": round(1000 * used_s / max(now_s - before_s, _TIMER_SLACK_S), 3),
+            "totalMemoryBytes": float(sum(map(memory_of_one, pids))),
+        }
 
     def standing(self) -> Standing:
         """What is to be known of it again."""
@@ -408,7 +423,10 @@ class Function:
     async def _life_of(self, replica: Replica) -> None:
         log = self._log_of(replica)
         try:
-            program, env = self._platform.given.to(replica, self.deployment, self.program, self.policy.memory_limit_mb)
+            program, env = self._platform.given.to(replica, self.deployment, self.program, self.policy.limits.memory_mb)
+            if self._platform.groups is not None:
+                replica.group = self._platform.groups.make(replica.id, self.policy.limits)
+                replica.group.when_out_of_memory(lambda: self._over_memory(replica))
             # One after another, and what has come meanwhile in between: twenty at once would hold up every call.
             async with self._platform.spawning:
                 await replica.spawn(program, env, log, self._platform.replica_cores)
@@ -436,6 +454,9 @@ class Function:
     def _ended(self, replica: Replica, code: int, reason: str) -> None:
         # Descendants that outlived their leader must not outlive the replica.
         replica.kill()
+        if replica.group is not None and self._platform.groups is not None:
+            replica.oom_killed |= replica.group.oom_kills > 0
+            self._platform.groups.take_back(replica.group)
         self._platform.given.take_back(replica)
         state, replica.state = replica.state, State.ENDED
         replica.forget_timer()
@@ -443,7 +464,7 @@ class Function:
         del self.replicas[replica.id]
         event: EventName
         if replica.oom_killed:
-            event, code, reason = "oom_killed", 137, f"over its limit of {self.policy.memory_limit_mb} MB"
+            event, code, reason = "oom_killed", 137, f"over its limit of {self.policy.limits.memory_mb} MB"
         elif state is State.DRAINING:
             event, reason = "stop", replica.stop_reason
         elif state is State.STARTING:
@@ -473,7 +494,7 @@ class Function:
 
     def limited(self, *, with_idle: bool) -> list[Replica]:
         """Replicas whose memory is to be looked at; those that do nothing need not be asked as often."""
-        if not self.policy.memory_limit_mb:
+        if not self.policy.limits.memory_mb:
             return []
         return [
             replica
@@ -483,12 +504,15 @@ class Function:
 
     def enforce_memory_limit(self, replica: Replica, rss_bytes: int) -> None:
         """Kill it when its process tree is over the limit, as the kernel would in a container."""
-        over = rss_bytes > self.policy.memory_limit_mb * 2**20
+        over = rss_bytes > self.policy.limits.memory_mb * 2**20
         if over and replica.over_limit:
-            replica.oom_killed = True
-            replica.kill()
+            self._over_memory(replica)
         # Twice in a row: between fork and exec a child shows its parent's memory once more.
         replica.over_limit = over
+
+    def _over_memory(self, replica: Replica) -> None:
+        replica.oom_killed = True
+        replica.kill()
 
     async def close(self, drain_s: float | None = None) -> None:
         """Refuse what waits, drain (at most `drain_s`, default write_timeout) and stop every replica."""

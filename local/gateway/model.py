@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ from fave.environment import parse_seconds
 from fave.errors import ConfigError
 from fave.images import function_of, handler_of
 from fave.settings import ROOT, Duration
-from fave.wire.openfaas import DIRECTORY, HANDLER, INHERITS, LABEL, READY_PATH, READY_TIMEOUT, memory_mb
+from fave.wire.openfaas import DIRECTORY, HANDLER, INHERITS, LABEL, READY_PATH, READY_TIMEOUT, cores, memory_mb
+from local.gateway.cgroups import Limits
 
 # Neither `inf` nor `nan`, nor what only looks like a digit.
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?")
@@ -73,7 +75,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     target_proportion: float = 0.9
     max_in_flight: int = 1
     max_waiting: int = 1000
-    memory_limit_mb: int = 0
+    limits: Limits = Limits()
     exec_timeout_s: float = 300.0
     write_timeout_s: float = 300.0
 
@@ -113,7 +115,7 @@ def policy_of(deployment: Deployment) -> Policy:
         target_proportion=reader.number(label, "target-proportion", default.target_proportion),
         max_in_flight=reader.integer(env, "max_inflight", default.max_in_flight),
         max_waiting=reader.integer(env, "max_waiting", default.max_waiting),
-        memory_limit_mb=reader.memory_mb((deployment.limits or {}).get("memory", "")),
+        limits=reader.limits(deployment.limits or {}),
         exec_timeout_s=reader.duration(env, "exec_timeout", default.exec_timeout_s),
         write_timeout_s=reader.duration(env, "write_timeout", default.write_timeout_s),
     )
@@ -252,9 +254,14 @@ class _Reader:
             self.problems.append(f"{key}: {error}")
             return default
 
-    def memory_mb(self, text: str) -> int:
+    def limits(self, given: dict[str, str]) -> Limits:
+        return Limits(
+            memory_mb=int(self._quantity("memory", memory_mb, given)), cpu_cores=self._quantity("cpu", cores, given)
+        )
+
+    def _quantity(self, name: str, read: Callable[[str], float], given: dict[str, str]) -> float:
         try:
-            return memory_mb(text)
+            return read(given.get(name, ""))
         except ValueError as error:
-            self.problems.append(f"limits.memory={error}")
+            self.problems.append(f"limits.{name}={error}")
             return 0

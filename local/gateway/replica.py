@@ -16,6 +16,7 @@ from pathlib import Path
 from fave.clock import utc_ns
 from fave.processes import kill_group
 from fave.wire.invocation import READY_DESCRIPTOR
+from local.gateway.cgroups import Group
 from local.gateway.model import Program
 from local.gateway.outbound import Kept, ask
 
@@ -28,6 +29,7 @@ TERM_GRACE_S = 10.0
 # they exec, so the process stays the same). By their paths: a function may have another PATH.
 SETPRIV, TASKSET = (shutil.which(name) or f"/usr/bin/{name}" for name in ("setpriv", "taskset"))
 _LISTENS_S = 1.0
+_PAGE_BYTES, _TICKS_PER_S = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
 class State(Enum):
@@ -64,6 +66,8 @@ class Replica:
         self.why_not = ""
         self.idle_timer: asyncio.TimerHandle | None = None
         self.kept = Kept()
+        # None: on a machine without control groups.
+        self.group: Group | None = None
         self.idle = asyncio.Event()
         self.idle.set()
         self._told = -1
@@ -90,6 +94,7 @@ class Replica:
                 # Not by `preexec_fn`: Python then copies the gateway's address space, and every call waits for that.
                 self._process = await asyncio.create_subprocess_exec(
                     *(SETPRIV, "--pdeathsig", "KILL", "--"),
+                    *(self.group.enter if self.group else ()),
                     *((TASKSET, "--cpu-list", ",".join(map(str, cores))) if cores else ()),
                     *command,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -216,18 +221,29 @@ def _insist_on(program: str, folder: Path, env: dict[str, str]) -> None:
 
 
 def trees_rss_bytes(pids: Iterable[int]) -> list[int]:
-    return [tree_rss_bytes(pid) for pid in pids]
+    return [sum(memory_of_one(pid) for pid in tree(root)) for root in pids]
 
 
-def tree_rss_bytes(pid: int) -> int:
-    """Resident memory of a process and all its descendants, from /proc (cheaper than a scan of all processes)."""
-    total = 0
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-        total += pages * 4096
+def tree(pid: int) -> Iterator[int]:
+    """A process and all its descendants, from /proc (cheaper than a scan of all processes)."""
+    yield pid
+    with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text(encoding="ascii").split():
-                total += tree_rss_bytes(int(child))
-    except (FileNotFoundError, ProcessLookupError):
-        return total
-    return total
+                yield from tree(int(child))
+
+
+def memory_of_one(pid: int) -> int:
+    """Resident bytes; 0 for one that has ended."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+    return 0
+
+
+def cpu_s_of_one(pid: int) -> float:
+    """Of its own and of its children that have ended; 0 for one that has ended itself."""
+    with contextlib.suppress(OSError):
+        # The name before may hold anything, blanks and brackets included.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / _TICKS_PER_S
+    return 0.0

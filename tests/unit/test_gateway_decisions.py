@@ -149,7 +149,7 @@ def test_a_policy_is_read_from_labels_limits_and_environment():
             env_vars={"max_inflight": "4", "exec_timeout": "10"},
         )
     )
-    assert (policy.min_replicas, policy.window_s, policy.memory_limit_mb) == (2, 90, 1024)
+    assert (policy.min_replicas, policy.window_s, policy.limits.memory_mb) == (2, 90, 1024)
     assert (policy.max_in_flight, policy.exec_timeout_s) == (4, 10)
 
 
