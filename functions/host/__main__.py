@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+import threading
 
 import waitress
 
@@ -29,27 +30,29 @@ def main() -> int:
     port = count("port", 8080, most=65_535)
     log = Log.from_environment(identity)
     log.take_over_logging()
-    # The handler's import loads its model: only then is the replica ready.
-    handler = _handler(module)
-    host = Host(handler, identity, limits, log)
+    host = Host(identity, limits, log)
     host.drain_on_sigterm()
     server = waitress.create_server(
         host,
         host=os.environ.get("bind", "127.0.0.1"),  # noqa: SIM112 - of-watchdog's style
         port=port,
-        # Probes must be answered while every handler thread is busy.
-        threads=limits.max_in_flight + 2,
+        # Probes must be answered while every handler thread is busy, and every place in the queue taken.
+        threads=limits.max_in_flight + limits.queue + 2,
         ident="fave",
         channel_timeout=int(limits.exec_timeout_s) + 60,
         # Reading on while a handler works is how the server notices that its caller has gone.
         channel_request_lookahead=1,
         clear_untrusted_proxy_headers=False,
     )
-    host.mark_ready()
+    # It listens first: a probe for life must not end what is only slow to start.
+    serving = threading.Thread(target=server.run, name="server", daemon=True)
+    serving.start()
+    # The handler's import loads its model: only then is the replica ready.
+    host.serve_with(_handler(module))
     if tell is not None:
         os.write(tell, b"1")
         os.close(tell)
-    server.run()
+    serving.join()
     return 0
 
 

@@ -23,6 +23,7 @@ class Metrics:
     def __init__(self, identity: Identity) -> None:
         self.ready_after_s = 0.0
         self.in_flight = 0
+        self.waiting = 0
         self._identity = identity
         self._lock = threading.Lock()
         self._by_code: Counter[int] = Counter()
@@ -67,6 +68,7 @@ class Metrics:
             GaugeMetricFamily("http_requests_in_flight", "Admitted and unfinished", self.in_flight),
             CounterMetricFamily("fave_cold_invocations", "Sent before this replica was ready", cold),
             CounterMetricFamily("fave_cost_gb_seconds", "Service time x memory limit", cost_gb_s),
+            GaugeMetricFamily("fave_waiting_invocations", "Calls that wait for a slot", self.waiting),
             GaugeMetricFamily("fave_peak_rss_megabytes", "High-water mark of the last invocations", peak_rss_mb()),
             replica,
         ]

@@ -77,8 +77,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 class Host:
     """A WSGI application around one handler."""
 
-    def __init__(self, handler: Handler, identity: Identity, limits: Limits, log: Log) -> None:
-        self.handler = handler
+    def __init__(self, identity: Identity, limits: Limits, log: Log) -> None:
         self.identity = identity
         self.limits = limits
         self.log = log
@@ -88,14 +87,23 @@ class Host:
         self._draining = threading.Event()
         # An invocation did not end in time: nothing new, so that the others' end is this replica's.
         self._overrun = threading.Event()
-        self._lock = threading.Condition()
+        lock = threading.RLock()
+        self._lock = threading.Condition(lock)
+        # The first that waits is the first to be told.
+        self._slot_free = threading.Condition(lock)
         self._in_flight = 0
+        self._waiting = 0
         self._invocations = 0
         self._works: dict[str, Work] = {}
+        self._handler: Handler
         self._workers = ThreadPoolExecutor(limits.max_in_flight, thread_name_prefix="handler")
 
-    def mark_ready(self) -> None:
-        self.ready_at_ns = utc_ns()
+    def serve_with(self, handler: Handler) -> None:
+        """Ready: from now on, and for who waits already."""
+        self._handler = handler
+        with self._lock:
+            self.ready_at_ns = utc_ns()
+            self._slot_free.notify(self.limits.max_in_flight)
         self.start_peak_rss_mb = round(peak_rss_mb(), 1)
         self.metrics.ready_after_s = (self.ready_at_ns - self.identity.process_started_at_ns) / 1e9
 
@@ -105,6 +113,7 @@ class Host:
             return self._own(path, start_response)
         if self._overrun.is_set():
             return _answer(start_response, 503, b"this replica is ending", {wire.ENDING: "1"})
+        received_at_ns = utc_ns()
         before = self._admit()
         if before is None:
             limit = self.limits.max_in_flight
@@ -112,10 +121,11 @@ class Host:
                 start_response, 429, f"Concurrent request limit exceeded. Max concurrent requests: {limit}".encode()
             )
         try:
-            status, body, headers = self._serve(environ, before)
+            status, body, headers = self._serve(environ, before, received_at_ns)
         finally:
             with self._lock:
                 self._in_flight -= 1
+                self._slot_free.notify()
                 self._lock.notify_all()
         return _answer(start_response, status, body, headers)
 
@@ -124,10 +134,11 @@ class Host:
         if path == "/_/health":
             return _answer(start_response, 200, b"OK")
         if path == "/_/ready":
-            ready = self.ready_at_ns and not self._draining.is_set()
+            full = self.limits.unready_when_full and self._in_flight >= self.limits.max_in_flight
+            ready = self.ready_at_ns and not full and not self._draining.is_set()
             return _answer(start_response, 200 if ready else 503, b"", {wire.REPLICA_ID: self.identity.replica_id})
         if path == "/_/metrics":
-            self.metrics.in_flight = self._in_flight
+            self.metrics.in_flight, self.metrics.waiting = self._in_flight, self._waiting
             return _answer(start_response, 200, self.metrics.exposition())
         work = self._works.get(path.removeprefix("/_/cancel/"))
         if work is None:
@@ -136,16 +147,30 @@ class Host:
         return _answer(start_response, 202, b"")
 
     def _admit(self) -> int | None:
-        """The number of invocations before this one; None when the replica is full."""
+        """The number of invocations before this one, when it has a slot; None when it cannot have one in time.
+
+        Where no platform queues (OpenFaaS releases all that waited for a start to whichever replica is there), calls
+        wait here. Before the handler is loaded they wait anyway, as many as it could take at once.
+        """
         with self._lock:
-            if self._in_flight >= self.limits.max_in_flight:
-                return None
+            places = self.limits.queue if self.ready_at_ns else max(self.limits.queue, self.limits.max_in_flight)
+            if self._waiting or not self._has_slot():
+                if self._waiting >= places:
+                    return None
+                self._waiting += 1
+                try:
+                    if not self._slot_free.wait_for(self._has_slot, self.limits.queue_wait_s):
+                        return None
+                finally:
+                    self._waiting -= 1
             self._in_flight += 1
             self._invocations += 1
             return self._invocations - 1
 
-    def _serve(self, environ: dict[str, Any], before: int) -> Answer:
-        received_at_ns = utc_ns()
+    def _has_slot(self) -> bool:
+        return self.ready_at_ns > 0 and self._in_flight < self.limits.max_in_flight
+
+    def _serve(self, environ: dict[str, Any], before: int, received_at_ns: int) -> Answer:
         event = _event(environ)
         timeout_s = self._timeout_s(event.headers)
         context = Context(
@@ -221,7 +246,7 @@ class Host:
     def _call(self, event: Event, context: Context) -> Answer:
         try:
             with context.work.begun(alone=self._in_flight == 1):
-                reply = self.handler(event, context)
+                reply = self._handler(event, context)
             body = reply.get("body", b"")
             if not isinstance(body, str | bytes):
                 body = msgspec.json.encode(body)
@@ -268,7 +293,7 @@ class Host:
         def end() -> None:
             time.sleep(serve_s)
             with self._lock:
-                self._lock.wait_for(lambda: self._in_flight == 0, self.limits.write_timeout_s)
+                self._lock.wait_for(lambda: self._in_flight + self._waiting == 0, self.limits.write_timeout_s)
             # The last reply may still be in a socket's buffer.
             time.sleep(0.05 if self._invocations else 0)
             self.log.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -96,16 +97,31 @@ def test_what_still_waits_for_a_replica_is_not_begun_when_its_caller_has_gone(pl
     assert children_of(platform, name) == []
 
 
+@contextlib.contextmanager
+def hosting(module, folder, **env):
+    """A host without a gateway, as a container has it: its address, its process."""
+    port = free_port()
+    own = {"port": str(port), "max_inflight": "1", "FAVE_FUNCTION": "bare", "FAVE_MEMORY_LIMIT_MB": "512"}
+    command = [sys.executable, "-m", "functions.host", module]
+    url = f"http://127.0.0.1:{port}"
+    with OwnedProcess("host", command, log=folder / "log", env={**os.environ, **own, **env}, cwd=ROOT) as process:
+        process.wait_ready(lambda: answers(f"{url}/_/health"), timeout_s=30)
+        yield url, process
+
+
 @pytest.fixture
 def bare_host(tmp_path):
-    """A host without a gateway, as a container has it."""
-    port = free_port()
-    env = {**os.environ, "port": str(port), "max_inflight": "1", "FAVE_FUNCTION": "bare", "FAVE_MEMORY_LIMIT_MB": "512"}
-    command = [sys.executable, "-m", "functions.host", "tests.handlers.echo"]
-    url = f"http://127.0.0.1:{port}"
-    with OwnedProcess("host", command, log=tmp_path / "log", env=env, cwd=ROOT) as process:
-        process.wait_ready(lambda: answers(f"{url}/_/ready"), timeout_s=30)
+    with hosting("tests.handlers.echo", tmp_path) as (url, process):
+        assert wait_until(lambda: answers(f"{url}/_/ready"), timeout_s=30)
         yield url, process
+
+
+@pytest.fixture
+def loading(tmp_path):
+    """One whose handler loads until it is let go on: address, process, and what lets it."""
+    loaded = tmp_path / "loaded"
+    with hosting("tests.handlers.loading", tmp_path, LOADED_WHEN=str(loaded), FAVE_HOST_QUEUE="2") as (url, process):
+        yield url, process, loaded.touch
 
 
 def answers(url):
@@ -239,3 +255,43 @@ def test_threads_of_one_replica_do_not_mix_their_log_lines(bare_host):
         assert all(future.result().status_code in (200, 429) for future in done)
     for line in process.log.read_text().splitlines():
         assert json.loads(line)["stage"] == "bare"
+
+
+def test_it_lives_while_its_handler_loads_and_so_many_calls_as_have_places_wait(loading):
+    url, _, go_on = loading
+    assert requests.get(f"{url}/_/ready", timeout=30).status_code == 503
+    with ThreadPoolExecutor(2) as threads:
+        early = [threads.submit(requests.post, url, timeout=60) for _ in range(2)]
+        assert wait_until(
+            lambda: "fave_waiting_invocations 2.0" in requests.get(f"{url}/_/metrics", timeout=30).text, timeout_s=30
+        )
+        assert requests.get(f"{url}/_/health", timeout=30).status_code == 200
+        assert requests.post(url, timeout=30).status_code == 429
+        let_go_at_ns = utc_ns()
+        go_on()
+        replies = [each.result() for each in early]
+    assert {reply.text for reply in replies} == {"0", "1"}
+    stamps = [
+        {name: int(reply.headers[f"X-Fave-{name}-At"]) for name in ("Received", "Ready", "Started")}
+        for reply in replies
+    ]
+    assert all(each["Received"] < let_go_at_ns < each["Ready"] <= each["Started"] for each in stamps)
+    assert requests.get(f"{url}/_/ready", timeout=30).status_code == 200
+
+
+def test_ended_while_it_loads_it_did_not_crash(loading):
+    _, process, _ = loading
+    process.process.terminate()
+    assert process.process.wait(30) == 0
+
+
+def test_full_it_may_say_that_it_is_not_ready(tmp_path):
+    with (
+        hosting("tests.handlers.echo", tmp_path, FAVE_UNREADY_WHEN_FULL="1") as (url, _),
+        ThreadPoolExecutor(1) as threads,
+    ):
+        assert wait_until(lambda: answers(f"{url}/_/ready"), timeout_s=30)
+        busy = threads.submit(requests.post, f"{url}/?sleep_s=1", timeout=30)
+        assert wait_until(lambda: not answers(f"{url}/_/ready"), timeout_s=30)
+        assert busy.result().status_code == 200
+        assert answers(f"{url}/_/ready")
