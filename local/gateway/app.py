@@ -93,6 +93,7 @@ class Gateway:
         ports: list[int] = [*_REPLICA_PORTS[first:], *_REPLICA_PORTS[:first]]
         self._ports = itertools.cycle(ports)
         self._groups = cgroups.find() if options.control_groups else None
+        self._secrets_held = secret_mount.take()
         self.connections: set[Inbound] = set()
         self.front: Front
         self._closing: set[asyncio.Task[None]] = set()
@@ -144,7 +145,7 @@ class Gateway:
                     environment_of=self._environment_of,
                     secrets=self.secrets,
                     folder=self.options.state / SCRATCH,
-                    mounts_secrets=secret_mount.possible(),
+                    mounts_secrets=self._secrets_held is not None,
                 ),
                 logs=self.options.state / "logs",
                 metrics=self.metrics,
@@ -169,7 +170,8 @@ class Gateway:
         """Stop every replica, before the server: what is in flight is answered as far as it can be."""
         await asyncio.gather(*(function.close(_LAST_DRAIN_S) for function in self.functions.values()))
         self.journal.remove()
-        secret_mount.tidy()
+        if self._secrets_held is not None:
+            secret_mount.leave(self._secrets_held)
         if self._groups:
             self._groups.remove()
 

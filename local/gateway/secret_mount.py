@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -13,21 +14,35 @@ _UNSHARE = (shutil.which("unshare") or "/usr/bin/unshare", "--mount", "--propaga
 _MOUNT = f'mount --bind "$0" {PLACE} && exec "$@"'
 
 
-def possible() -> bool:
-    """Root may, unless a container forbids it. Makes the place where it is missing."""
+def take() -> int | None:
+    """The place, made where it is missing, and held (a descriptor); None where no mount is possible.
+
+    Root may, unless a container forbids it. Several platforms may hold it: removed under one of them, it would take the
+    mounts in it along.
+    """
     if os.geteuid() != 0:
-        return False
+        return None
     try:
-        PLACE.mkdir(parents=True, exist_ok=True)
-        return subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+        if subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode:
+            return None
+        while True:
+            PLACE.mkdir(parents=True, exist_ok=True)
+            held = os.open(PLACE, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(held, fcntl.LOCK_SH)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(held), PLACE.stat()):
+                    return held
+            os.close(held)  # whoever left it was just removing it
     except OSError:
-        return False
+        return None
 
 
-def tidy() -> None:
-    """Remove the place, unless somebody else has something there."""
+def leave(held: int) -> None:
+    """Remove the place, unless somebody else holds it or has something there."""
     with contextlib.suppress(OSError):
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.removedirs(PLACE)
+    os.close(held)
 
 
 def with_secrets(folder: Path, command: list[str]) -> list[str]:

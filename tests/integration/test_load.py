@@ -351,11 +351,11 @@ def test_a_timeline_switches_the_regime_under_traffic(platform, child_environmen
 
 def test_closed_loop_users_wait_for_replies_and_have_rows_too(slow_function, child_environment, tmp_path):
     slow_function(0.3)
-    command = headless(tmp_path, "--think-time", "200ms", "-t", "3s", file="closed_steady")
+    command = headless(tmp_path, "--think-time", "200ms", "-t", "8s", file="closed_steady")
     done = run(command, child_environment)
     assert "closed-loop users" in done.stdout
     finished = [row for row in rows(tmp_path) if row.status == "ok"]
-    assert 2 <= len(finished) <= 6
+    assert 2 <= len(finished) <= 8 / 0.5
     for before, after in pairwise(finished):
         assert after.sent_at_ns - before.done_at_ns > 0.15e9
     assert read_json(tmp_path / "generator.json")["outcome"]["verdict"] is None
