@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from experiments.evidence import graded
+from experiments.evidence import graded, routed
 from fave.errors import StorageError
 from fave.storage import Store
 from fave.wire import keys
@@ -92,6 +92,8 @@ def _grade(rows: list[StageRow], sources: Sources) -> None:
     for row in rows:
         if row.replica_id in seen.routable_at_ns:
             routable(row, seen.routable_at_ns[row.replica_id], "platform")
+    if not seen.gateway_queues:
+        routed(rows, seen.pods_routable_at_ns)
     places = {name: each.max_in_flight for name, each in functions.items()}
     graded(rows, seen.rows, sources.initial_ready, places)
 

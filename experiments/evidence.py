@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,8 +12,12 @@ from fave.clock import NS_PER_S
 from fave.wire import replica_events
 from fave.wire.records import Evidence, ReplicaRow, StageRow, routable
 
-# Kubernetes stamps whole seconds.
-_POD_STAMP_NS = NS_PER_S
+# What is heard of pods comes after it was so; routers follow.
+_POD_LAG_NS = NS_PER_S
+# Longer than any network between gateway and replica: who is under way so long was held.
+_HELD_NS = 200_000_000
+# What a host adds to its pod's name.
+_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 _ANY = 2**31
 # OpenFaaS' gateway tells of replicas what it asked its provider some seconds ago.
 _STALE_NS = 5 * NS_PER_S
@@ -25,6 +31,28 @@ class Sight(NamedTuple):
     most: int
 
 
+def routed(rows: list[StageRow], pods_routable_at_ns: Mapping[str, int]) -> None:
+    """Since when each replica could be sent to, where no gateway tells: what lies between a lower and an upper bound.
+
+    Not before its process was ready, nor before its pod was; at the latest when its first call came to it. A call that
+    was sent before and came to it waited for it: then it came as soon as it could, and the upper bound is the moment.
+    Where nobody watched pods, a replica's very first call says so if it was held longer than any network takes.
+    """
+    by_replica: dict[str, list[StageRow]] = defaultdict(list)
+    for row in rows:
+        if row.replica_id and row.received_at_ns and row.ready_at_ns:
+            by_replica[row.replica_id].append(row)
+    for replica_id, mine in by_replica.items():
+        first = min(mine, key=lambda row: row.received_at_ns)
+        pod_ns = pods_routable_at_ns.get(_SUFFIX.sub("", replica_id))
+        least_ns = max(first.ready_at_ns, pod_ns or 0)
+        held = first.received_at_ns - first.sent_at_ns > _HELD_NS and first.invocations_before == 0
+        waited = first.sent_at_ns < least_ns or (pod_ns is None and held)
+        at_ns = max(first.ready_at_ns, first.received_at_ns) if first.sent_at_ns and waited else least_ns
+        for row in mine:
+            routable(row, at_ns, "routed")
+
+
 def graded(
     rows: list[StageRow],
     seen: list[ReplicaRow],
@@ -36,8 +64,8 @@ def graded(
 
     A call met no ready replica: cold, and its wait lasts until one was seen ready. Replicas were ready, and the calls
     that were sent to them did not take all their places: warm, because no platform holds a call back then. All else
-    stays undecided. Where neither gateway nor replica stamped the work, its time is the caller's. Pods are asked only
-    where there are no counts: Kubernetes forgets those that are gone.
+    stays undecided. Where neither gateway nor replica stamped the work, its time is the caller's. Pods that were
+    watched are asked before counts, which lag.
 
     initial: ready replicas at the start, by function. most: calls that one replica takes at a time, by function.
     stale_ns: how old what a sample tells may be.
@@ -45,17 +73,17 @@ def graded(
     unlabelled = [row for row in rows if row.cold is None and row.status == "ok" and row.sent_at_ns]
     for function in {row.stage for row in unlabelled}:
         mine = [row for row in seen if row.function == function]
-        counted = any(row.source == "prometheus" for row in mine)
+        counted = any(row.ready is not None for row in mine)
         asked = any(row.source == "kubernetes" for row in mine)
         pods = of_pods(mine, initial.get(function, 0)) if asked else []
-        sights = of_counts(mine, stale_ns) if counted else pods
+        sights = of_counts(mine, stale_ns) if counted and not asked else pods
         calls = [row for row in rows if row.stage == function and row.sent_at_ns and row.returned_at_ns]
         about = _Around(
             sights,
             sorted(row.sent_at_ns for row in calls),
             sorted(row.returned_at_ns for row in calls),
             most.get(function, 1),
-            "counts" if counted else "pods",
+            "counts" if counted and not asked else "pods",
         )
         for row in unlabelled:
             if row.stage == function:
@@ -77,7 +105,7 @@ def of_counts(seen: list[ReplicaRow], stale_ns: int) -> list[Sight]:
 
     What came and went between two samples nobody saw.
     """
-    samples = [(row.at_ns, row.ready) for row in seen if row.source == "prometheus" and row.ready is not None]
+    samples = [(row.at_ns, row.ready) for row in seen if row.ready is not None]
     found = []
     for index, (at_ns, count) in enumerate(samples):
         known_ns = samples[index + 1][0] + stale_ns if index + 1 < len(samples) else 0
@@ -91,7 +119,7 @@ def of_counts(seen: list[ReplicaRow], stale_ns: int) -> list[Sight]:
 
 
 def of_pods(seen: list[ReplicaRow], initial: int) -> list[Sight]:
-    """A pod that a stamp says to be ready was so within the second that follows; an end, likewise."""
+    """A pod was ready, or no more, within the second before that was heard; it may be sent to for a second after."""
     pods = [row for row in sorted(seen, key=lambda row: row.at_ns) if row.source == "kubernetes"]
     started = {row.replica_id for row in pods if row.event == replica_events.START}
     steps: list[tuple[int, int, int]] = [(0, initial, initial)]
@@ -99,10 +127,10 @@ def of_pods(seen: list[ReplicaRow], initial: int) -> list[Sight]:
     for row in pods:
         if row.event == replica_events.READY:
             ready.add(row.replica_id)
-            steps += [(row.at_ns, 0, 1), (row.at_ns + _POD_STAMP_NS, 1, 0)]
+            steps += [(row.at_ns - _POD_LAG_NS, 0, 1), (row.at_ns, 1, 0)]
         elif row.event in replica_events.ENDS and (row.replica_id in ready or row.replica_id not in started):
             # One that was not seen to start was there before: one of `initial`.
-            steps += [(row.at_ns, -1, 0), (row.at_ns + _POD_STAMP_NS, 0, -1)]
+            steps += [(row.at_ns - _POD_LAG_NS, -1, 0), (row.at_ns + _POD_LAG_NS, 0, -1)]
     found: list[Sight] = []
     least = most = 0
     for at_ns, low, high in sorted(steps):

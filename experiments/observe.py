@@ -39,7 +39,7 @@ def observe(
     conditions: Conditions,
 ) -> Observed:
     initial_ready, verified_at_ns, unchanged, drained, cpu, late_share = conditions
-    replicas, routable_at_ns, strain, _ = seen
+    replicas, routable_at_ns, strain = seen.rows, seen.routable_at_ns, seen.strain
     sent = [row for row in rows.requests if row.sent_at_ns]
     latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
     served = [row for row in rows.stages if not refused(row)]
@@ -56,13 +56,13 @@ def observe(
         median_latency_s=statistics.median(latencies) if latencies else None,
         cold_missing=sum(row.cold is None and row.evidence != "undecided" for row in served),
         served=len(served),
-        replica_gap_s=longest_gap_s(replicas, tuple(initial_ready), verified_at_ns, last_ns),
+        replica_gap_s=max(seen.missed_s, longest_gap_s(replicas, tuple(initial_ready), verified_at_ns, last_ns)),
         initial_state_ok=initial_state_holds(replicas, initial_ready, first_ns),
         configuration_unchanged=unchanged,
         drained=drained,
         labelled=sum(row.cold is not None for row in rows.stages),
         label_mismatches=label_mismatches(rows.stages, routable_at_ns, offset_s or 0.0) if routable_at_ns else None,
-        replica_age_p99_s=age_quantile_s([row.age_s for row in replicas if row.source == "prometheus"], 0.99),
+        replica_age_p99_s=age_quantile_s([row.age_s for row in replicas if row.ready is not None], 0.99),
         clock_offset_s=offset_s,
         memory_pressure_share=strain.memory_pressure_share if strain else None,
         evictions=strain.evictions if strain else None,
@@ -126,7 +126,7 @@ def initial_state_holds(replicas: list[ReplicaRow], initial_ready: Mapping[str, 
     """
     standing = dict(initial_ready)
     for row in sorted(replicas, key=lambda row: row.at_ns):
-        if row.source == "prometheus" and row.at_ns <= first_ns and row.ready is not None and row.function in standing:
+        if row.ready is not None and row.at_ns <= first_ns and row.function in standing:
             standing[row.function] = row.ready
     return standing == dict(initial_ready)
 
@@ -149,10 +149,10 @@ def label_mismatches(rows: list[StageRow], routable_at_ns: Mapping[str, int], of
 
 
 def longest_gap_s(rows: list[ReplicaRow], functions: tuple[str, ...], start_ns: int, end_ns: int) -> float:
-    """The longest time within the window without a Prometheus sample, over all functions; infinite without samples."""
+    """The longest time within the window without a sample of counts, over all functions; infinite without samples."""
     times: dict[str, list[int]] = {function: [] for function in functions}
     for row in rows:
-        if row.source == "prometheus" and row.function in times:
+        if row.ready is not None and row.function in times:
             times[row.function].append(row.at_ns)
     if not all(times.values()):
         return math.inf

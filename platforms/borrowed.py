@@ -16,8 +16,9 @@ import msgspec
 import psutil
 
 from fave.endpoints import STATE
-from fave.errors import GatewayError, PlatformError
+from fave.errors import PlatformError
 from fave.wire.openfaas import LABEL, NAME_LABEL, FunctionSpec, FunctionStatus, memory_mb
+from platforms import deployed
 from platforms.gateway import Gateway
 from workloads.model import Function, Workload
 
@@ -84,9 +85,9 @@ def give_back(gateway: Gateway, names: Collection[str] | None = None) -> list[st
             try:
                 now = gateway.function(note.function)
                 if now is not None:
-                    gateway.deploy(as_spec(now, note.labels))
-                    gateway.scale(note.function, note.replicas)
-            except GatewayError as error:
+                    deployed.deploy(gateway, as_spec(now, note.labels))
+                    deployed.insisting(lambda n=note: gateway.scale(n.function, n.replicas))  # type: ignore[misc]
+            except PlatformError as error:
                 problems.append(f"{note.function} was not put back: {error.message}")
             else:
                 notes.remove(note)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -27,10 +26,6 @@ class Embedded(OpenFaas):
     """It tells more than OpenFaaS does, and gives functions their addresses and credentials itself."""
 
     LONGEST_WINDOW_S = math.inf
-
-    @functools.cached_property
-    def cluster(self) -> None:
-        return None
 
     @classmethod
     def serves(cls, endpoints: Endpoints) -> bool:

@@ -69,8 +69,9 @@ class Gateway:
     def logs(self, function: str, since: str, tail: int) -> list[dict[str, Any]]:
         """The last `tail` lines of a function's replicas, written since (ISO 8601); `instance` is the replica's id."""
         query = urlencode({"name": function, "since": since, "tail": tail, "follow": "false"})
-        reply = self._system("GET", f"logs?{query}", accept=(404,))
-        if reply.status_code == 404:
+        # 500 is what OpenFaaS says of a function without a replica.
+        reply = self._system("GET", f"logs?{query}", accept=(404, 500))
+        if not reply.ok:
             return []
         return [self._decoded(line, dict[str, Any]) for line in reply.content.splitlines() if line.strip()]
 

@@ -1,9 +1,9 @@
-"""What Kubernetes knows and OpenFaaS' gateway does not tell: when pods came and went, whether nodes were in need."""
+"""What Kubernetes knows and OpenFaaS' gateway does not tell: what became of pods, whether nodes were in need."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,64 +15,52 @@ from yaml import YAMLError
 
 from fave.errors import PlatformError
 from fave.strain import Strain
-from fave.wire.records import ReplicaRow
+from platforms.pod_watch import PodWatch
+from platforms.pods import FUNCTION
 
-_LABEL = "faas_function"
 _TIMEOUT_S = 10
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 
 
 class Cluster:
-    """Reads only; needs `get` and `list` on pods of the functions' namespace, `list` on nodes."""
+    """Reads only; needs `get`, `list` and `watch` on pods, endpoint slices and events, `list` on nodes."""
 
-    def __init__(self, api: client.CoreV1Api, namespace: str) -> None:
-        self._api = api
+    def __init__(self, made: client.ApiClient, namespace: str) -> None:
+        self._made = made
+        self._api = client.CoreV1Api(made)
         self._namespace = namespace
 
+    def watch(self, functions: Collection[str]) -> PodWatch:
+        return PodWatch(self._made, self._namespace, functions)
+
+    def ready(self) -> dict[str, int]:
+        """By function, how many pods are ready now and do not end."""
+        found: dict[str, int] = {}
+        for pod in self._pods():
+            conditions = pod.status.conditions or ()
+            ready = any(each.type == "Ready" and each.status == "True" for each in conditions)
+            name = pod.metadata.labels[FUNCTION]
+            found[name] = found.get(name, 0) + (ready and pod.metadata.deletion_timestamp is None)
+        return found
+
     @classmethod
-    def find(cls) -> Cluster | None:
+    def find(cls) -> Cluster:
         """By the service account within a cluster, or KUBECONFIG (FAVE_FUNCTION_NAMESPACE, default openfaas-fn).
 
-        None where neither is there: the measurement goes without, and its manifest says so.
+        Raises
+        ------
+        PlatformError
+            When there is neither, or it cannot be read.
         """
         namespace = os.environ.get("FAVE_FUNCTION_NAMESPACE") or "openfaas-fn"
+        path = os.environ.get("KUBECONFIG")
         try:
-            config.load_incluster_config()  # type: ignore[no-untyped-call]
-            return cls(client.CoreV1Api(), namespace)
-        except ConfigException:
-            path = os.environ.get("KUBECONFIG")
-        if not path:
-            return None
-        try:
-            made = config.new_client_from_config(config_file=path)  # type: ignore[no-untyped-call]
+            if not path:
+                config.load_incluster_config()  # type: ignore[no-untyped-call]
+                return cls(client.ApiClient(), namespace)
+            return cls(config.new_client_from_config(config_file=path), namespace)  # type: ignore[no-untyped-call]
         except (ConfigException, OSError, ValueError, YAMLError) as error:
-            raise PlatformError(f"KUBECONFIG={path}: {error}") from error
-        return cls(client.CoreV1Api(made), namespace)
-
-    def replica_rows(self, functions: Iterable[str], start_ns: int, end_ns: int) -> list[ReplicaRow]:
-        """A row per start, readiness and end of a pod within (start, end].
-
-        Kubernetes stamps to the second, and forgets pods that are gone: these rows stand beside the others, labels are
-        not judged by them.
-        """
-        wanted = set(functions)
-        rows = []
-        for pod in self._pods():
-            function = (pod.metadata.labels or {}).get(_LABEL, "")
-            if function in wanted:
-                rows += [
-                    ReplicaRow(
-                        at_ns=at_ns,
-                        source="kubernetes",
-                        function=function,
-                        event=event,
-                        replica_id=pod.metadata.name,
-                        reason=reason,
-                    )
-                    for event, at_ns, reason in _history(pod)
-                    if start_ns < at_ns <= end_ns
-                ]
-        return sorted(rows, key=lambda row: row.at_ns)
+            raise PlatformError(f"KUBECONFIG={path or ''}: {error}", hint="unset it to measure without") from error
 
     def strain(self, start_ns: int) -> Strain:
         """Pressure: 1 where a node has such a condition, or had since `start_ns`, else 0; pods evicted since then."""
@@ -104,11 +92,11 @@ class Cluster:
         found = {}
         for pod in self._pods():
             for status in pod.status.container_statuses or ():
-                found[(pod.metadata.labels or {}).get(_LABEL, pod.metadata.name)] = status.image_id
+                found[pod.metadata.labels[FUNCTION]] = status.image_id
         return dict(sorted(found.items()))
 
     def _pods(self) -> list[Any]:
-        return list(self._ask(self._api.list_namespaced_pod, self._namespace, label_selector=_LABEL).items)
+        return list(self._ask(self._api.list_namespaced_pod, self._namespace, label_selector=FUNCTION).items)
 
     def _ask(self, call: Any, *arguments: Any, **options: Any) -> Any:
         try:
@@ -119,21 +107,6 @@ class Cluster:
                 f"Kubernetes does not answer {call.__name__} ({reason})",
                 hint="give the account `list` on pods and nodes, or unset KUBECONFIG to measure without",
             ) from error
-
-
-def _history(pod: Any) -> list[tuple[str, int, str]]:
-    """(event, time, reason) of one pod: created, ready, its containers' ends."""
-    found = [("start", _ns(pod.metadata.creation_timestamp), "")]
-    for condition in pod.status.conditions or ():
-        if condition.type == "Ready" and condition.status == "True":
-            found.append(("ready", _ns(condition.last_transition_time), ""))
-    for status in pod.status.container_statuses or ():
-        for state in (status.last_state, status.state):
-            if state is not None and state.terminated is not None:
-                killed = state.terminated.reason == "OOMKilled"
-                event = "oom_killed" if killed else "crashed" if state.terminated.exit_code else "stop"
-                found.append((event, _ns(state.terminated.finished_at), state.terminated.reason or ""))
-    return found
 
 
 def _last_change_ns(pod: Any) -> int:

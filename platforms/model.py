@@ -77,14 +77,19 @@ class Seen(NamedTuple):
     """What became of the replicas of some functions during a run that ended at `until_ns`.
 
     rows: samples and events in order of time. routable_at_ns: by replica, when the platform could send to it first,
-    also of replicas that were there before; empty where it does not tell. strain: of the machines that the functions
-    ran on; None where nobody can tell.
+    also of replicas that were there before; empty where it does not tell. pods_routable_at_ns: by pod, not before that
+    (0: from the beginning); a router may follow. gateway_queues: calls wait in it for a free replica; else who waits
+    there waits for any. missed_s: how long nobody listened. strain: of the machines that the functions ran on; None
+    where nobody can tell.
     """
 
     rows: list[ReplicaRow]
     routable_at_ns: Mapping[str, int]
     strain: Strain | None
     until_ns: int
+    pods_routable_at_ns: Mapping[str, int] = {}
+    gateway_queues: bool = True
+    missed_s: float = 0.0
 
 
 class Watch(Protocol):

@@ -1,11 +1,10 @@
-"""OpenFaaS behind its gateway, with Prometheus as a witness and Kubernetes beside it where that can be asked."""
+"""OpenFaaS behind its gateway, with Prometheus as a witness."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import psutil
@@ -19,15 +18,12 @@ from fave.strain import Strain
 from fave.wire import replica_events
 from fave.wire.openfaas import LABEL, FunctionSpec, FunctionStatus
 from fave.wire.records import ReplicaRow
-from platforms import borrowed, specs, stack
+from platforms import borrowed, deployed, specs, stack
 from platforms.gateway import Gateway
 from platforms.model import Capabilities, Counts, Facts, FailedStart, Seen
 from platforms.specs import MANAGED
 from prom.client import Prometheus
 from workloads.model import Workload
-
-if TYPE_CHECKING:
-    from platforms.kubernetes_api import Cluster
 
 # No event has such a number: whoever is asked for what came after it tells nothing, or that there is no log.
 _NEVER = 2**62
@@ -71,19 +67,19 @@ class OpenFaas:
 
     def deploy(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> None:
         for spec in self._specs(workload, regime, policies).values():
-            self.gateway.deploy(spec)
+            deployed.deploy(self.gateway, spec)
 
     def bound(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> None:
         there = {status.name: status for status in self.gateway.functions()}
         for function, spec in self._specs(workload, regime, policies).items():
             # The annotation is part of a replica's identity: a new one would replace the replicas.
-            self.gateway.deploy(msgspec.structs.replace(spec, annotations=there[function].annotations or {}))
+            deployed.deploy(self.gateway, msgspec.structs.replace(spec, annotations=there[function].annotations or {}))
 
     def scale(self, function: str, replicas: int) -> None:
-        self.gateway.scale(function, replicas)
+        deployed.insisting(lambda: self.gateway.scale(function, replicas))
 
     def remove(self, function: str) -> None:
-        self.gateway.delete(function)
+        deployed.insisting(lambda: self.gateway.delete(function))
 
     def give_back(self, functions: Collection[str] | None = None) -> list[str]:
         return borrowed.give_back(self.gateway, functions)
@@ -105,8 +101,8 @@ class OpenFaas:
         return self.prometheus.gateway()
 
     @contextlib.contextmanager
-    def observe(self, functions: Collection[str]) -> Iterator[_Watch]:
-        yield _Watch(self, functions)
+    def observe(self, functions: Collection[str]) -> Iterator[Watching]:
+        yield Watching(self, functions)
 
     def failed_starts(self, since_ns: int) -> list[FailedStart]:
         failed = replica_events.FAILED_STARTS
@@ -136,8 +132,6 @@ class OpenFaas:
         return Facts(
             info=self.gateway.info(),
             capabilities=self.capabilities(),
-            nodes=self.cluster.nodes() if self.cluster else [],
-            images=self.cluster.images() if self.cluster else {},
             co_located=False,
         )
 
@@ -148,13 +142,6 @@ class OpenFaas:
         return []
 
     # For this room.
-
-    @functools.cached_property
-    def cluster(self) -> Cluster | None:
-        # Its client takes a second to import, which every load generator would pay.
-        from platforms.kubernetes_api import Cluster
-
-        return Cluster.find()
 
     def events(self) -> list[dict[str, Any]]:
         """Empty where there is no such log: it is the embedded gateway's."""
@@ -170,8 +157,7 @@ class OpenFaas:
 
     def strain_from_now(self) -> Callable[[], Strain | None]:
         """What asks, at any later time, how the machines that functions run on have fared since."""
-        cluster, now_ns = self.cluster, utc_ns()
-        return (lambda: cluster.strain(now_ns)) if cluster else (lambda: None)
+        return lambda: None
 
     def _specs(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> dict[str, FunctionSpec]:
         too_long = [
@@ -194,32 +180,31 @@ class OpenFaas:
         return specs.to_spec(workload, function, policy, image=about.image or image_of(function), regime=regime)
 
 
-class _Watch:
+class Watching:
     """Everything is asked for afterwards: Prometheus and the event log keep it."""
 
     def __init__(self, platform: OpenFaas, functions: Collection[str]) -> None:
-        self._platform = platform
-        self._functions = functions
-        self._strain = platform.strain_from_now()
-        self._since_ns = utc_ns()
+        self.platform = platform
+        self.functions = functions
+        self.strain = platform.strain_from_now()
+        self.since_ns = utc_ns()
 
     def begin(self) -> int:
-        self._strain, self._since_ns = self._platform.strain_from_now(), utc_ns()
-        return self._since_ns
+        self.strain, self.since_ns = self.platform.strain_from_now(), utc_ns()
+        return self.since_ns
 
     def end(self) -> Seen:
-        """Raw Prometheus samples of ready and desired, the gateway's events, what Kubernetes tells of pods."""
-        end_ns, strain = utc_ns(), self._strain()
-        events = self._platform.events()
-        samples = sample_rows(self._platform.prometheus, self._functions, self._since_ns, end_ns)
-        rows = [*samples, *_event_rows(events, self._functions, self._since_ns)]
-        if self._platform.cluster:
-            rows += self._platform.cluster.replica_rows(self._functions, self._since_ns, end_ns)
+        """Raw Prometheus samples of ready and desired, and the gateway's events."""
+        end_ns, strain = utc_ns(), self.strain()
+        events = self.platform.events()
+        samples = sample_rows(self.platform.prometheus, self.functions, self.since_ns, end_ns)
+        rows = [*samples, *_event_rows(events, self.functions, self.since_ns)]
         return Seen(
             rows=sorted(rows, key=lambda row: row.at_ns),
             routable_at_ns={
                 each["replica_id"]: each["at_ns"] for each in events if each["event"] == replica_events.READY
             },
+            gateway_queues=bool(events),
             strain=strain,
             until_ns=end_ns,
         )

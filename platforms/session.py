@@ -18,13 +18,14 @@ from platforms.embedded import Embedded
 from platforms.gateway import Gateway
 from platforms.model import Platform
 from platforms.openfaas import OpenFaas
+from platforms.openfaas_kubernetes import OpenFaasOnKubernetes
 
 _START_TIMEOUT_S = 90.0
 _STOP_GRACE_S = 60.0
 
 
 # A kind of platform is a class, and a line here; who serves first is it.
-KINDS: tuple[type[Platform], ...] = (Embedded, OpenFaas)
+KINDS: tuple[type[Platform], ...] = (Embedded, OpenFaasOnKubernetes, OpenFaas)
 
 
 def at(endpoints: Endpoints) -> Platform:

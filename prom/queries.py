@@ -23,6 +23,8 @@ class Profile(NamedTuple):
     ready: str
     desired: str
     in_flight: str
+    started: str
+    finished: str
     label: str
     own: str
     alike: str
@@ -52,12 +54,20 @@ class Profile(NamedTuple):
 
         A pod tells of a function's calls from the first one on, but of replicas always: those show which pods there
         are, and the newest of them when it was scraped. What a Prometheus that was restarted last heard half a minute
-        ago, of a function or a pod that is gone, holds nobody up.
+        ago, of a function or a pod that is gone, holds nobody up. Where nobody tells of calls in flight, they are those
+        that were started and not finished; who waits for a replica is none of them yet.
         """
         newest = f"max by (job, instance) (timestamp({self.desired}))"
         behind = f"({newest} <= {at_s:.3f}) > time() - {_GONE_S:g}"
-        seen = f"{self.in_flight} and timestamp({self.in_flight}) > {at_s:.3f}"
-        return f"sum by ({self.label}) ({seen}) unless on () {behind}"
+        told = self._summed(self.in_flight, at_s)
+        started, finished = self._summed(self.started, at_s), self._summed(self.finished, at_s)
+        unfinished = f"{started} - on ({self.label}) ({finished} or on ({self.label}) {started} * 0)"
+        none = f"{self._summed(self.desired, at_s)} * 0"
+        return f"({told} or on ({self.label}) ({unfinished}) or on ({self.label}) {none}) unless on () {behind}"
+
+    def _summed(self, name: str, at_s: float) -> str:
+        """Over all gateway pods that were scraped after `at_s`."""
+        return f"sum by ({self.label}) ({name} and timestamp({name}) > {at_s:.3f})"
 
 
 # Pro's gateway, and the embedded one: ready replicas and calls in flight are not among the community edition's metrics.
@@ -65,6 +75,8 @@ OPENFAAS = Profile(
     ready="gateway_service_ready_count",
     desired="gateway_service_count",
     in_flight="gateway_function_invocation_inflight",
+    started="gateway_function_invocation_started",
+    finished="gateway_function_invocation_total",
     label="function_name",
     own="gateway_.+",
     # And of when they were started the latest.

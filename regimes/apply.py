@@ -63,20 +63,21 @@ def apply(
         not become what the regime says (names each function with what it has).
     """
     began_s = time.monotonic()
-    rule = settle or Settle()
+    rule, began_ns = settle or Settle(), utc_ns()
     there = platform.changeable(workload, policies)
     if rule.how == "scale":
         for function in there:
             platform.scale(function, 0)
-        _settle(platform, dict.fromkeys(there, 0), rule.timeout, say)
+        _settle(platform, dict.fromkeys(there, 0), began_ns, rule.timeout, say)
     for function in there - policies.keys():
         platform.remove(function)
+    deployed_ns = utc_ns()
     wanted = {f: each.min_replicas if initial is None else initial for f, each in policies.items()}
     platform.deploy(workload, regime, policies)
     for function, count in wanted.items():
         if rule.how == "scale" or count:
             platform.scale(function, count)
-    _settle(platform, wanted, rule.timeout, say)
+    _settle(platform, wanted, deployed_ns, rule.timeout, say)
     time.sleep(rule.rest)
     # The witness of the run must see the same, in a look from after the settling.
     settled_at_ns = utc_ns()
@@ -119,9 +120,11 @@ def switch(
     return Switched(regime=regime, requested_at_ns=requested_at_ns, effective_at_ns=settled_at_ns, ready=ready)
 
 
-def _settle(platform: Platform, wanted: dict[str, int], timeout_s: float, say: Say) -> None:
-    """Wait until every function has exactly `wanted` replicas, all of them ready, and none that is still ending."""
-    since_ns = utc_ns()
+def _settle(platform: Platform, wanted: dict[str, int], since_ns: int, timeout_s: float, say: Say) -> None:
+    """Wait until every function has exactly `wanted` replicas, all of them ready, and none that is still ending.
+
+    since_ns: when what is to come was asked for; starts that failed since then tell that it does not.
+    """
 
     def wrong() -> list[str]:
         found = _wrong(platform.counts(), wanted)

@@ -167,7 +167,7 @@ def _timeline(campaign: Campaign, digests: Sequence[Digest], load: str) -> Figur
     rows = campaign.rows(run)
     zero_ns, _ = measures.window_ns(rows.requests, run.planned_end_ns)
     samples = (
-        rows.replicas.filter(pl.col("source") == "prometheus")
+        rows.replicas.filter(pl.col("ready").is_not_null())
         .group_by("at_ns")
         .agg(pl.col("ready").sum(), pl.col("desired").sum())
         .sort("at_ns")

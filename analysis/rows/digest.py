@@ -193,7 +193,7 @@ def of(campaign: Campaign, run: Run) -> Digest:
         window_s=(end_ns - start_ns) / 1e9,
         execution_gb_s=math.fsum(stages["cost_gb_s"].to_list()),
         memory={str(name): _taken(group) for (name,), group in stages.group_by(["stage"])},
-        has_events=bool((replicas["source"] == "gateway").any()),
+        has_events=bool((replicas["replica_id"] != "").any()),
         held_by_events=_held(measures.spans_from_events(replicas, run.initial_ready, start_ns, end_ns)),
         held_by_samples=_held(measures.spans_from_samples(replicas, start_ns, end_ns)),
         ended_badly=_ended_badly(run, rows),

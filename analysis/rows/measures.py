@@ -87,7 +87,7 @@ def spans_from_samples(replicas: pl.DataFrame, start_ns: int, end_ns: int) -> di
 
 def _sampled(replicas: pl.DataFrame, column: str, start_ns: int, end_ns: int) -> dict[str, list[Span]]:
     found: dict[str, list[Span]] = {}
-    samples = replicas.filter(pl.col("source") == "prometheus").sort("at_ns")
+    samples = replicas.filter(pl.col("ready").is_not_null()).sort("at_ns")
     for (function,), group in samples.group_by(["function"], maintain_order=True):
         edges = np.append(np.clip(group["at_ns"].to_numpy(), start_ns, end_ns), end_ns)
         # Before the first sample nothing is known: the value of the first one holds.
@@ -114,7 +114,7 @@ def spans_from_events(
     initial: replicas that stood, verified, before the first row. One that ends in the window without having started in
     it is one of them; those that neither start nor end are there all the time.
     """
-    events = replicas.filter((pl.col("source") == "gateway") & (pl.col("replica_id") != "")).sort("at_ns")
+    events = replicas.filter(pl.col("replica_id") != "").sort("at_ns")
     started: dict[str, tuple[str, int]] = {}
     left = dict(initial)
     found: dict[str, list[Span]] = {function: [] for function in initial}
@@ -157,8 +157,7 @@ def mean_queue_s(stages: pl.DataFrame) -> float | None:
 def mean_start_s(replicas: pl.DataFrame) -> float | None:
     """From a replica's start to its being ready, by the platform's events."""
     began, ready = (
-        replicas.filter((pl.col("source") == "gateway") & (pl.col("event") == event)).select("replica_id", "at_ns")
-        for event in ("start", "ready")
+        replicas.filter(pl.col("event") == event).select("replica_id", "at_ns") for event in ("start", "ready")
     )
     spans = began.join(ready, on="replica_id", suffix="_ready")
     return mean((spans["at_ns_ready"] - spans["at_ns"]) / 1e9)

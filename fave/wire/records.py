@@ -12,9 +12,10 @@ import msgspec
 SCHEMA = 1
 
 RequestStatus = Literal["ok", "failed", "timeout", "dropped", "unsent", "lost"]
-# What a label stands on, best first: when the platform could route to the replica; when the replica said that it was
-# ready; counts of ready replicas, or pods, around a call whose replica nobody stamped. undecided: not even these tell.
-Evidence = Literal["platform", "stamps", "pods", "counts", "undecided", "none"]
+# What a label stands on, best first: when the platform could route to the replica; what lies between a pod's readiness
+# and the first call that came to it (routed); when the replica said that it was ready; pods, or counts of ready
+# replicas, around a call whose replica nobody stamped. undecided: not even these tell.
+Evidence = Literal["platform", "routed", "stamps", "pods", "counts", "undecided", "none"]
 
 
 class ArrivalRow(msgspec.Struct, kw_only=True, omit_defaults=True):

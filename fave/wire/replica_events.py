@@ -3,6 +3,9 @@
 START, READY, STOP = "start", "ready", "stop"
 CRASHED, OOM_KILLED, START_FAILED = "crashed", "oom_killed", "start_failed"
 
+# Steps of a start, where a cluster tells of them.
+SCHEDULED, PULLED, STARTED = "scheduled", "pulled", "started"
+
 BAD_ENDS = frozenset((CRASHED, OOM_KILLED, START_FAILED))
 ENDS = BAD_ENDS | {STOP}
 FAILED_STARTS = frozenset((START_FAILED, OOM_KILLED))

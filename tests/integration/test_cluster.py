@@ -1,166 +1,230 @@
-"""Kubernetes' own client against a server that speaks the part of its API that FAVE reads."""
+"""OpenFaaS on Kubernetes: FAVE's own clients against a gateway and a cluster that behave as real ones were seen to."""
 
 from __future__ import annotations
 
-import json
+import time
 from datetime import UTC, datetime
 
 import pytest
-import yaml
 
+from experiments.collect import Sources, _grade
+from fave.calling import Caller
+from fave.campaign.experiment import Settle
+from fave.clock import utc_ns
+from fave.endpoints import Endpoints
 from fave.errors import PlatformError
-from fave.processes import free_port
+from fave.processes import free_port, wait_until
+from fave.settings import Duration
+from fave.wire.records import StageRow
+from platforms import session
 from platforms.kubernetes_api import Cluster
-from tests.support.http_server import Answer, Heard, serving
+from platforms.openfaas_kubernetes import OpenFaasOnKubernetes
+from regimes.apply import apply
+from regimes.model import resolve
+from tests.support.cluster import Ways, cluster_double, kubeconfig, node
+from workloads.model import Function, Request, Workload
 
 pytestmark = pytest.mark.integration
 
 S = 1_000_000_000
 T0 = 1_800_000_000
+WORK = Workload(
+    description="d",
+    functions={"f": Function(image="f:1", memory_limit_mb=128)},
+    requests={"ask": Request(function="f")},
+)
 
 
 def at(s: int) -> str:
     return datetime.fromtimestamp(T0 + s, tz=UTC).isoformat().replace("+00:00", "Z")
 
 
-def pod(name, *, created, ready=None, ended=None, reason="", evicted=False):
-    state = {"terminated": {"exitCode": 137, "reason": reason, "finishedAt": at(ended)}} if ended else {"running": {}}
+def pod(name, *, created, ready=None, evicted=False):
     conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": at(ready)}] if ready else []
-    container = {
-        "name": "f",
-        "image": "f:1",
-        "imageID": "registry/f@sha256:abc",
-        "ready": True,
-        "restartCount": 0,
-        "state": state,
-        "lastState": {},
-    }
-    return {
-        "metadata": {"name": name, "labels": {"faas_function": "stage-search"}, "creationTimestamp": at(created)},
-        "spec": {"containers": [{"name": "f", "image": "f:1"}]},
-        "status": {
-            "conditions": conditions,
-            "containerStatuses": [container],
-            "reason": "Evicted" if evicted else None,
-        },
-    }
-
-
-def node(pressure="False", since=0):
-    info = dict.fromkeys(
-        (
-            "bootID",
-            "containerRuntimeVersion",
-            "kubeProxyVersion",
-            "machineID",
-            "osImage",
-            "systemUUID",
-            "operatingSystem",
-        ),
-        "-",
-    )
-    return {
-        "metadata": {"name": "n"},
-        "status": {
-            "capacity": {"cpu": "4", "memory": "16Gi"},
-            "nodeInfo": info | {"kubeletVersion": "v1.33.1", "kernelVersion": "6.1", "architecture": "amd64"},
-            "conditions": [{"type": "MemoryPressure", "status": pressure, "lastTransitionTime": at(since)}],
-        },
-    }
+    container = {"name": "f", "image": "f:1", "imageID": "registry/f@sha256:abc", "ready": True, "restartCount": 0}
+    meta = {"name": name, "labels": {"faas_function": "stage-search"}, "creationTimestamp": at(created)}
+    status = {"conditions": conditions, "reason": "Evicted" if evicted else None}
+    status["containerStatuses"] = [container | {"state": {"running": {}}, "lastState": {}}]
+    return {"metadata": meta, "spec": {"containers": [{"name": "f", "image": "f:1"}]}, "status": status}
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    """A function that takes pods and nodes and gives what `find` finds."""
-    lists = {"pods": [], "nodes": [node()]}
-
-    def answer(heard: Heard) -> Answer:
-        what = heard.path.partition("?")[0].rpartition("/")[2]
-        form = {"Content-Type": "application/json"}
-        if what not in lists:
-            return 403, form, b"{}"
-        listed = {"kind": "List", "apiVersion": "v1", "metadata": {}, "items": lists[what]}
-        return 200, form, json.dumps(listed).encode()
-
-    with serving(answer) as url:
-        path = tmp_path / "config"
-        path.write_text(
-            yaml.safe_dump(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "current-context": "c",
-                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                    "clusters": [{"name": "c", "cluster": {"server": url}}],
-                    "users": [{"name": "u", "user": {"token": "t"}}],
-                }
-            ),
-            encoding="utf-8",
-        )
-        monkeypatch.setenv("KUBECONFIG", str(path))
-        yield lists
+def ways():
+    return Ways()
 
 
-def test_pods_become_replica_rows_with_the_times_that_kubernetes_has(cluster):
-    cluster["pods"] = [pod("a", created=1, ready=4), pod("b", created=2, ready=5, ended=9, reason="OOMKilled")]
-    rows = Cluster.find().replica_rows(["stage-search"], T0 * S, (T0 + 60) * S)
-    assert [(row.replica_id, row.event, row.at_ns // S - T0) for row in rows] == [
-        ("a", "start", 1),
-        ("b", "start", 2),
-        ("a", "ready", 4),
-        ("b", "ready", 5),
-        ("b", "oom_killed", 9),
-    ]
-    assert {row.source for row in rows} == {"kubernetes"}
+@pytest.fixture
+def double(ways, tmp_path, monkeypatch):
+    with cluster_double(ways) as (double, url):
+        (tmp_path / "config").write_text(kubeconfig(url), encoding="utf-8")
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+        double.url = url
+        yield double
 
 
-def test_only_what_happened_in_the_run_to_the_functions_in_question_counts(cluster):
-    cluster["pods"] = [pod("a", created=1, ready=4)]
-    found = Cluster.find()
-    assert [row.event for row in found.replica_rows(["stage-search"], (T0 + 2) * S, (T0 + 60) * S)] == ["ready"]
-    assert found.replica_rows(["stage-librosa"], T0 * S, (T0 + 60) * S) == []
+@pytest.fixture
+def platform(double):
+    named = dict.fromkeys(("gateway_user", "gateway_password", "access_key", "secret_key", "s3_endpoint_url"), "")
+    platform = session.at(Endpoints(gateway_url=double.url, prometheus_url="http://127.0.0.1:9", **named))
+    assert isinstance(platform, OpenFaasOnKubernetes)
+    return platform
+
+
+def bring(platform, regime="cold", **override):
+    policies = resolve(regime, WORK.functions, override or None)
+    rule = Settle(timeout=Duration.parse("10s"))
+    return apply(platform, WORK, regime, policies, lambda _: None, settle=rule)
+
+
+def told(seen):
+    return [row.event for row in seen.rows if row.event]
+
+
+def test_a_regime_stands_as_it_was_asked_for_whatever_gets_in_the_way(platform, double):
+    double.ways.conflicts, double.ways.lost = 3, 1
+    with platform.observe(["f"]):
+        assert bring(platform).initial_ready == {"f": 0}
+    assert double.functions["f"]["labels"]["com.openfaas.scale.zero"] == "true"
+
+
+def test_a_change_that_is_lost_again_and_again_is_an_error_that_says_what_stands(platform, double, monkeypatch):
+    monkeypatch.setattr("platforms.deployed._READ_WITHIN_S", 0.2)
+    with platform.observe(["f"]):
+        bring(platform, "warm")
+        double.ways.lost = 99
+        with pytest.raises(PlatformError, match=r"(?s)f: the gateway took the deployment.*scale.min is '1', .* '2'"):
+            bring(platform, "burst-ready")
+
+
+def test_starts_and_ends_are_told_as_they_happen_with_the_pods_that_are_gone(platform, double):
+    with platform.observe(["f"]) as watch:
+        bring(platform)
+        watch.begin()
+        caller = Caller(double.url)
+        assert caller.invoke("f", b"").status_code == 200
+        (pod,) = double.pods_of("f")
+        platform.scale("f", 0)
+        assert wait_until(lambda: told(watch.end())[-1:] == ["stop"], timeout_s=10)
+        seen = watch.end()
+    assert told(seen) == ["start", "started", "ready", "stop"]
+    assert seen.pods_routable_at_ns.keys() >= {pod["metadata"]["name"]}
+    counts = [(row.desired, row.ready) for row in seen.rows if row.ready is not None]
+    assert counts[0] == counts[-1] == (0, 0)
+    assert all(row.age_s < 5 for row in seen.rows)
+
+
+def test_a_cold_wait_is_what_the_caller_waited_behind_a_slow_probe(platform, double):
+    double.ways.probe_s = 1.5
+    rows = []
+    with platform.observe(["f"]) as watch:
+        bring(platform)
+        watch.begin()
+        for _ in range(2):
+            sent_ns = utc_ns()
+            reply = Caller(double.url).invoke("f", b"")
+            stamp = lambda name, headers=reply.headers: int(headers[f"X-Fave-{name}"])  # noqa: E731
+            row = StageRow(request_id="r", invocation_id="i", stage="f", sent_at_ns=sent_ns, returned_at_ns=utc_ns())
+            row.replica_id, row.invocations_before = reply.headers["X-Fave-Replica-Id"], stamp("Invocations-Before")
+            row.received_at_ns = row.started_at_ns = stamp("Received-At")
+            row.ready_at_ns = stamp("Ready-At")
+            rows.append(row)
+        seen = watch.end()
+    _grade(rows, Sources(None, WORK, seen, {"f": 0}))
+    waited_s = (rows[0].received_at_ns - rows[0].sent_at_ns) / 1e9
+    assert waited_s > 1.5
+    assert [(row.cold, row.evidence) for row in rows] == [(True, "routed"), (False, "routed")]
+    assert abs(rows[0].cold_wait_s - waited_s) < 0.1
+    assert (rows[0].ready_at_ns - rows[0].sent_at_ns) / 1e9 < waited_s - 1.4, "what the process says is less"
+
+
+def test_a_stream_that_breaks_off_goes_on_and_says_how_long_nobody_listened(platform, double):
+    with platform.observe(["f"]) as watch:
+        bring(platform)
+        watch.begin()
+        double.ways.gone = True
+        assert wait_until(lambda: not double.ways.gone, timeout_s=10)
+        double.scale("f", 1)
+        assert wait_until(lambda: "ready" in told(watch.end()), timeout_s=10)
+        assert watch.end().missed_s < 1
+        double.ways.away = True
+        double.scale("f", 0)
+        time.sleep(2)
+        double.ways.away = False
+        assert wait_until(lambda: told(watch.end())[-1:] == ["stop"], timeout_s=10)
+        assert watch.end().missed_s > 1.5
+
+
+def test_an_image_that_cannot_be_pulled_ends_the_wait_with_its_name_for_it(platform, double):
+    double.ways.pulls = False
+    began_s = time.monotonic()
+    with platform.observe(["f"]), pytest.raises(PlatformError, match=r"(?s)f cannot start.*ErrImagePull"):
+        bring(platform, "warm")
+    assert time.monotonic() - began_s < 8
+
+
+def test_what_pods_wrote_is_kept_when_they_are_gone(platform, double):
+    with platform.observe(["f"]):
+        bring(platform, "warm")
+        assert wait_until(lambda: platform.logs("f", 0, 10), timeout_s=10)
+        platform.scale("f", 0)
+        assert [line["text"] for line in platform.logs("f", 0, 10)] == ["hello from the pod"]
+    assert platform.logs("nobody", 0, 10) == []
+
+
+def test_without_the_right_to_watch_endpoints_pods_have_to_do(platform, double):
+    double.ways.forbidden = {"endpointslices"}
+    with platform.observe(["f"]) as watch:
+        bring(platform, "warm")
+        assert "f" in {row.function for row in watch.end().rows}
+
+
+@pytest.fixture
+def cluster(double):
+    """Lists of what it has, by kind."""
+    return double.objects
+
+
+def listing(cluster, kind, *things):
+    cluster[kind].clear()
+    cluster[kind].update({f"{number}": thing for number, thing in enumerate(things)})
 
 
 def test_pressure_and_evictions_since_the_start_are_told(cluster):
     found = Cluster.find()
     assert found.strain(T0 * S) == (0.0, 0)
-    cluster["nodes"] = [node(), node("True", since=1)]
-    cluster["pods"] = [pod("a", created=1, ended=8, evicted=True), pod("b", created=1)]
+    listing(cluster, "nodes", node(), node("True", since=at(1)))
+    listing(cluster, "pods", pod("a", created=8, evicted=True), pod("b", created=1))
     assert found.strain((T0 + 5) * S) == (1.0, 1)
     bare = pod("c", created=1, ready=7, evicted=True)
     del bare["status"]["containerStatuses"]
-    cluster["pods"] = [bare]
+    listing(cluster, "pods", bare)
     assert found.strain((T0 + 5) * S).evictions == 1, "it has no containers any more, but its conditions changed"
-    cluster["pods"] = []
-    cluster["nodes"] = [node("False", since=7)]
+    listing(cluster, "pods")
+    listing(cluster, "nodes", node("False", since=at(7)))
     assert found.strain((T0 + 5) * S).memory_pressure_share == 1.0, "it was there during the run"
     assert found.strain((T0 + 10) * S) == (0.0, 0)
 
 
 def test_nodes_and_image_digests_are_for_the_manifest(cluster):
-    cluster["pods"] = [pod("a", created=1)]
+    listing(cluster, "pods", pod("a", created=1))
     found = Cluster.find()
     assert found.images() == {"stage-search": "registry/f@sha256:abc"}
-    assert found.nodes()[0]["kubelet"] == "v1.33.1"
+    assert found.nodes()[0]["kubelet"] == "v1.31.1"
 
 
-def test_what_kubernetes_refuses_is_named_with_the_remedy(cluster):
-    del cluster["nodes"]
+def test_what_kubernetes_refuses_is_named_with_the_remedy(double):
+    double.ways.forbidden = {"nodes"}
     with pytest.raises(PlatformError, match=r"(?s)does not answer list_node \(Forbidden\).*`list` on pods and nodes"):
         Cluster.find().strain(T0 * S)
 
 
-def test_without_a_cluster_there_is_none_and_a_wrong_file_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    assert Cluster.find() is None
+def test_a_wrong_file_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
     with pytest.raises(PlatformError, match="KUBECONFIG="):
         Cluster.find()
 
 
-def test_a_server_that_is_not_there_is_an_error_and_not_a_hang(monkeypatch, tmp_path, cluster):
-    text = (tmp_path / "config").read_text(encoding="utf-8")
-    server = yaml.safe_load(text)["clusters"][0]["cluster"]["server"]
-    (tmp_path / "config").write_text(text.replace(server, f"http://127.0.0.1:{free_port()}"), encoding="utf-8")
+def test_a_server_that_is_not_there_is_an_error_and_not_a_hang(tmp_path, double):
+    (tmp_path / "config").write_text(kubeconfig(f"http://127.0.0.1:{free_port()}"), encoding="utf-8")
     with pytest.raises(PlatformError, match="does not answer list_node"):
         Cluster.find().strain(0)

@@ -53,6 +53,15 @@ class Pod:
             f'gateway_functions_seconds_sum{{{label},code="200"}}': calls / 2,
         }
 
+    def count(self, function: str, *, started: int = 0, finished: int = 0) -> None:
+        """As a gateway without Pro's metrics."""
+        label = f'function_name="{function}.openfaas-fn"'
+        self.values[f"gateway_service_count{{{label}}}"] = 1
+        if started:
+            self.values[f"gateway_function_invocation_started{{{label}}}"] = started
+        if finished:
+            self.values[f'gateway_function_invocation_total{{{label},code="200"}}'] = finished
+
 
 class Watched:
     """Two pods and the Prometheus that scrapes them."""
@@ -165,6 +174,17 @@ def test_nothing_is_drained_before_every_pod_has_said_so(watched):
     assert seen - {None} == {1}, "one pod's word was taken for both"
     two.tell("drains", desired=1, ready=1, in_flight=0)
     assert drain(watched.prometheus, ("drains",))
+
+
+def test_where_nobody_tells_of_calls_in_flight_they_are_those_started_and_not_finished(watched):
+    """As the community edition's gateway: who was never called has nothing in flight."""
+    one, two = watched.pods
+    one.count("counted", started=5, finished=3)
+    two.count("counted", started=2, finished=2)
+    one.count("first", started=1)
+    two.count("never")
+    asked = lambda: watched.prometheus.in_flight_since(0)  # noqa: E731
+    assert wait_until(lambda: {"counted": 2, "first": 1, "never": 0}.items() <= asked().items(), timeout_s=10), asked()
 
 
 def test_ready_replicas_are_those_of_scrapes_from_after_the_moment(watched):

@@ -153,7 +153,7 @@ def test_what_the_platform_refused_is_a_failure_and_not_a_lost_label():
 
 
 def sample(function, at_s):
-    return ReplicaRow(at_ns=int(at_s * S), source="prometheus", function=function)
+    return ReplicaRow(at_ns=int(at_s * S), source="prometheus", function=function, ready=1)
 
 
 def test_the_longest_silence_of_prometheus_counts_at_the_edges_too():

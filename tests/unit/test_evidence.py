@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.evidence import graded
+from experiments.evidence import graded, routed
 from fave.wire.records import ReplicaRow, StageRow
 
 pytestmark = pytest.mark.unit
@@ -73,13 +73,14 @@ def test_a_call_that_found_all_places_taken_may_have_waited_for_a_new_replica():
     assert label(rows, COUNTS, places=2) == [(False, "counts")] * 2
 
 
-def test_pods_are_believed_to_the_second_that_kubernetes_stamps():
+def test_a_pod_is_heard_of_after_it_changed_and_routers_follow():
     seen = [pod("start", 1), pod("ready", 3), pod("stop", 8)]
-    rows = [call(sent_s, sent_s + 0.5) for sent_s in (2.0, 3.5, 4.5, 8.5, 9.5)]
+    rows = [call(sent_s, sent_s + 0.5) for sent_s in (1.5, 2.5, 3.5, 7.5, 8.5, 9.5)]
     assert label(rows, seen) == [
         (True, "pods"),
         (None, "undecided"),
         (False, "pods"),
+        (None, "undecided"),
         (None, "undecided"),
         (True, "pods"),
     ]
@@ -113,6 +114,37 @@ def test_a_new_pod_that_fails_takes_nothing_from_those_that_were_there():
     assert label([call(6.0, 6.5)], seen, initial=1) == [(False, "pods")]
 
 
-def test_pods_that_kubernetes_forgot_are_no_reason_to_distrust_counts():
+def test_pods_that_were_watched_are_asked_before_counts_which_lag():
     seen = [*COUNTS, pod("ready", 5)]
-    assert label([call(2.5, 2.9)], seen) == [(False, "counts")]
+    assert label([call(2.5, 2.9)], seen) == [(True, "pods")]
+
+
+def served(sent_s, received_s, before=0, ready_s=10.0, replica="f-7d9-x2k-0a1b2c3d"):
+    at = {"received_at_ns": int(received_s * S), "started_at_ns": int(received_s * S), "ready_at_ns": int(ready_s * S)}
+    return call(sent_s, received_s + 0.5, replica_id=replica, invocations_before=before, **at)
+
+
+def waits(rows, pods):
+    routed(rows, {name: int(at_s * S) for name, at_s in pods.items()})
+    return [(row.cold, pytest.approx(row.cold_wait_s), row.evidence) for row in rows]
+
+
+def test_a_call_that_waited_for_its_replica_came_to_it_as_soon_as_it_could():
+    """Measured: a detector's process was ready after 1.31 s, behind a probe every 2 s, and its caller waited 4.48 s."""
+    rows = [served(10.0, 14.48, ready_s=11.31), served(14.6, 14.61, before=1, ready_s=11.31)]
+    assert waits(rows, {"f-7d9-x2k": 14.2}) == [(True, 4.48, "routed"), (False, 0, "routed")]
+
+
+def test_a_replica_that_was_there_before_is_warm_even_when_its_process_began_late():
+    assert waits([served(12.0, 12.01)], {"f-7d9-x2k": 0}) == [(False, 0, "routed")]
+
+
+def test_a_process_that_is_not_ready_when_its_first_call_comes_is_cold_until_it_is():
+    assert waits([served(10.0, 10.2, ready_s=11.0)], {"f-7d9-x2k": 10.1}) == [(True, 1.0, "routed")]
+
+
+def test_without_a_watch_a_first_call_that_was_held_tells_since_when():
+    rows = [served(11.5, 13.0), served(13.2, 13.21, before=1)]
+    assert waits(rows, {}) == [(True, 1.5, "routed"), (False, 0, "routed")]
+    assert waits([served(11.5, 11.6)], {}) == [(False, 0, "routed")], "a pre-warmed replica's first call was not held"
+    assert waits([served(11.5, 13.0, before=4)], {}) == [(False, 0, "routed")], "held, but not for this replica"

@@ -78,7 +78,7 @@ def test_a_regime_arrives_at_the_gateway_as_it_was_written():
         )
     )
     assert (policy.floor, policy.max_replicas, policy.zero_after_s, policy.window_s) == (0, 2, 4.0, 4.0)
-    assert (policy.memory_limit_mb, policy.max_in_flight, policy.exec_timeout_s) == (768, 1, 300.0)
+    assert (policy.limits.memory_mb, policy.max_in_flight, policy.exec_timeout_s) == (768, 1, 300.0)
 
 
 def test_verification_names_each_function_that_is_not_as_wanted():

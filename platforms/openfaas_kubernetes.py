@@ -1,0 +1,123 @@
+"""OpenFaaS on a Kubernetes that can be asked: its pods are the witness, watched while a regime stands and a run lasts.
+
+What only OpenFaaS Pro's metrics tell, and late, every cluster's pods tell: how many are ready. When a pod may be sent
+to, why one ended and what it wrote is known nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+from fave.clock import utc_ns
+from fave.endpoints import Endpoints
+from fave.errors import GatewayError
+from fave.strain import Strain
+from fave.wire import replica_events
+from platforms.model import Capabilities, Facts, FailedStart, Seen
+from platforms.openfaas import OpenFaas, Watching
+
+if TYPE_CHECKING:
+    from platforms.kubernetes_api import Cluster
+    from platforms.pod_watch import PodWatch
+
+# Reasons that are the same in a minute.
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+
+
+class OpenFaasOnKubernetes(OpenFaas):
+    def __init__(self, endpoints: Endpoints) -> None:
+        super().__init__(endpoints)
+        self._pods: PodWatch | None = None
+
+    @classmethod
+    def serves(cls, endpoints: Endpoints) -> bool:
+        """Where the environment leads to a Kubernetes: KUBECONFIG, or a pod's own account."""
+        return bool(os.environ.get("KUBECONFIG") or os.environ.get("KUBERNETES_SERVICE_HOST"))
+
+    @functools.cached_property
+    def cluster(self) -> Cluster:
+        # Its client takes a second to import, which every load generator would pay.
+        from platforms.kubernetes_api import Cluster
+
+        return Cluster.find()
+
+    def witnessed(self) -> dict[str, tuple[int, int]]:
+        ready = self.cluster.ready()
+        return {name: (each.desired, ready.get(name, 0)) for name, each in self.counts().items()}
+
+    def ready_since(self, at_ns: int) -> dict[str, int]:
+        """Asked for now, which is after any moment that has been."""
+        return {name: ready for name, (_, ready) in self.witnessed().items()}
+
+    @contextlib.contextmanager
+    def observe(self, functions: Collection[str]) -> Iterator[Watching]:
+        self._pods = self.cluster.watch(functions)
+        self._pods.start()
+        try:
+            yield _Watching(self, functions, self._pods)
+        finally:
+            self._pods.stop()
+
+    def failed_starts(self, since_ns: int) -> list[FailedStart]:
+        heard = self._pods.heard()[0] if self._pods else []
+        return [
+            FailedStart(row.function, row.reason, row.reason in _NO_IMAGE)
+            for row in heard
+            if row.event in replica_events.FAILED_STARTS and row.at_ns >= since_ns
+        ]
+
+    def logs(self, function: str, since_ns: int, lines: int) -> list[dict[str, Any]]:
+        """What was read while it was written, also by pods that are gone; else what the gateway finds of the others."""
+        heard = self._pods.lines(function)[-lines:] if self._pods else []
+        with contextlib.suppress(GatewayError):
+            return heard or super().logs(function, since_ns, lines)
+        return heard
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            replica_events=True,
+            limits_enforced_by_gateway=False,
+            draining_replicas_told=False,
+            credentials_by_function=False,
+        )
+
+    def facts(self) -> Facts:
+        return Facts(
+            info=self.gateway.info(),
+            capabilities=self.capabilities(),
+            nodes=self.cluster.nodes(),
+            images=self.cluster.images(),
+            co_located=False,
+        )
+
+    def strain_from_now(self) -> Callable[[], Strain | None]:
+        now_ns = utc_ns()
+        return lambda: self.cluster.strain(now_ns)
+
+
+class _Watching(Watching):
+    def __init__(self, platform: OpenFaasOnKubernetes, functions: Collection[str], pods: PodWatch) -> None:
+        super().__init__(platform, functions)
+        self._pods = pods
+
+    def begin(self) -> int:
+        self._pods.begin()
+        return super().begin()
+
+    def end(self) -> Seen:
+        end_ns, strain = utc_ns(), self.strain()
+        heard, routable_at_ns = self._pods.heard()
+        rows = [row for row in heard if row.function in self.functions and row.at_ns <= end_ns]
+        return Seen(
+            rows=sorted(rows, key=lambda row: row.at_ns),
+            routable_at_ns={},
+            pods_routable_at_ns=routable_at_ns,
+            gateway_queues=False,
+            missed_s=self._pods.missed_ns / 1e9,
+            strain=strain,
+            until_ns=end_ns,
+        )
