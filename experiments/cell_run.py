@@ -126,6 +126,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, 
             drained=drained,
             cpu=cpu,
             gateway_late_share=gateway_late_share(snapshot["gateway"], afterwards["gateway"]),
+            policies=applied.policies,
         ),
     )
     verdict = write_verdict(

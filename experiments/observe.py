@@ -9,6 +9,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from experiments.collect import Rows
+from experiments.enforced import worst_breach
+from fave.campaign.experiment import Policy
 from fave.campaign.record import Generated
 from fave.campaign.validity import Observed, measure
 from fave.clock import NS_PER_S
@@ -30,6 +32,7 @@ class Conditions(NamedTuple):
     drained: bool
     cpu: CpuUse
     gateway_late_share: float | None
+    policies: Mapping[str, Policy]
 
 
 def observe(
@@ -38,7 +41,7 @@ def observe(
     generator: Generated,
     conditions: Conditions,
 ) -> Observed:
-    initial_ready, verified_at_ns, unchanged, drained, cpu, late_share = conditions
+    initial_ready, verified_at_ns, unchanged, drained, cpu, late_share, policies = conditions
     replicas, routable_at_ns, strain = seen.rows, seen.routable_at_ns, seen.strain
     sent = [row for row in rows.requests if row.sent_at_ns]
     latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
@@ -46,6 +49,7 @@ def observe(
     offset_s = clock_offset_s(rows.stages)
     last_ns = max((row.done_at_ns or row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
     first_ns = min((row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
+    breach = worst_breach(policies, rows.stages, replicas, verified_at_ns, seen.until_ns)
     return Observed(
         fidelity=measure(
             [(row.scheduled_at_ns // 1000, row.sent_at_ns // 1000) for row in sent],
@@ -70,6 +74,8 @@ def observe(
         cpu_steal_share=cpu.steal_share,
         cpu_pressure_share=cpu.pressure_share,
         gateway_late_share=late_share,
+        policy_lag_s=breach.over_s if breach else None,
+        policy_breach=breach.said if breach and breach.over_s else "",
     )
 
 

@@ -52,6 +52,8 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     foreign_cpu_share: float = 0.05
     # Of twenty looks a second. A gateway that is late makes warm requests wait for what it does for others.
     gateway_late_share: float = 0.01
+    # Beyond what a regime's policy allows: what a platform takes to notice, and samples to tell.
+    policy_lag_s: float = 3.0
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.__struct_fields__ if not 0 <= getattr(self, name) < math.inf]
@@ -99,7 +101,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     memory_pressure_share, evictions: of the node or nodes; evictions are pods', or processes that the kernel killed.
     foreign_cpu_share: of the generator's machine, what others used: processes that are not FAVE's, and other guests of
     the host (cpu_steal_share alone). gateway_late_share: of looks at which the gateway's loop was held up for 50 ms or
-    more, where it tells. cpu_pressure_share: of the time, while some task waited for a core, own or not.
+    more, where it tells. policy_lag_s: for how long replicas were more or fewer than the regime's policy allows, at
+    worst, and policy_breach where. cpu_pressure_share: of the time, while some task waited for a core, own or not.
     """
 
     fidelity: Fidelity
@@ -121,6 +124,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     cpu_steal_share: float | None = None
     cpu_pressure_share: float | None = None
     gateway_late_share: float | None = None
+    policy_lag_s: float | None = None
+    policy_breach: str = ""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,6 +262,7 @@ def judge(observed: Observed, gates: Gates | None = None) -> Verdict:
         _at_most("evictions", observed.evictions, 0),
         _at_most("foreign_cpu_share", observed.foreign_cpu_share, limits.foreign_cpu_share),
         _at_most("gateway_late_share", observed.gateway_late_share, limits.gateway_late_share),
+        _policy(observed, limits),
         _disagreement(observed, limits),
         _fact("initial_state", observed.initial_state_ok, "wrong initial replicas"),
         _fact(
@@ -315,6 +321,15 @@ def _gap_cv(fidelity: Fidelity, limits: Gates) -> Finding:
     if finding.ok or not at_most(abs(sent - wanted) * mean_s, limits.gap_tolerance_s):
         return finding
     return msgspec.structs.replace(finding, ok=True, note="below the tolerance for gaps")
+
+
+def _policy(observed: Observed, limits: Gates) -> Finding:
+    """Whether somebody enforced what the regime says."""
+    finding = _at_most("policy_enforced", observed.policy_lag_s, limits.policy_lag_s)
+    if finding.ok or observed.policy_lag_s is None:
+        return finding
+    note = f"{observed.policy_breach}, for {observed.policy_lag_s:.1f} s ({limits.policy_lag_s:g} s are allowed)"
+    return msgspec.structs.replace(finding, note=note)
 
 
 def _disagreement(observed: Observed, limits: Gates) -> Finding:
