@@ -31,6 +31,7 @@ from fave.processes import ask_door
 from fave.settings import ROOT, decode, to_plain
 from fave.storage import Store
 from fave.wire import keys
+from platforms.claim import claimed
 from platforms.session import opened
 from workloads.model import of_record
 
@@ -145,9 +146,11 @@ def _run_all(campaign: Campaign) -> None:
     failures, done = 0, -1
     while True:
         try:
-            with opened(progress.say) as platform:
+            with contextlib.ExitStack() as stack:
+                platform = stack.enter_context(opened(progress.say))
                 stamp = "-".join(folder.name.split("-")[:2])
                 bench = Bench(experiment, platform, Store.at(platform.endpoints), stamp)
+                stack.enter_context(claimed(bench.store, platform.endpoints.gateway_url, folder.name))
                 upload(experiment.work, bench.store)
                 try:
                     _begin(campaign, bench)

@@ -55,9 +55,12 @@ class OpenFaas:
         """Everybody else's functions stay as they are."""
         if not workload.deploy:
             return set(borrowed.borrow(self.gateway, workload, functions))
-        statuses = self.gateway.functions()
-        own = {status.name for status in statuses if (status.labels or {}).get(MANAGED) == "true"}
-        foreign = sorted({status.name for status in statuses} & set(functions) - own)
+        there = {status.name: status for status in self.gateway.functions()}
+        # One that was made by hand is called by its name, but not listed.
+        unlisted = (self.gateway.function(name) for name in set(functions) - there.keys())
+        there |= {status.name: status for status in unlisted if status is not None}
+        own = {name for name, status in there.items() if (status.labels or {}).get(MANAGED) == "true"}
+        foreign = sorted(there.keys() & set(functions) - own)
         if foreign:
             hint = f"delete or rename them, or give them the label {MANAGED}=true if FAVE may replace them"
             raise PlatformError(

@@ -1,0 +1,66 @@
+"""One campaign at a time on a gateway, by a note in the object store that all who measure there share."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import pytest
+
+from fave.clock import utc_ns
+from fave.errors import PlatformError
+from platforms.claim import Claim, claimed
+
+pytestmark = pytest.mark.integration
+
+URL = "http://gateway.example:8080"
+
+
+def noted(store):
+    (key,) = store.keys("claims/")
+    return store.uri(key)
+
+
+@pytest.fixture
+def store(platform):
+    yield platform.store
+    for key in platform.store.keys("claims/"):
+        platform.store.client.delete_object(Bucket=platform.store.bucket, Key=key)
+
+
+def left_by(store, **other):
+    """As if somebody else had left it."""
+    uri = noted(store)
+    theirs = msgspec.json.decode(store.get(uri), type=Claim)
+    store.put(uri, msgspec.json.encode(msgspec.structs.replace(theirs, **other)))
+
+
+def test_two_campaigns_refuse_each_other_by_name_and_the_next_may_come_afterwards(store):
+    with claimed(store, URL, "first"):
+        left_by(store, pid=os.getppid())
+        with pytest.raises(PlatformError, match=r"measured by campaign first of .*@.*, since 20"):
+            claimed(store, URL, "second").__enter__()
+    left_by(store, renewed_at_ns=0)
+    with claimed(store, URL, "second"):
+        pass
+
+
+def test_one_that_was_killed_is_forgotten(store):
+    with claimed(store, URL, "first"):
+        left_by(store, pid=2**22 + 1)
+        with claimed(store, URL, "on the same machine: its process is gone"):
+            pass
+        now_ns = utc_ns()
+        left_by(store, owner="somebody@else", renewed_at_ns=now_ns - 30 * 10**9)
+        with pytest.raises(PlatformError):
+            claimed(store, URL, "second").__enter__()
+        left_by(store, owner="somebody@else", renewed_at_ns=now_ns - 61 * 10**9)
+        with claimed(store, URL, "second"):
+            pass
+
+
+def test_another_gateway_is_another_matter(store):
+    with claimed(store, URL, "first"):
+        left_by(store, pid=os.getppid())
+        with claimed(store, "http://another.example", "second"):
+            assert len(store.keys("claims/")) == 2
