@@ -90,9 +90,12 @@ status: $(VENV)/.installed  ## Show where it answers and what its functions do; 
 	@$(PY) -m local status $(if $(WATCH),--watch)
 
 ##@ Cluster
-.PHONY: stack images images-test
+.PHONY: stack probe images images-test
 stack: $(VENV)/.installed  ## functions/stack.yml with REGIME (cold) in it, for faas-cli; to standard output
 	@$(PY) -m regimes stack -- "$$REGIME"
+
+probe: $(VENV)/.ready  ## Try what the platform can do, with one throw-away function (PATIENT=1: also what takes minutes)
+	@$(PY) -m regimes probe $(if $(PATIENT),--patient)
 
 images: $(VENV)/.ready  ## Build the functions' container images (FAVE_IMAGE_PREFIX, FAVE_IMAGE_TAG, IMAGE_OPTIONS)
 	@$(call split,IMAGE_OPTIONS); $(PY) -m functions.images "$${words[@]}"

@@ -32,6 +32,7 @@ from fave.settings import ROOT, decode, to_plain
 from fave.storage import Store
 from fave.wire import keys
 from platforms.claim import claimed
+from platforms.probe import Probe, probe, refused
 from platforms.session import opened
 from workloads.model import of_record
 
@@ -185,15 +186,18 @@ def _give_back(campaign: Campaign, bench: Bench) -> None:
 
 
 def _begin(campaign: Campaign, bench: Bench) -> None:
-    """Touch the caches, after each new start of the platform; write the manifest, once."""
+    """Try what the platform can do, where its kind does not say; touch the caches, after each new start of the
+    platform; write the manifest, once.
+    """
     folder, progress = campaign.folder, campaign.progress
+    probed = _probed(campaign, bench)
     progress.phase("touching caches")
     began_s = monotonic_s()
     functions = touch_caches(bench, list(campaign.experiment.loads))
     ask_once(campaign.experiment, bench.platform, bench.campaign)
     progress.caches_touched(monotonic_s() - began_s)
     # Only now: images are those of functions that are deployed.
-    found = facts.of_campaign(campaign.name, folder.name, plan(campaign.experiment), bench)
+    found = facts.of_campaign(campaign.name, folder.name, plan(campaign.experiment), bench, probed)
     if (folder / "campaign.json").exists():
         then = record.manifest(folder)
         _refuse_unlike(folder, facts.unlike(record.known(then), record.known(found)))
@@ -206,6 +210,24 @@ def _begin(campaign: Campaign, bench: Bench) -> None:
         progress.say(f"results go to {_shown(folder)}, the report to {_shown(folder / 'report.html')}")
         campaign.journal.note("campaign_started", source=found.source, load_1min=found.host["load_1min"])
     campaign.journal.note("caches_touched", functions=functions, storage=_storage(bench))
+
+
+def _probed(campaign: Campaign, bench: Bench) -> Probe | None:
+    """Raises ConfigError for a regime that this platform cannot be in, before any function of the workload is there."""
+    work, experiment = campaign.experiment.work, campaign.experiment
+    if bench.platform.capabilities().known or not work.deploy:
+        return None
+    campaign.progress.phase("trying what the platform can do")
+    found = probe(bench.platform, work, say=campaign.progress.say)
+    problems = [
+        f"regime {regime}: {problem}"
+        for load in experiment.loads
+        for regime in experiment.regimes_of(load)
+        for problem in refused(found, experiment.policies(load, regime))
+    ]
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)), hint="leave the regime out; `make probe` shows what there is")
+    return found
 
 
 def _storage(bench: Bench) -> dict[str, int]:

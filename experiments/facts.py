@@ -16,6 +16,7 @@ from fave.campaign.record import Manifest
 from fave.clock import utc_ns
 from fave.settings import from_plain, to_plain
 from fave.traffic import traces
+from platforms.probe import Probe
 from workloads.model import of_record
 
 
@@ -49,7 +50,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_campaign(name: str, campaign: str, groups: list[Group], bench: Bench) -> Manifest:
+def of_campaign(name: str, campaign: str, groups: list[Group], bench: Bench, probed: Probe | None) -> Manifest:
     platform = bench.platform.facts()
     known = {
         "name": name,
@@ -63,6 +64,7 @@ def of_campaign(name: str, campaign: str, groups: list[Group], bench: Bench) -> 
         "capabilities": to_plain(platform.capabilities),
         "nodes": platform.nodes,
         "images": platform.images,
+        "probe": to_plain(probed) if probed else {},
         "embedded": platform.co_located,
         "co_located": platform.co_located,
     }

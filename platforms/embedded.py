@@ -33,6 +33,7 @@ class Embedded(OpenFaas):
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
+            known=True,
             replica_events=True,
             limits_enforced_by_gateway=True,
             draining_replicas_told=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -15,6 +17,7 @@ from fave.errors import GatewayError
 from fave.wire.openfaas import FunctionSpec, FunctionStatus
 
 T = TypeVar("T")
+_AGAIN_AFTER_S = 0.5
 
 
 class _Secret(msgspec.Struct, frozen=True):
@@ -22,7 +25,7 @@ class _Secret(msgspec.Struct, frozen=True):
 
 
 class Gateway:
-    """Blocking, shared by threads; retries nothing."""
+    """Blocking, shared by threads."""
 
     def __init__(self, url: str, user: str = "", password: str = "") -> None:
         self.url = url.rstrip("/")
@@ -107,9 +110,7 @@ class Gateway:
 
     def _system(self, method: str, path: str, body: bytes = b"", *, accept: tuple[int, ...] = ()) -> requests.Response:
         try:
-            reply = self._session.request(
-                method, f"{self.url}/system/{path}", data=body, auth=self.auth, timeout=(CONNECT_TIMEOUT_S, 30)
-            )
+            reply = self._asked(method, path, body)
         except requests.RequestException as error:
             raise GatewayError(
                 f"gateway {self._shown} does not answer ({type(error).__name__})",
@@ -118,3 +119,21 @@ class Gateway:
         if reply.ok or reply.status_code in accept:
             return reply
         raise refusal(method, f"/system/{path}", reply)
+
+    def _asked(self, method: str, path: str, body: bytes) -> requests.Response:
+        """A question that a gateway did not live to answer is asked once more; a change may have been made."""
+        send = functools.partial(
+            self._session.request,
+            method,
+            f"{self.url}/system/{path}",
+            data=body,
+            auth=self.auth,
+            timeout=(CONNECT_TIMEOUT_S, 30),
+        )
+        try:
+            return send()
+        except requests.ConnectionError:
+            if method != "GET":
+                raise
+            time.sleep(_AGAIN_AFTER_S)
+            return send()

@@ -37,8 +37,12 @@ class FailedStart(NamedTuple):
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a platform offers beyond deploying, scaling and calling."""
+    """What a platform offers beyond deploying, scaling and calling.
 
+    known: what it can do need not be tried, because FAVE is what does it.
+    """
+
+    known: bool = False
     replica_events: bool
     limits_enforced_by_gateway: bool
     draining_replicas_told: bool

@@ -27,7 +27,11 @@ _CANNOT_START = frozenset(
     )
 )
 # Of events, those that say what nothing else does.
-_TOLD = {"Scheduled": became.SCHEDULED, "Pulled": became.PULLED, "FailedScheduling": became.START_FAILED}
+_TOLD = {
+    "Scheduled": became.SCHEDULED,
+    "Pulled": became.PULLED,
+    **dict.fromkeys(("FailedScheduling", "FailedCreatePodSandBox", "FailedMount"), became.HELD_UP),
+}
 Object = Mapping[str, Any]
 
 
@@ -101,9 +105,11 @@ class Pods:
             self._add(at_ns, name, function, became.STARTED, silent=change == "LISTED")
         for event, reason in _ends(status, containers, before, now):
             self._add(at_ns, name, function, event, reason)
+        if now.restarts > before.restarts and not now.ending:
+            self._add(at_ns, name, function, became.START, silent=change == "LISTED")
         failed = next((reason for reason in _waiting_for(containers) if reason in _CANNOT_START), "")
         if failed and failed != before.failed:
-            self._add(at_ns, name, function, became.START_FAILED, failed)
+            self._add(at_ns, name, function, became.HELD_UP, failed)
         self._pods[name] = self._pods[name]._replace(failed=failed)
         self._settle(name, at_ns, silent=change == "LISTED")
         if change == "DELETED":
@@ -131,8 +137,8 @@ class Pods:
         if state is None or reason not in _TOLD or told in self._told:
             return
         self._told.add(told)
-        said = event.get("message", "") if _TOLD[reason] == became.START_FAILED else ""
-        self._add(at_ns, about["name"], state.function, _TOLD[reason], f"{reason}: {said[:200]}" if said else "")
+        why = f"{reason}: {event.get('message', '')[:200]}" if _TOLD[reason] == became.HELD_UP else ""
+        self._add(at_ns, about["name"], state.function, _TOLD[reason], why)
 
     def _settle(self, name: str, at_ns: int, *, silent: bool) -> None:
         """Whether it may be sent to by now."""

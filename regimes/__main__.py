@@ -1,16 +1,20 @@
-"""`python -m regimes`: list, show, apply and render scaling regimes."""
+"""`python -m regimes`: list, show, apply and render scaling regimes; try what a platform can do."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
+
+import msgspec
 
 from fave.cli import run_door
 from fave.endpoints import find
 from platforms import session, stack
+from platforms.probe import probe
 from regimes import model
 from regimes.apply import apply
-from workloads.model import SHIPPED
+from workloads.model import SHIPPED, Workload
 from workloads.model import load as workload_of
 
 
@@ -28,6 +32,10 @@ def main() -> int:
         command.add_argument("regime")
         command.add_argument("--workload", default=SHIPPED, help="whose functions: a shipped one, or a YAML file")
         command.add_argument("--target", default="", help="one of its requests; without it all its functions")
+    command = commands.add_parser("probe", help="what the platform can do, tried with one throw-away function")
+    command.add_argument("--workload", default=SHIPPED, help="whose smallest function to try it with")
+    command.add_argument("--patient", action="store_true", help="also what takes minutes: zero when idle, scaling out")
+    command.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args()
     if arguments.command == "list":
         for name in model.names():
@@ -38,6 +46,9 @@ def main() -> int:
         print(f"put back: {', '.join(names)}" if names else "nothing was borrowed from this gateway")
         return 0
     workload = workload_of(arguments.workload)
+    if arguments.command == "probe":
+        _probe(workload, patient=arguments.patient, as_json=arguments.json)
+        return 0
     functions = workload.functions_of(arguments.target) if arguments.target else workload.functions
     policies = model.resolve(arguments.regime, functions)
     if arguments.command == "stack":
@@ -51,6 +62,16 @@ def main() -> int:
         limits = f"{each.idle_timeout!s:>7}{each.max_in_flight:11}{each.memory_limit_mb:11}"
         print(f"{function:24}{each.min_replicas:5}{each.max_replicas:5}{limits}")
     return 0
+
+
+def _probe(workload: Workload, *, patient: bool, as_json: bool) -> None:
+    found = probe(session.at(find()), workload, patient=patient, say=lambda text: print(text, "...", file=sys.stderr))
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return
+    for each in found.found:
+        print(f"{each.what:27}{each.answer}")
+        print(textwrap.fill(each.evidence, 78, initial_indent="    ", subsequent_indent="    "))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: dict[str, bool] = {}
     nodes: list[dict[str, Any]] = []
     images: dict[str, str] = {}
+    # What was tried of the platform before anything was measured, where its kind does not say.
+    probe: dict[str, Any] = {}
     assets: dict[str, str] = {}
     traces: dict[str, str] = {}
     traces_read_as: dict[str, str] = {}

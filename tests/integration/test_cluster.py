@@ -19,6 +19,7 @@ from fave.wire.records import StageRow
 from platforms import session
 from platforms.kubernetes_api import Cluster
 from platforms.openfaas_kubernetes import OpenFaasOnKubernetes
+from platforms.probe import probe, refused
 from regimes.apply import apply
 from regimes.model import resolve
 from tests.support.cluster import Ways, cluster_double, kubeconfig, node
@@ -65,7 +66,7 @@ def double(ways, tmp_path, monkeypatch):
 @pytest.fixture
 def platform(double):
     named = dict.fromkeys(("gateway_user", "gateway_password", "access_key", "secret_key", "s3_endpoint_url"), "")
-    platform = session.at(Endpoints(gateway_url=double.url, prometheus_url="http://127.0.0.1:9", **named))
+    platform = session.at(Endpoints(gateway_url=double.url, prometheus_url=double.url, **named))
     assert isinstance(platform, OpenFaasOnKubernetes)
     return platform
 
@@ -176,6 +177,40 @@ def test_without_the_right_to_watch_endpoints_pods_have_to_do(platform, double):
     with platform.observe(["f"]) as watch:
         bring(platform, "warm")
         assert "f" in {row.function for row in watch.end().rows}
+
+
+def tried(platform, **options):
+    return probe(platform, WORK, say=lambda _: None, **options)
+
+
+def test_a_probe_tells_what_the_platform_does_not_what_it_is_called(platform, double):
+    found = tried(platform)
+    told = {each.what: each.answer for each in found.found}
+    assert told | {"provider": "faas-netes", "zero on demand": "yes", "wakes from zero": "yes", "queue": "none"} == told
+    assert told | {"a policy replaces replicas": "yes", "asynchronous calls": "no", "ready metric": "no"} == told
+    assert told | {"zero when idle": "unknown", "replica events": "yes", "deploys": "yes"} == told
+    assert float(told["gateway counts"].split()[0]) < 1
+    assert all(each.evidence for each in found.found)
+    assert double.functions == {}, "nothing is left of it"
+    assert refused(found, resolve("cold", WORK.functions)) == []
+
+
+def test_a_regime_that_cannot_be_is_refused_in_words_before_anything_is_changed(platform, double):
+    double.ways.raises_zero = True
+    found = tried(platform)
+    (problem,) = refused(found, resolve("cold", WORK.functions))
+    assert problem == "f: minimum 0, but there is no zero here (202 to scaling to 0, and 1 are wanted still)"
+    assert refused(found, resolve("warm", WORK.functions)) == []
+
+
+@pytest.mark.long
+def test_with_patience_it_is_known_who_scales_idle_functions_to_zero(platform, double, monkeypatch):
+    monkeypatch.setattr("platforms.probe._IDLE_WITHIN_S", 13.0)
+    found = tried(platform, patient=True)
+    assert (found["zero when idle"], found["scales out"]) == ("no", "no")
+    assert "nobody scales to zero here" in refused(found, resolve("cold", WORK.functions))[0]
+    double.ways.idles = True
+    assert tried(platform, patient=True)["zero when idle"] == "yes"
 
 
 @pytest.fixture

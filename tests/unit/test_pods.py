@@ -78,15 +78,15 @@ def test_a_container_that_starts_again_is_routable_again():
     pods.pod("LISTED", pod(ready=True), 1)
     pods.pod("MODIFIED", pod(ended={"reason": "OOMKilled", "exitCode": 137}, restarts=1), 2)
     pods.pod("MODIFIED", pod(ended={"reason": "OOMKilled", "exitCode": 137}, restarts=1, ready=True), 3)
-    assert [event for _, event, _ in told(pods)] == ["oom_killed", "started", "ready"]
+    assert [event for _, event, _ in told(pods)] == ["oom_killed", "start", "started", "ready"]
 
 
-def test_an_image_that_cannot_be_pulled_is_a_failed_start_and_told_once():
+def test_an_image_that_cannot_be_pulled_holds_a_start_up_and_is_told_once():
     pods = Pods()
     for at in (1, 2, 3):
         pods.pod("ADDED" if at == 1 else "MODIFIED", pod(running=False, waiting="ErrImagePull", phase="Pending"), at)
     pods.pod("MODIFIED", pod(running=False, waiting="ImagePullBackOff", phase="Pending"), 4)
-    failed = [(at, reason) for at, event, reason in told(pods) if event == "start_failed"]
+    failed = [(at, reason) for at, event, reason in told(pods) if event == "held_up"]
     assert failed == [(1, "ErrImagePull"), (4, "ImagePullBackOff")]
 
 
