@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +24,13 @@ from experiments.progress import Progress, duration
 from experiments.standing import Standing, left, reference, standing, unfinished, wanted
 from experiments.stopping import due, take
 from experiments.trial import ask_once
+from fave import environment
 from fave.campaign import record
 from fave.campaign.results import Results
 from fave.campaign.rundir import CellDir
 from fave.clock import monotonic_s
-from fave.errors import EXIT_INTERRUPTED, ConfigError, FaveError
-from fave.processes import ask_door
+from fave.errors import EXIT_INTERRUPTED, ConfigError, FaveError, PlatformError
+from fave.processes import OwnedProcess, ask_door
 from fave.settings import ROOT, decode, to_plain
 from fave.storage import Store
 from fave.wire import keys
@@ -144,7 +147,7 @@ def _leave(campaign: Campaign) -> None:
 def _run_all(campaign: Campaign) -> None:
     """Every group, on one platform after the other if need be."""
     experiment, folder, progress = campaign.experiment, campaign.folder, campaign.progress
-    failures, done = 0, -1
+    failures, done, found = 0, -1, None
     while True:
         try:
             with contextlib.ExitStack() as stack:
@@ -153,11 +156,13 @@ def _run_all(campaign: Campaign) -> None:
                 bench = Bench(experiment, platform, Store.at(platform.endpoints), stamp)
                 stack.enter_context(claimed(bench.store, platform.endpoints.gateway_url, folder.name))
                 upload(experiment.work, bench.store)
+                found = platform.changeable(experiment.work, []) if found is None else found
+                stack.enter_context(_idling(campaign, bench))
                 try:
                     _begin(campaign, bench)
                     _run_groups(campaign, bench)
                 finally:
-                    _give_back(campaign, bench)
+                    _leave_as_found(campaign, bench, found)
                 campaign.journal.note("campaign_finished", storage=_storage(bench))
                 return
         except ConfigError:
@@ -172,17 +177,41 @@ def _run_all(campaign: Campaign) -> None:
             progress.say("bringing the platform back; the block that was cut short is repeated")
 
 
-def _give_back(campaign: Campaign, bench: Bench) -> None:
-    """Functions of others are scaled as they were found, also after an interrupt."""
-    work = campaign.experiment.work
-    if work.deploy:
+@contextlib.contextmanager
+def _idling(campaign: Campaign, bench: Bench) -> Iterator[None]:
+    """Somebody who scales idle functions to zero, where FAVE is to be it."""
+    how = environment.idler()
+    if not how:
+        yield
         return
+    if bench.platform.capabilities().known:
+        raise ConfigError(f"IDLER={how}: this platform scales idle functions to zero itself", hint="leave it out")
+    command = [sys.executable, "-m", "regimes", "idler", "--workload", campaign.experiment.workload]
+    log = campaign.folder / "idler.log"
+    campaign.progress.say(f"scaling idle functions to zero is FAVE's idler's work: {_shown(log)}")
+    flags = ["--dry-run"] if how == "dry" else []
+    with OwnedProcess("idler", [*command, *flags], log=log, cwd=ROOT) as idler:
+        yield
+        if not idler.running():
+            raise PlatformError(f"the idler ended:\n{idler.log_tail()}")
+
+
+def _leave_as_found(campaign: Campaign, bench: Bench, found: set[str]) -> None:
+    """Functions of others scale as they did, and on somebody's platform FAVE's own go: also after an interrupt.
+
+    found: FAVE's functions that were there before.
+    """
+    work, platform, say = campaign.experiment.work, bench.platform, campaign.progress.say
     try:
-        names = bench.platform.give_back(work.functions)
+        if not work.deploy:
+            say(f"put back as they were: {', '.join(platform.give_back(work.functions))}")
+        elif not platform.capabilities().known:
+            left = sorted((platform.changeable(work, []) - found) & work.functions.keys())
+            for function in left:
+                platform.remove(function)
+            say(f"removed again: {', '.join(left) or 'nothing'}")
     except FaveError as error:  # must not take the place of what ended the campaign
         campaign.progress.complain(str(error))
-    else:
-        campaign.progress.say(f"put back as they were: {', '.join(names)}")
 
 
 def _begin(campaign: Campaign, bench: Bench) -> None:
@@ -223,7 +252,7 @@ def _probed(campaign: Campaign, bench: Bench) -> Probe | None:
         f"regime {regime}: {problem}"
         for load in experiment.loads
         for regime in experiment.regimes_of(load)
-        for problem in refused(found, experiment.policies(load, regime))
+        for problem in refused(found, experiment.policies(load, regime), idled=environment.idler() == "on")
     ]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)), hint="leave the regime out; `make probe` shows what there is")

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.cell_run import Bench
 from experiments.model import Experiment
 from experiments.plan import Group
+from fave import environment
 from fave.campaign import manifest
 from fave.campaign.alike import between, of_setup
 from fave.campaign.record import Manifest
@@ -65,6 +66,7 @@ def of_campaign(name: str, campaign: str, groups: list[Group], bench: Bench, pro
         "nodes": platform.nodes,
         "images": platform.images,
         "probe": to_plain(probed) if probed else {},
+        "idler": environment.idler(),
         "embedded": platform.co_located,
         "co_located": platform.co_located,
     }

@@ -127,6 +127,17 @@ def chunks_bodies() -> bool:
     return flag("FAVE_CHUNKED_BODIES")
 
 
+def idler() -> str:
+    """`on`, `dry` (it only says what it would do) or empty: whether FAVE scales its own idle functions to zero."""
+    return read("IDLER", "", _idler, "on, dry or off")
+
+
+def _idler(text: str) -> str:
+    if text not in ("on", "dry", "off"):
+        raise ValueError(text)
+    return text.removeprefix("off")
+
+
 def uses_control_groups() -> bool:
     """Whether the kernel bounds the embedded platform's replicas, where it can."""
     return flag("FAVE_CONTROL_GROUPS", default=True)

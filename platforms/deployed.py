@@ -15,7 +15,7 @@ from fave.wire.openfaas import LABEL, FunctionSpec, FunctionStatus, cores, memor
 from platforms.gateway import Gateway
 
 T = TypeVar("T")
-# OpenFaaS' provider says 500 where a controller was quicker; from 0.3 s on it never did (docs/openfaas.md).
+# OpenFaaS' provider says 500 where a controller was quicker; from 0.3 s on it never did, where that was tried.
 _IN_THE_WAY = (409, 429, 500, 502, 503, 504)
 _WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 # What stands is told by a cache that follows within moments.

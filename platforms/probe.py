@@ -34,6 +34,8 @@ _START_WITHIN_S = 60.0
 _SEEN_WITHIN_S = 15.0
 _TOGETHER = 8
 _ANSWER_S = 60.0
+# Pro's alone.
+_READY_METRIC = "gateway_service_ready_count"
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +75,17 @@ def probe(platform: Platform, workload: Workload, *, patient: bool = False, say:
     return Probe(found=found, took_s=time.monotonic() - began_s)
 
 
-def refused(probed: Probe, policies: Mapping[str, Policy]) -> list[str]:
-    """Why these policies cannot be on this platform, in words; empty where nothing speaks against them."""
+def refused(probed: Probe, policies: Mapping[str, Policy], *, idled: bool = False) -> list[str]:
+    """Why these policies cannot be on this platform, in words; empty where nothing speaks against them.
+
+    idled: FAVE's idler scales to zero.
+    """
     to_zero = sorted(name for name, each in policies.items() if each.min_replicas == 0)
     which = f"{', '.join(to_zero[:3])}{' and others' * (len(to_zero) > 3)}"
     problems = []
     if to_zero and probed["zero on demand"] == NO:
         problems.append(f"{which}: minimum 0, but there is no zero here ({_why(probed, 'zero on demand')})")
-    elif to_zero and probed["zero when idle"] == NO:
+    elif to_zero and probed["zero when idle"] == NO and not idled:
         problems.append(f"{which}: minimum 0, but nobody scales to zero here ({_why(probed, 'zero when idle')})")
     elif to_zero and probed["wakes from zero"] == NO:
         problems.append(f"{which}: minimum 0, but a call does not wake a function ({_why(probed, 'wakes from zero')})")
@@ -106,13 +111,15 @@ class _Trial:
         self._platform = platform
         self._caller = Caller(platform.endpoints.gateway_url)
         self._say = say
+        self._provider = UNKNOWN
 
     def info(self) -> Iterator[Found]:
         info = self._platform.facts().info
         provider = info.get("provider") or {}
         version = (provider.get("version") or {}).get("release", "")
         said = f"/system/info: {provider.get('orchestration', '')}, release {version or 'unnamed'}"
-        yield _found("provider", provider.get("provider", UNKNOWN), said)
+        self._provider = provider.get("provider", UNKNOWN)
+        yield _found("provider", self._provider, said)
         yield _found("gateway", (info.get("version") or {}).get("release", UNKNOWN), "/system/info")
 
     def all(self, *, patient: bool) -> Iterator[Found]:
@@ -133,7 +140,7 @@ class _Trial:
             yield from self._zero_when_idle()
             yield from self._scales_out()
         else:
-            yield _found("zero when idle", UNKNOWN, "not tried: it takes a minute (--patient)")
+            yield self._by_edition()
             yield _found("scales out", UNKNOWN, "not tried: it takes a minute (--patient)")
 
     # Steps.
@@ -149,7 +156,7 @@ class _Trial:
             why = failed[-1].reason if failed else "it says no more"
             raise PlatformError(
                 f"{NAME} (image {self._about.image}) has no ready replica after {_START_WITHIN_S:g} s: {why}",
-                hint="can its image be pulled? `python -m functions.images` builds FAVE's; see docs/openfaas.md",
+                hint="can its image be pulled? `make images` builds FAVE's; see docs/openfaas-troubleshooting.md",
             )
         yield _found("deploys", YES, f"ready after {time.monotonic() - began_s:.1f} s, and stands as asked for")
 
@@ -250,11 +257,23 @@ class _Trial:
     def _metrics(self) -> Iterator[Found]:
         counters = self._platform.counters()
         for what, metric in (
-            ("ready metric", "gateway_service_ready_count"),
+            ("ready metric", _READY_METRIC),
             ("in-flight metric", "gateway_function_invocation_inflight"),
         ):
             there = any(name.startswith(metric) for name in counters)
             yield _found(what, YES if there else NO, f"{metric} is {'' if there else 'not '}in Prometheus")
+
+    def _by_edition(self) -> Found:
+        """Who scales to zero, where nobody waits to see it."""
+        what = "zero when idle"
+        if self._platform.capabilities().known:
+            return _found(what, YES, "this platform is FAVE's own, which does")
+        if any(name.startswith(_READY_METRIC) for name in self._platform.counters()):
+            return _found(what, YES, "by edition: Pro's metrics are there, and Pro does; not tried (--patient)")
+        if self._provider == "faas-netes":
+            why = "without Pro's metrics, and no other edition on Kubernetes does; not tried (--patient)"
+            return _found(what, NO, f"by edition: {why}")
+        return _found(what, UNKNOWN, "not tried: it takes a minute (--patient)")
 
     def _asynchronous(self) -> Iterator[Found]:
         try:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import textwrap
+import threading
 
 import msgspec
 
 from fave.cli import run_door
+from fave.clock import iso, utc_ns
 from fave.endpoints import find
-from platforms import session, stack
+from fave.errors import ConfigError
+from platforms import idler, session, stack
 from platforms.probe import probe
 from regimes import model
 from regimes.apply import apply
@@ -32,6 +36,9 @@ def main() -> int:
         command.add_argument("regime")
         command.add_argument("--workload", default=SHIPPED, help="whose functions: a shipped one, or a YAML file")
         command.add_argument("--target", default="", help="one of its requests; without it all its functions")
+    command = commands.add_parser("idler", help="scale FAVE's own idle functions to zero where nobody else does it")
+    command.add_argument("--workload", default=SHIPPED, help="whose functions")
+    command.add_argument("--dry-run", action="store_true", help="only say what would be done")
     command = commands.add_parser("probe", help="what the platform can do, tried with one throw-away function")
     command.add_argument("--workload", default=SHIPPED, help="whose smallest function to try it with")
     command.add_argument("--patient", action="store_true", help="also what takes minutes: zero when idle, scaling out")
@@ -49,6 +56,9 @@ def main() -> int:
     if arguments.command == "probe":
         _probe(workload, patient=arguments.patient, as_json=arguments.json)
         return 0
+    if arguments.command == "idler":
+        _idle(workload, dry=arguments.dry_run)
+        return 0
     functions = workload.functions_of(arguments.target) if arguments.target else workload.functions
     policies = model.resolve(arguments.regime, functions)
     if arguments.command == "stack":
@@ -62,6 +72,22 @@ def main() -> int:
         limits = f"{each.idle_timeout!s:>7}{each.max_in_flight:11}{each.memory_limit_mb:11}"
         print(f"{function:24}{each.min_replicas:5}{each.max_replicas:5}{limits}")
     return 0
+
+
+def _idle(workload: Workload, *, dry: bool) -> None:
+    """Until TERM or INT."""
+    over = threading.Event()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sig, lambda *_: over.set())
+    platform = session.at(find())
+    if platform.capabilities().known:
+        raise ConfigError("this platform scales idle functions to zero itself", hint="leave the idler out")
+    platform.changeable(workload, workload.functions)
+    idler.run(platform, workload.functions, _tell, over.is_set, dry=dry)
+
+
+def _tell(text: str) -> None:
+    print(f"{iso(utc_ns())} {text}", flush=True)
 
 
 def _probe(workload: Workload, *, patient: bool, as_json: bool) -> None:

@@ -141,7 +141,7 @@ def _wait_for(wrong: Callable[[], list[str]], timeout_s: float, witness: str, sa
     told_s = time.monotonic()
     while found := wrong():
         if time.monotonic() > deadline_s:
-            hint = "this platform may not allow it (OpenFaaS CE cannot scale to zero); see docs/openfaas.md"
+            hint = "`make probe` tells what this platform can do; see docs/openfaas-editions.md"
             raise PlatformError(
                 f"replicas did not settle within {timeout_s:g} s, says {witness}: {'; '.join(found)}", hint=hint
             )

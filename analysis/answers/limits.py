@@ -41,6 +41,10 @@ def _machine(campaign: Campaign) -> list[str]:
             "Replicas are processes, not containers: no image is pulled, no pod scheduled. Cold starts on a cluster "
             "are longer, so that more arrivals meet one."
         )
+    if campaign.facts.idler == "on":
+        told.append(
+            "Idle functions were scaled to zero by FAVE's idler, not by the platform: idler.log says when and how late."
+        )
     return told
 
 

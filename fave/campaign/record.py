@@ -61,6 +61,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     images: dict[str, str] = {}
     # What was tried of the platform before anything was measured, where its kind does not say.
     probe: dict[str, Any] = {}
+    # `on` where FAVE's idler scaled to zero.
+    idler: str = ""
     assets: dict[str, str] = {}
     traces: dict[str, str] = {}
     traces_read_as: dict[str, str] = {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from experiments.collect import Sources, _grade
@@ -17,6 +19,7 @@ from fave.processes import free_port, wait_until
 from fave.settings import Duration
 from fave.wire.records import StageRow
 from platforms import session
+from platforms.idler import run as idling
 from platforms.kubernetes_api import Cluster
 from platforms.openfaas_kubernetes import OpenFaasOnKubernetes
 from platforms.probe import probe, refused
@@ -71,8 +74,11 @@ def platform(double):
     return platform
 
 
-def bring(platform, regime="cold", **override):
-    policies = resolve(regime, WORK.functions, override or None)
+def bring(platform, regime="cold", cold_idle="4s"):
+    policies = resolve(regime, WORK.functions)
+    if regime == "cold":
+        idle = Duration.parse(cold_idle)
+        policies = {name: msgspec.structs.replace(each, idle_timeout=idle) for name, each in policies.items()}
     rule = Settle(timeout=Duration.parse("10s"))
     return apply(platform, WORK, regime, policies, lambda _: None, settle=rule)
 
@@ -188,11 +194,13 @@ def test_a_probe_tells_what_the_platform_does_not_what_it_is_called(platform, do
     told = {each.what: each.answer for each in found.found}
     assert told | {"provider": "faas-netes", "zero on demand": "yes", "wakes from zero": "yes", "queue": "none"} == told
     assert told | {"a policy replaces replicas": "yes", "asynchronous calls": "no", "ready metric": "no"} == told
-    assert told | {"zero when idle": "unknown", "replica events": "yes", "deploys": "yes"} == told
+    assert told | {"zero when idle": "no", "replica events": "yes", "deploys": "yes"} == told
     assert float(told["gateway counts"].split()[0]) < 1
     assert all(each.evidence for each in found.found)
     assert double.functions == {}, "nothing is left of it"
-    assert refused(found, resolve("cold", WORK.functions)) == []
+    (problem,) = refused(found, resolve("cold", WORK.functions))
+    assert problem.startswith("f: minimum 0, but nobody scales to zero here (by edition: without Pro's metrics")
+    assert refused(found, resolve("cold", WORK.functions), idled=True) == []
 
 
 def test_a_regime_that_cannot_be_is_refused_in_words_before_anything_is_changed(platform, double):
@@ -211,6 +219,41 @@ def test_with_patience_it_is_known_who_scales_idle_functions_to_zero(platform, d
     assert "nobody scales to zero here" in refused(found, resolve("cold", WORK.functions))[0]
     double.ways.idles = True
     assert tried(platform, patient=True)["zero when idle"] == "yes"
+
+
+def test_the_idler_scales_to_zero_who_was_idle_and_nobody_else(platform, double):
+    said, over = [], threading.Event()
+    with platform.observe(["f"]) as watch:
+        bring(platform, cold_idle="1s")
+        idler = threading.Thread(target=idling, args=(platform, ["f"], said.append, over.is_set), kwargs={"dry": False})
+        idler.start()
+        try:
+            watch.begin()
+            for _ in range(6):  # in use for longer than its timeout
+                assert Caller(double.url).invoke("f", b"").status_code == 200
+                time.sleep(0.25)
+            used_ns = utc_ns()
+            assert wait_until(lambda: told(watch.end())[-1:] == ["stop"], timeout_s=20)
+        finally:
+            over.set()
+            idler.join()
+        (ended_ns,) = [row.at_ns for row in watch.end().rows if row.event == "stop"]
+    assert 0.7 < (ended_ns - used_ns) / 1e9 < 2.5
+    assert said[0].endswith("of 1 s, scaled to zero")
+    assert said[-1].startswith("scaled to zero 1 times")
+
+
+def test_a_dry_idler_only_says_so(platform, double):
+    said, over = [], threading.Event()
+    bring(platform, cold_idle="500ms")
+    platform.scale("f", 1)
+    idler = threading.Thread(target=idling, args=(platform, ["f"], said.append, over.is_set), kwargs={"dry": True})
+    idler.start()
+    assert wait_until(lambda: said, timeout_s=20)
+    over.set()
+    idler.join()
+    assert said[0].endswith("would be scaled to zero")
+    assert double.wanted["f"] == 1
 
 
 @pytest.fixture
