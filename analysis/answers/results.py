@@ -25,6 +25,7 @@ from analysis.rows.digest import Digest, cold_outcome, limit_s, unsound
 from analysis.rows.folder import Campaign, Run, used_runs
 from fave.campaign import thresholds
 from fave.campaign.results import About, Excluded, Looks, Prices, Results, Validity
+from fave.campaign.validity import JUDGES, Gates
 from fave.settings import to_plain
 
 
@@ -141,9 +142,15 @@ def _validity(campaign: Campaign, digests: Sequence[Digest], used: Sequence[Run]
         excluded=excluded,
         findings=_findings(campaign, digests, used),
         worst_schedule_lag_p99_s=max((lag for lag in lags if lag is not None), default=None),
-        gates=to_plain(experiment.gates),
+        gates=_judged_by(experiment.gates, digests),
         notes=notes,
     )
+
+
+def _judged_by(gates: Gates, digests: Sequence[Digest]) -> dict[str, float]:
+    """The limits that some run was held against: a campaign of an earlier version knew fewer."""
+    judged = {finding.gate for each in digests for finding in each.run.verdict.findings}
+    return {name: limit for name, limit in to_plain(gates).items() if JUDGES.get(name, name) in judged}
 
 
 def _findings(campaign: Campaign, digests: Sequence[Digest], used: Sequence[Run]) -> list[str]:

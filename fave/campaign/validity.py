@@ -61,6 +61,15 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("\n".join(f"{name}: {getattr(self, name)} is not a number from 0 up" for name in wrong))
 
 
+# Limits that have another name than the gate in which they count.
+JUDGES = {
+    "schedule_lag_share_of_median": "schedule_lag_p99_s",
+    "schedule_lag_floor_s": "schedule_lag_p99_s",
+    "gap_tolerance_s": "gap_ks",
+    "policy_lag_s": "policy_enforced",
+}
+
+
 class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     """How the load as sent compares with the schedule. What needs two arrivals, or three, is None below.
 
