@@ -51,7 +51,7 @@ def times_s(trace, duration_s=86400):
         ('"timestamp","x, y"\n"10","a, b"\n"10.25",""\n"11.5","c"\n"17",d\n', "cells between commas"),
         ("\ufefftimestamp;x\n10;a\n10.25;b\n11.5;c\n17;d\n", "cells between semicolons, byte-order mark"),
         ('\ufeff"timestamp";"x"\n10;a\n10.25;b\n11.5;c\n17;d\n', "byte-order mark"),
-        (gzip.compress(b"timestamp\n10\n10.25\n11.5\n17\n"), "one column, gzip"),
+        (gzip.compress(b"timestamp\n10\n10.25\n11.5\n17\n", mtime=0), "one column, gzip"),
         ("timestamp_ms\n10000\n10250\n11500\n17000\n", "column 'timestamp_ms' in milliseconds"),
         ("x;timestamp_ms\n;0\n;250,0\n;1500\n;7000\n", "in milliseconds, cells between semicolons, decimal commas"),
         ("timestamp_us,x\n0,\n250000,\n1500000,\n7000000,\n", "in microseconds"),
@@ -80,7 +80,9 @@ def test_the_azure_formats_are_read_from_a_spreadsheet_too(written):
     minutes = ";".join(map(str, range(1, 1441)))
     counts = ";".join(["2", *["0"] * 1438, " 3 "])
     path = written(
-        gzip.compress(f"\ufeffHashOwner;HashApp;HashFunction;Trigger;{minutes}\r\no;a;f;http;{counts}\r\n".encode())
+        gzip.compress(
+            f"\ufeffHashOwner;HashApp;HashFunction;Trigger;{minutes}\r\no;a;f;http;{counts}\r\n".encode(), mtime=0
+        )
     )
     trace = of(path, "azure2019", within_minute="even")
     assert times_s(trace, 86400)[:2] == [15.0, 45.0]
@@ -140,8 +142,8 @@ def test_a_number_has_the_digits_0_to_9_alone(written, number):
         (b"timestamp,timestamp\n1,2\n", "column timestamp is there more than once"),
         (b"timestamp_ms,timestamp_us\n1,2\n", "which of these columns"),
         (b"timestamp|x\n1|2\n", r"t\.csv:2: "),
-        (gzip.compress(b"timestamp\n" + b"1\n" * 100_000)[:-20], "cannot be read"),
-        (gzip.compress(b"timestamp\n1\n")[:-3] + b"abc", "cannot be read"),
+        (gzip.compress(b"timestamp\n" + b"1\n" * 100_000, mtime=0)[:-20], "cannot be read"),
+        (gzip.compress(b"timestamp\n1\n", mtime=0)[:-3] + b"abc", "cannot be read"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_told_apart_is_refused_with_line_and_remedy(written, content, said):
@@ -184,7 +186,7 @@ def test_however_it_is_written_the_schedule_is_the_same(
     ]
     content = (b"\xef\xbb\xbf" if mark else b"") + end.join([*lines, ""]).encode()
     path = tmp_path_factory.mktemp("t") / "t.csv"
-    path.write_bytes(gzip.compress(content) if packed else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
     found = list(traces.replay(of(path), float("inf"), lambda: 0.5))
     assert found == pytest.approx([(ms - times_ms[0]) / 1000 for ms in times_ms], abs=1e-6)
 
@@ -210,7 +212,7 @@ def test_a_long_trace_is_streamed(tmp_path, packed):
         "k,at_us\n0,0\n1,250000\n2,250000\n",
         "\ufeffk;at_us\r\n0;0\r\n1;250000\r\n\r\n2;250000\r\n",
         '"at_us"\t"k"\n0\t0\n250000\t1\n250000\t2\n',
-        gzip.compress(b"k,at_us\n0,0\n1,250000\n2,250000\n"),
+        gzip.compress(b"k,at_us\n0,0\n1,250000\n2,250000\n", mtime=0),
     ],
 )
 def test_a_schedule_may_come_from_a_spreadsheet(written, content):
