@@ -90,7 +90,14 @@ status: $(VENV)/.installed  ## Show where it answers and what its functions do; 
 	@$(PY) -m local status $(if $(WATCH),--watch)
 
 ##@ Cluster
-.PHONY: stack probe images images-test
+need_kubectl = command -v kubectl >/dev/null || { echo "error: kubectl is not installed, or not on PATH" >&2; exit 2; }
+.PHONY: cluster-up cluster-down stack probe images images-test
+cluster-up:  ## Beside an OpenFaaS: object store, Prometheus, rights, bounds (kubectl; DRY=1: print them only)
+	@$(call need_kubectl); kubectl $(if $(DRY),kustomize,apply -k) platforms/manifests
+
+cluster-down:  ## Take them away again, with what the object store holds
+	@$(call need_kubectl); kubectl delete -k platforms/manifests --ignore-not-found
+
 stack: $(VENV)/.installed  ## functions/stack.yml with REGIME (cold) in it, for faas-cli; to standard output
 	@$(PY) -m regimes stack -- "$$REGIME"
 

@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fave.clock import utc_ns
 from fave.endpoints import Endpoints
 from fave.errors import GatewayError
@@ -86,13 +88,7 @@ class OpenFaasOnKubernetes(OpenFaas):
         )
 
     def facts(self) -> Facts:
-        return Facts(
-            info=self.gateway.info(),
-            capabilities=self.capabilities(),
-            nodes=self.cluster.nodes(),
-            images=self.cluster.images(),
-            co_located=False,
-        )
+        return msgspec.structs.replace(super().facts(), nodes=self.cluster.nodes(), images=self.cluster.images())
 
     def strain_from_now(self) -> Callable[[], Strain | None]:
         now_ns = utc_ns()
@@ -105,8 +101,9 @@ class _Watching(Watching):
         self._pods = pods
 
     def begin(self) -> int:
+        since_ns = super().begin()
         self._pods.begin()
-        return super().begin()
+        return since_ns
 
     def end(self) -> Seen:
         end_ns, strain = utc_ns(), self.strain()

@@ -81,7 +81,10 @@ class PodWatch:
             thread.start()
             if not listed.wait(_FIRST_WITHIN_S):
                 self.stop()
-                raise PlatformError(f"Kubernetes does not list {kind} within {_FIRST_WITHIN_S:g} s")
+                raise PlatformError(
+                    f"Kubernetes does not list {kind} within {_FIRST_WITHIN_S:g} s",
+                    hint="KUBECONFIG says where it is; unset it to measure without",
+                )
             if kind == "endpointslices" and kind in self.refused:
                 self.pods = Pods(self._functions, with_endpoints=False)
         sampler.start()

@@ -19,6 +19,8 @@ _SWITCH_TIMEOUT_S = 180.0
 _WITNESS_TIMEOUT_S = 15.0
 _POLL_S = 0.1
 _HOPELESS_STARTS = 3
+# Of what a replica wrote that did not start.
+_LAST_LINES = 5
 _NONE = Counts(0, 0)
 
 
@@ -158,8 +160,9 @@ def _refuse_hopeless(platform: Platform, since_ns: int) -> None:
         last = next(each for each in reversed(failed) if each.function == function)
         if count >= _HOPELESS_STARTS or last.final:
             hint = f"its replicas' logs tell why; on the embedded platform: .fave/logs/{function}/"
-            what = f"{function} cannot start: {count} replica{'s' * (count != 1)} ended before ready"
-            raise PlatformError(f"{what} ({last.reason})", hint=hint)
+            what = f"{function} cannot start: {count} replica{'s' * (count != 1)} ended before ready ({last.reason})"
+            said = [str(line.get("text", "")) for line in platform.logs(function, since_ns, _LAST_LINES)]
+            raise PlatformError("\n  ".join([what, *said]), hint=hint)
 
 
 def _wrong(counts: dict[str, Counts], wanted: dict[str, int]) -> list[str]:

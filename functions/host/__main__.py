@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import sys
 import threading
+from typing import Any
 
 import waitress
 
@@ -30,9 +32,10 @@ def main() -> int:
     port = count("port", 8080, most=65_535)
     log = Log.from_environment(identity)
     log.take_over_logging()
+    _insist_on(module)
     host = Host(identity, limits, log)
     host.drain_on_sigterm()
-    server = waitress.create_server(
+    server = _listening(
         host,
         host=os.environ.get("bind", "127.0.0.1"),  # noqa: SIM112 - of-watchdog's style
         port=port,
@@ -48,7 +51,11 @@ def main() -> int:
     serving = threading.Thread(target=server.run, name="server", daemon=True)
     serving.start()
     # The handler's import loads its model: only then is the replica ready.
-    host.serve_with(_handler(module))
+    try:
+        host.serve_with(_handler(module))
+    except BaseException:
+        server.close()
+        raise
     if tell is not None:
         os.write(tell, b"1")
         os.close(tell)
@@ -66,26 +73,44 @@ def _who_wants_to_know() -> int | None:
     return int(descriptor)
 
 
+def _listening(application: Host, **options: Any) -> Any:
+    """Raises ConfigError when the port is somebody else's."""
+    try:
+        return waitress.create_server(application, **options)
+    except OSError as error:
+        where = f"{options['host']}:{options['port']}"
+        raise ConfigError(f"cannot listen on {where}: {error.strerror}", hint="`port` and `bind` say where") from error
+
+
+def _insist_on(module: str) -> None:
+    """Before anything listens. Raises ConfigError when there is no such module."""
+    names = module.split(".")
+    if not all(map(str.isidentifier, names)):
+        raise ConfigError(
+            f"{module[:80]!r} is no module", hint="name one as Python imports it, e.g. orchestrator.handler"
+        )
+    missing = module
+    try:
+        if importlib.util.find_spec(module):
+            return
+    except ModuleNotFoundError as error:
+        # A module that one of its packages imports and that is not installed is another mistake.
+        if error.name is None or names[: error.name.count(".") + 1] != error.name.split("."):
+            raise
+        missing = error.name
+    raise ConfigError(f"there is no module {missing[:80]!r}")
+
+
 def _handler(module: str) -> Handler:
     """What the module handles requests with. Whatever else its import raises is its own defect.
 
     Raises
     ------
     ConfigError
-        When there is no such module, or it has no handler.
+        When it has no handler.
     """
-    names = module.split(".")
-    if not all(map(str.isidentifier, names)):
-        raise ConfigError(
-            f"{module[:80]!r} is no module", hint="name one as Python imports it, e.g. orchestrator.handler"
-        )
     try:
         return importlib.import_module(module).handle  # type: ignore[no-any-return]
-    except ModuleNotFoundError as error:
-        # A module that it imports and that is not installed is another mistake.
-        if error.name is None or names[: error.name.count(".") + 1] != error.name.split("."):
-            raise
-        raise ConfigError(f"there is no module {error.name[:80]!r}") from error
     except AttributeError as error:
         if error.name != "handle":
             raise

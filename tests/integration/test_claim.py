@@ -23,7 +23,12 @@ def noted(store):
 
 @pytest.fixture
 def store(platform):
+    _forget(platform)
     yield platform.store
+    _forget(platform)
+
+
+def _forget(platform):
     for key in platform.store.keys("claims/"):
         platform.store.client.delete_object(Bucket=platform.store.bucket, Key=key)
 

@@ -63,6 +63,7 @@ def test_a_state_that_does_not_come_about_in_time_is_an_error_that_names_what_is
 
 def test_the_platform_is_asked_what_it_can_do(platform):
     assert msgspec.to_builtins(platform.here.capabilities()) == {
+        "known": True,
         "replica_events": True,
         "limits_enforced_by_gateway": True,
         "draining_replicas_told": True,
