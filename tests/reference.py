@@ -41,6 +41,9 @@ The embedded gateway itself: `FAVE_CHUNKED_BODIES` (1: requests' bodies reach fu
 them](local-platform.md#held-against-openfaas)), `FAVE_CONTROL_GROUPS` (0: memory is watched from outside even where
 the kernel would bound it, and CPU is not bounded).
 
+Campaigns on somebody's platform: `IDLER` (on, or dry: [FAVE scales its idle functions to zero](openfaas.md#the-idler)),
+`KUBECONFIG` and `FAVE_FUNCTION_NAMESPACE` ([Kubernetes beside it](openfaas.md#with-kubernetes-beside-it)).
+
 A value that cannot be used ends the start with variable, value and remedy (exit code 2).
 """
 
