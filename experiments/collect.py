@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from experiments.evidence import graded, routed
+from experiments.evidence import graded, held, routed
 from fave.errors import StorageError
 from fave.storage import Store
 from fave.wire import keys
@@ -96,6 +96,8 @@ def _grade(rows: list[StageRow], sources: Sources) -> None:
         routed(rows, seen.pods_routable_at_ns)
     places = {name: each.max_in_flight for name, each in functions.items()}
     graded(rows, seen.rows, sources.initial_ready, places)
+    if not seen.gateway_queues:
+        held(rows)
 
 
 def _one_line(document: bytes) -> msgspec.Raw:

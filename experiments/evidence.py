@@ -53,6 +53,19 @@ def routed(rows: list[StageRow], pods_routable_at_ns: Mapping[str, int]) -> None
             routable(row, at_ns, "routed")
 
 
+def held(rows: list[StageRow]) -> None:
+    """How long a gateway without a queue kept calls that met no new replica: one that it found, or that others woke.
+
+    Only what is longer than any network takes; the wait of a cold call is its cold wait.
+    """
+    for row in rows:
+        # Where the gateway does not stamp, the way to the replica is within the network's share.
+        until_ns = row.forwarded_at_ns or row.received_at_ns
+        kept_ns = until_ns - row.sent_at_ns
+        if row.sent_at_ns and until_ns and not row.cold and kept_ns > _HELD_NS:
+            row.held_s = kept_ns / NS_PER_S
+
+
 def graded(
     rows: list[StageRow],
     seen: list[ReplicaRow],

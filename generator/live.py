@@ -90,7 +90,8 @@ class Live:
         self._changes.append(plain)
         if not self._on_page and change.effective_at_ns and change.by != "start":
             took_s = (change.effective_at_ns - change.requested_at_ns) / NS_PER_S
-            self.status(f"regime {change.regime} in force {took_s:.1f} s after it was asked for")
+            lost = f"; replicas were replaced: {', '.join(change.replaced)}" if change.replaced else ""
+            self.status(f"regime {change.regime} in force {took_s:.1f} s after it was asked for{lost}")
 
     def end(self, outcome: Any) -> None:
         self._outcome, self._running = outcome, False

@@ -93,6 +93,7 @@ class Regimes:
                     requested_at_ns=requested_at_ns,
                     effective_at_ns=done.effective_at_ns,
                     ready=done.ready,
+                    replaced=done.replaced,
                 )
             )
         self._watch.status("")

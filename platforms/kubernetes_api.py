@@ -43,6 +43,14 @@ class Cluster:
             found[name] = found.get(name, 0) + (ready and pod.metadata.deletion_timestamp is None)
         return found
 
+    def replica_sets(self) -> dict[str, set[str]]:
+        """By function, the ReplicaSets of pods that do not end: one for each version of its deployment."""
+        found: dict[str, set[str]] = {}
+        for pod in self._pods():
+            if pod.metadata.deletion_timestamp is None:
+                found.setdefault(pod.metadata.labels[FUNCTION], set()).add(pod.metadata.name.rpartition("-")[0])
+        return found
+
     @classmethod
     def find(cls) -> Cluster:
         """By the service account within a cluster, or KUBECONFIG (FAVE_FUNCTION_NAMESPACE, default openfaas-fn).

@@ -133,8 +133,8 @@ class Platform(Protocol):
     def deploy(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> None:
         """Replicas of an earlier deployment may go."""
 
-    def bound(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> None:
-        """The policies of deployed functions under traffic: no replica is replaced where only scaling differs."""
+    def bound(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> list[str]:
+        """The policies of deployed functions under traffic. Whose replicas the platform replaced for it."""
 
     def scale(self, function: str, replicas: int) -> None: ...
 

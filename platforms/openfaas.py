@@ -72,11 +72,12 @@ class OpenFaas:
         for spec in self._specs(workload, regime, policies).values():
             deployed.deploy(self.gateway, spec)
 
-    def bound(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> None:
+    def bound(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> list[str]:
         there = {status.name: status for status in self.gateway.functions()}
         for function, spec in self._specs(workload, regime, policies).items():
             # The annotation is part of a replica's identity: a new one would replace the replicas.
             deployed.deploy(self.gateway, msgspec.structs.replace(spec, annotations=there[function].annotations or {}))
+        return []
 
     def scale(self, function: str, replicas: int) -> None:
         deployed.insisting(lambda: self.gateway.scale(function, replicas))

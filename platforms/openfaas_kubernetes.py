@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fave.campaign.experiment import Policy
 from fave.clock import utc_ns
 from fave.endpoints import Endpoints
-from fave.errors import GatewayError
+from fave.errors import GatewayError, PlatformError
+from fave.processes import wait_until
 from fave.strain import Strain
 from fave.wire import replica_events
 from platforms.model import Capabilities, Facts, FailedStart, Seen
 from platforms.openfaas import OpenFaas, Watching
+from workloads.model import Workload
 
 if TYPE_CHECKING:
     from platforms.kubernetes_api import Cluster
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 
 # Reasons that are the same in a minute.
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+# A deployment's controller makes the first new pod within tenths of a second; the last is there when its image runs.
+_NEW_POD_WITHIN_S = 2.0
+_REPLACED_WITHIN_S = 120.0
+_LOOK_S = 0.1
 
 
 class OpenFaasOnKubernetes(OpenFaas):
@@ -46,6 +53,28 @@ class OpenFaasOnKubernetes(OpenFaas):
         from platforms.kubernetes_api import Cluster
 
         return Cluster.find()
+
+    def bound(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> list[str]:
+        """Waits until all pods are of the new deployment, where the provider makes new ones of each change."""
+        before = self.cluster.replica_sets()
+        super().bound(workload, regime, policies)
+        mine = {name: sets for name, sets in before.items() if name in policies}
+        if not mine:
+            return []
+        wait_until(lambda: bool(self._replaced(mine)), timeout_s=_NEW_POD_WITHIN_S, interval_s=_LOOK_S)
+        replaced = self._replaced(mine)
+        if not wait_until(lambda: not self._old(mine, replaced), timeout_s=_REPLACED_WITHIN_S, interval_s=_LOOK_S):
+            old = ", ".join(self._old(mine, replaced))
+            raise PlatformError(f"{old}: pods of the former policy are there after {_REPLACED_WITHIN_S:g} s")
+        return replaced
+
+    def _replaced(self, before: Mapping[str, set[str]]) -> list[str]:
+        now = self.cluster.replica_sets()
+        return sorted(name for name, sets in before.items() if now.get(name, set()) - sets)
+
+    def _old(self, before: Mapping[str, set[str]], functions: Collection[str]) -> list[str]:
+        now = self.cluster.replica_sets()
+        return [name for name in functions if now.get(name, set()) & before[name]]
 
     def witnessed(self) -> dict[str, tuple[int, int]]:
         ready = self.cluster.ready()

@@ -34,12 +34,16 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Switched(msgspec.Struct, frozen=True, kw_only=True):
-    """A regime that was exchanged under traffic: when it was asked for, and when replica counts showed it."""
+    """A regime that was exchanged under traffic: when it was asked for, and when replica counts showed it.
+
+    replaced: functions whose replicas the platform replaced for it; their first calls afterwards may be cold.
+    """
 
     regime: str
     requested_at_ns: int
     effective_at_ns: int
     ready: dict[str, int]
+    replaced: list[str] = []
 
 
 def apply(
@@ -91,7 +95,8 @@ def apply(
 def switch(
     platform: Platform, workload: Workload, regime: str, policies: dict[str, Policy], say: Say = print
 ) -> Switched:
-    """Exchange the scaling policy under traffic: no replica is stopped for it but those above the new maximum.
+    """Exchange the scaling policy under traffic: no replica is stopped for it but those above the new maximum, and
+    those that a platform replaces, which is told.
 
     That holds where regimes differ in scaling only, as the shipped ones do; a changed limit replaces replicas.
 
@@ -110,7 +115,7 @@ def switch(
     missing = sorted(policies.keys() - there.keys())
     if missing:
         raise PlatformError(f"not deployed: {', '.join(missing)}", hint=f"python -m regimes apply {regime}")
-    platform.bound(workload, regime, policies)
+    replaced = platform.bound(workload, regime, policies)
     for function, policy in policies.items():
         if there[function].desired < policy.min_replicas:
             platform.scale(function, policy.min_replicas)
@@ -119,7 +124,13 @@ def switch(
     settled_at_ns = utc_ns()
     _wait_for(lambda: _unseen(platform, bounds, settled_at_ns), _WITNESS_TIMEOUT_S, "Prometheus", say)
     ready = {function: each.ready for function, each in platform.counts().items() if function in policies}
-    return Switched(regime=regime, requested_at_ns=requested_at_ns, effective_at_ns=settled_at_ns, ready=ready)
+    return Switched(
+        regime=regime,
+        requested_at_ns=requested_at_ns,
+        effective_at_ns=settled_at_ns,
+        ready=ready,
+        replaced=replaced,
+    )
 
 
 def _settle(platform: Platform, wanted: dict[str, int], since_ns: int, timeout_s: float, say: Say) -> None:

@@ -18,7 +18,7 @@ from analysis.report.waterfall import waterfalls
 from analysis.rows import measures
 from analysis.rows.digest import Digest
 from analysis.rows.folder import Campaign
-from analysis.rows.path import PARTS
+from analysis.rows.path import told
 from analysis.words import Table, number, percent, points, with_interval
 from fave.campaign.results import Contrast, Results, Sweep, Swept
 
@@ -249,8 +249,9 @@ def _path(campaign: Campaign, found: Results) -> list[Figure]:
     drawn = []
     for load in dict.fromkeys(cell.load for cell in found.cells if cell.path and cell.runs):
         split = {c.regime: c.path.parts_s for c in found.cells if c.load == load and c.path}
-        rows = [(regime, *(f"{parts[name]:.3f}" for name in PARTS)) for regime, parts in split.items()]
-        columns = ("regime", *(f"{name.replace('_', ' ')}, s" for name in PARTS))
+        names = told(split.values())
+        rows = [(regime, *(f"{parts[name]:.3f}" for name in names)) for regime, parts in split.items()]
+        columns = ("regime", *(f"{name.replace('_', ' ')}, s" for name in names))
         title = f"F7. What the critical path's time goes to, {load}"
         drawn.append(Figure(f"f7-path-{load}", title, plots_path.path_parts(split, load), Table("", columns, rows)))
     return drawn
@@ -260,6 +261,7 @@ def _waterfalls(campaign: Campaign, digests: Sequence[Digest]) -> list[Figure]:
     shown = waterfalls(campaign, digests)
     if not shown:
         return []
+    names = told(bar.parts_s for each in shown for bar in each.bars)
     rows = [
         (
             each.regime,
@@ -267,12 +269,12 @@ def _waterfalls(campaign: Campaign, digests: Sequence[Digest]) -> list[Figure]:
             bar.label,
             f"{bar.at_s:.3f}",
             "yes" if bar.on_path else "no",
-            *(f"{bar.parts_s[name]:.3f}" for name in PARTS),
+            *(f"{bar.parts_s[name]:.3f}" for name in names),
         )
         for each in shown
         for bar in each.bars
     ]
-    columns = ("regime", "request", "invocation", "sent, s", "on the path", *(name.replace("_", " ") for name in PARTS))
+    columns = ("regime", "request", "invocation", "sent, s", "on the path", *(name.replace("_", " ") for name in names))
     notes = [f"{each.title}, {each.regime}: {each.request_id}" for each in shown]
     title = "F7. Single requests, invocation by invocation (pale: not on the critical path)"
     return [Figure("f7-waterfall", title, plots_path.waterfalls(shown), Table("", columns, rows, notes))]

@@ -11,9 +11,11 @@ import numpy as np
 
 from analysis.report.plots import COLD, COLOURS, INK, MOST_MARKS, SOFT, Array, Bars, colours, to_svg
 from analysis.report.waterfall import Waterfall
+from analysis.rows.path import told
 
 PART_COLOURS = {
     "cold_wait": COLD,
+    "held": "#F0E442",
     "queue": "#E69F00",
     "storage": "#56B4E9",
     "compute": "#0072B2",
@@ -124,7 +126,7 @@ def path_parts(parts: Mapping[str, Mapping[str, float]], title: str) -> str:
         axis.invert_yaxis()
         axis.set_xlabel("seconds of the mean request, send to reply")
         axis.set_title(title)
-        _part_legend(axis, (0.4, -0.75 / (0.5 + 0.42 * len(parts))))
+        _part_legend(axis, (0.4, -0.75 / (0.5 + 0.42 * len(parts))), told(parts.values()))
         return figure
 
     return to_svg(draw)
@@ -150,14 +152,15 @@ def waterfalls(shown: Sequence[Waterfall]) -> str:
             axis.invert_yaxis()
             axis.set_title(f"{each.title} ({each.regime}): {each.response_s:.2f} s", loc="left")
         axes[-1, 0].set_xlabel("seconds since the request was sent")
-        _part_legend(axes[-1, 0], (0.4, -0.16))
+        parts = told(bar.parts_s for each in shown for bar in each.bars)
+        _part_legend(axes[-1, 0], (0.4, -0.16), parts)
         figure.tight_layout()
         return figure
 
     return to_svg(draw)
 
 
-def _part_legend(axis: Any, anchor: tuple[float, float]) -> None:
-    handles = [mpl.patches.Rectangle((0, 0), 1, 1, color=colour) for colour in PART_COLOURS.values()]
-    names = [name.replace("_", " ") for name in PART_COLOURS]
+def _part_legend(axis: Any, anchor: tuple[float, float], parts: Sequence[str]) -> None:
+    handles = [mpl.patches.Rectangle((0, 0), 1, 1, color=PART_COLOURS[name]) for name in parts]
+    names = [name.replace("_", " ") for name in parts]
     axis.legend(handles, names, loc="upper center", bbox_to_anchor=anchor, ncols=4, fontsize=8)

@@ -6,7 +6,7 @@ from analysis import outcome
 from analysis.answers import capacity, controls, memory
 from analysis.report import summary
 from analysis.rows import fidelity
-from analysis.rows.path import PARTS
+from analysis.rows.path import told
 from analysis.words import Table, number, p_value, percent, ratio, with_interval
 from fave.campaign.results import Ratio, RatioContrast, Results
 
@@ -234,13 +234,14 @@ def _levels(found: Results) -> Table:
 
 
 def _path(found: Results) -> Table:
+    parts = told(cell.path.parts_s for cell in found.cells if cell.path)
     rows = [
         (
             cell.load,
             cell.regime,
             str(cell.path.requests),
             f"{cell.path.response_s:.2f}",
-            *(f"{cell.path.parts_s[name]:.3f}" for name in PARTS),
+            *(f"{cell.path.parts_s[name]:.3f}" for name in parts),
             percent(cell.path.unexplained_share),
         )
         for cell in found.cells
@@ -251,7 +252,7 @@ def _path(found: Results) -> Table:
         "regime",
         "requests",
         "mean, s",
-        *(name.replace("_", " ") for name in PARTS),
+        *(name.replace("_", " ") for name in parts),
         "unexplained, median",
     )
     note = "seconds of the mean request from send to reply, each part from stamps of its own"

@@ -6,7 +6,7 @@ before it was sent, be it an input or a place under the orchestrator's limit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +15,9 @@ import polars as pl
 from workloads.graph import INPUT, Graph
 
 # What a request's time from send to reply goes to. They add up to it exactly.
-PARTS = ("cold_wait", "queue", "storage", "compute", "orchestration", "network", "unexplained")
-_COLD, _QUEUE, _STORAGE, _COMPUTE, _ORCHESTRATION, _NETWORK, _UNEXPLAINED = range(len(PARTS))
-_SPANS = ("storage_read", "storage_write", "compute", "init")
+PARTS = ("cold_wait", "held", "queue", "storage", "compute", "orchestration", "network", "unexplained")
+_COLD, _HELD, _QUEUE, _STORAGE, _COMPUTE, _ORCHESTRATION, _NETWORK, _UNEXPLAINED = range(len(PARTS))
+_SPANS = ("storage_read", "storage_write", "compute", "init", "held")
 _STAMPS = ("sent", "forwarded", "received", "started", "worked", "finished", "returned", "routable")
 
 Array = np.ndarray[Any, Any]
@@ -75,6 +75,12 @@ def paths(stages: pl.DataFrame, entries: Sequence[str], graph: Graph | None = No
     )
 
 
+def told(splits: Iterable[Mapping[str, float]]) -> list[str]:
+    """The parts that are shown of these: only some platforms hold calls, and nobody else needs to read of it."""
+    held = any(split.get("held") for split in splits)
+    return [name for name in PARTS if held or name != "held"]
+
+
 def row_parts_s(rows: pl.DataFrame) -> Array:
     """(rows, parts) of single invocations, in seconds."""
     return _parts_ns(rows) / 1e9
@@ -88,7 +94,7 @@ def _stamps(rows: pl.DataFrame) -> dict[str, Array]:
 def _parts_ns(rows: pl.DataFrame) -> Array:
     """(rows, parts): each from stamps of its own; without a stamp its time stays where it cannot be told from.
 
-    cold wait: sent until routable, and lazy initialisation. queue: until the gateway forwards, and from the replica's
+    cold wait: sent until routable, and lazy initialisation. held: kept by a gateway that has no queue. queue: until the gateway forwards, and from the replica's
     receipt to the handler's start (without the gateway's stamp the whole way there). storage: the stage's own reading
     and writing, and writing its row. network: gateway to replica, and the way back.
     """
@@ -101,7 +107,8 @@ def _parts_ns(rows: pl.DataFrame) -> Array:
     forwarded = np.where(at["forwarded"] > 0, np.maximum(at["forwarded"], base), at["received"])
     worked = np.where(at["worked"] > 0, at["worked"], at["finished"])
     parts[:, _COLD] = base - at["sent"] + seconds["init"]
-    parts[:, _QUEUE] = forwarded - base + at["started"] - at["received"]
+    parts[:, _HELD] = seconds["held"]
+    parts[:, _QUEUE] = forwarded - base - seconds["held"] + at["started"] - at["received"]
     parts[:, _NETWORK] = at["received"] - forwarded + at["returned"] - at["finished"]
     parts[:, _STORAGE] = seconds["storage_read"] + seconds["storage_write"] + at["finished"] - worked
     parts[:, _COMPUTE] = seconds["compute"]

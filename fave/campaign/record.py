@@ -106,7 +106,7 @@ class Judged(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One change of regime. `effective_at_ns`: when replica counts showed it; 0 when they did not, and `error` why.
 
-    by: `start` (before the first arrival), `timeline`, `hand`.
+    by: `start` (before the first arrival), `timeline`, `hand`. replaced: functions whose replicas were replaced for it.
     """
 
     regime: str
@@ -115,6 +115,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     requested_at_ns: int
     effective_at_ns: int = 0
     ready: dict[str, int] = {}
+    replaced: list[str] = []
     error: str = ""
 
 

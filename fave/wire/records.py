@@ -85,6 +85,7 @@ class StageRow(msgspec.Struct, kw_only=True):
     process says, is a lower bound.
     forwarded_at_ns: the gateway had a replica and sent the call on (X-Start-Time, as OpenFaaS stamps it).
     worked_at_ns: a stage's outputs were written; what follows until finished is writing this row and the reply.
+    held_s: a platform without a queue of its own kept the call back although it met no new replica.
     queue_s = started - max(sent, routable); service_s = finished - started, or the caller's returned - started;
     cost_gb_s = service_s * memory_limit_mb / 1024.
     peak_rss_mb is this invocation's: the high-water mark is reset when it starts; largest child process added.
@@ -113,6 +114,7 @@ class StageRow(msgspec.Struct, kw_only=True):
     invocations_before: int = -1
     cold: bool | None = None
     cold_wait_s: float | None = None
+    held_s: float = 0.0
     queue_s: float | None = None
     service_s: float | None = None
     storage_read_s: float = 0.0

@@ -56,6 +56,7 @@ class ClusterDouble:
         self.wanted: dict[str, int] = {}
         self.objects: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in API}
         self.objects["nodes"]["n"] = node()
+        self.versions: dict[str, int] = {}
         self.calls: dict[str, list[int]] = {}
         self.used: dict[str, float] = {}
         self.served: dict[str, int] = {}
@@ -126,7 +127,7 @@ class ClusterDouble:
             threading.Thread(target=self._start, args=(function,), daemon=True).start()
 
     def _start(self, function: str) -> None:
-        name = f"{function}-{uuid.uuid4().hex[:9]}-{uuid.uuid4().hex[:5]}"
+        name = f"{function}-{self.versions[function]:09x}-{uuid.uuid4().hex[:5]}"
         meta = {"name": name, "labels": {FUNCTION: function}, "creationTimestamp": iso(utc_ns())}
         image = self.functions[function]["image"]
         pod = {
@@ -225,6 +226,7 @@ class ClusterDouble:
             return 200, {}, b""
         self.puts.append(given)
         self.functions[name] = given
+        self.versions[name] = self.versions.get(name, 0) + (self.ways.replaces or not known)
         if known and self.ways.replaces:
             count = self.wanted[name]
             for pod in self.pods_of(name):

@@ -41,6 +41,7 @@ class Toy:
         for name in policies:
             self.replicas.setdefault(name, 0)
             self.replicas[name] = min(self.replicas[name], policies[name].max_replicas)
+        return []
 
     def scale(self, function, replicas):
         self.replicas[function] = self.brings(function, replicas)

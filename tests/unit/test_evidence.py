@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.evidence import graded, routed
+from experiments.evidence import graded, held, routed
 from fave.wire.records import ReplicaRow, StageRow
 
 pytestmark = pytest.mark.unit
@@ -148,3 +148,11 @@ def test_without_a_watch_a_first_call_that_was_held_tells_since_when():
     assert waits(rows, {}) == [(True, 1.5, "routed"), (False, 0, "routed")]
     assert waits([served(11.5, 11.6)], {}) == [(False, 0, "routed")], "a pre-warmed replica's first call was not held"
     assert waits([served(11.5, 13.0, before=4)], {}) == [(False, 0, "routed")], "held, but not for this replica"
+
+
+def test_a_call_that_a_gateway_kept_without_a_new_replica_was_held_and_a_cold_one_waited_for_its_replica():
+    rows = [served(12.0, 12.5, before=3), served(10.0, 14.48, ready_s=11.31), served(20.0, 20.1, before=9)]
+    for row, is_cold in zip(rows, (False, True, None), strict=True):
+        row.cold = is_cold
+    held(rows)
+    assert [row.held_s for row in rows] == [pytest.approx(0.5), 0, 0]

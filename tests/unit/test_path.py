@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from analysis.rows.folder import polars_schema, with_routable
-from analysis.rows.path import PARTS, paths
+from analysis.rows.path import PARTS, paths, told
 from fave.wire.critical_path import critical_path
 from fave.wire.records import StageRow, derive
 from tests.support.orchestration import GRAPH
@@ -171,3 +171,14 @@ def test_a_foreign_gateway_without_stamp_leaves_the_way_there_in_the_queue():
 def test_no_answer_at_all_is_no_path():
     row = StageRow(request_id="r", invocation_id="i", stage=ORCHESTRATOR, sent_at_ns=1, status="lost")
     assert len(of([row]).response_s) == 0
+
+
+def test_what_a_gateway_without_a_queue_kept_is_a_part_of_its_own_and_shown_only_where_there_is_some():
+    row = invocation("stage-embedder", 100, cold=300, took=30)
+    row.ready_at_ns, row.cold_wait_s, row.held_s = 1, 0.0, 0.302
+    found = paths(table([row]), ("stage-embedder",))
+    parts = dict(zip(PARTS, found.parts_s[0], strict=True))
+    assert (parts["cold_wait"], parts["held"], parts["queue"]) == (0, pytest.approx(0.302), pytest.approx(0.001))
+    assert found.parts_s.sum() == pytest.approx(found.response_s[0])
+    assert "held" in told([parts])
+    assert "held" not in told([parts | {"held": 0.0}])
