@@ -45,7 +45,7 @@ reproduce: $(VENV)/.ready  ## Run a campaign again at its commit: RUN; says comp
 init: $(VENV)/.installed  ## A commented workload of your own, to go on from: INIT_OPTIONS='--run "python3 server.py {port}"' (or --image, --url)
 	@$(call split,INIT_OPTIONS); $(PY) -m workloads init "$${words[@]}"
 
-restore: $(VENV)/.installed  ## Put back functions of others whose scaling a campaign that was killed had changed
+restore: $(VENV)/.installed  ## After a campaign that was killed: functions of others scale as before, FAVE's own go from a cluster
 	@$(PY) -m regimes restore
 
 controls: $(VENV)/.ready  ## Does the instrument give the answers that are known beforehand? (17 minutes) passed or failed

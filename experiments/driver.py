@@ -154,9 +154,10 @@ def _run_all(campaign: Campaign) -> None:
                 platform = stack.enter_context(opened(progress.say))
                 stamp = "-".join(folder.name.split("-")[:2])
                 bench = Bench(experiment, platform, Store.at(platform.endpoints), stamp)
-                stack.enter_context(claimed(bench.store, platform.endpoints.gateway_url, folder.name))
+                there = platform.changeable(experiment.work, []) if found is None else found
+                gateway_url = platform.endpoints.gateway_url
+                found = stack.enter_context(claimed(bench.store, gateway_url, folder.name, there))
                 upload(experiment.work, bench.store)
-                found = platform.changeable(experiment.work, []) if found is None else found
                 stack.enter_context(_idling(campaign, bench))
                 try:
                     _begin(campaign, bench)

@@ -1,7 +1,8 @@
 """One campaign at a time on a gateway: a note in the object store, which all who measure there share.
 
 Made by a conditional write, renewed while the campaign lasts. Whoever was killed leaves one that is not renewed any
-more: the next may take its place at once on the same machine, elsewhere after a minute.
+more: the next may take its place at once on the same machine, elsewhere after a minute. It says which of FAVE's
+functions were there before, so that whoever comes next, be it `regimes restore`, can leave the gateway as it was found.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 import psutil
@@ -27,13 +28,14 @@ _FORGOTTEN_AFTER_S = 60.0
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """renewed_at_ns: 0 once it is over."""
+    """renewed_at_ns: 0 once it is over. found: FAVE's functions that were there before."""
 
     campaign: str
     owner: str
     pid: int
     since_ns: int
     renewed_at_ns: int
+    found: list[str] = []
 
     def binds(self, other: Claim) -> bool:
         """Whether whoever comes later has to wait."""
@@ -43,18 +45,18 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.contextmanager
-def claimed(store: Store, gateway_url: str, campaign: str) -> Iterator[None]:
-    """The gateway's functions are this campaign's.
+def claimed(store: Store, gateway_url: str, campaign: str, there: Collection[str] = ()) -> Iterator[set[str]]:
+    """The gateway's functions are this campaign's. Yields those of FAVE's that are to be there afterwards, too.
+
+    there: FAVE's functions that are there now; some may have been left by a campaign that was killed.
 
     Raises
     ------
     PlatformError
         When they are another's, with whose and since when.
     """
-    uri = store.uri(f"{_FOLDER}{hashlib.sha256(gateway_url.encode()).hexdigest()[:16]}.json")
-    now_ns, owner = utc_ns(), f"{getpass.getuser()}@{socket.gethostname()}"
-    mine = Claim(campaign=campaign, owner=owner, pid=os.getpid(), since_ns=now_ns, renewed_at_ns=now_ns)
-    etag = _take(store, uri, mine)
+    uri = _uri(store, gateway_url)
+    mine, etag = _take(store, uri, _claim(campaign, there))
     over = threading.Event()
 
     def note(at_ns: int) -> None:
@@ -71,17 +73,47 @@ def claimed(store: Store, gateway_url: str, campaign: str) -> Iterator[None]:
     thread = threading.Thread(target=renew, name="claim", daemon=True)
     thread.start()
     try:
-        yield
+        yield set(mine.found)
     finally:
         over.set()
         thread.join()
         note(0)
 
 
-def _take(store: Store, uri: str, mine: Claim) -> str:
-    data = msgspec.json.encode(mine)
+def abandoned(store: Store, gateway_url: str) -> Claim | None:
+    """What a campaign left that was killed; None where none was.
+
+    Raises
+    ------
+    PlatformError
+        When it goes on.
+    """
     try:
-        return store.put(uri, data, create=True)
+        theirs = msgspec.json.decode(store.get(_uri(store, gateway_url)), type=Claim)
+    except StorageError as error:
+        if error.slug == "not-found":
+            return None
+        raise
+    if theirs.binds(_claim("")):
+        raise _taken(theirs)
+    return theirs if theirs.renewed_at_ns else None
+
+
+def _uri(store: Store, gateway_url: str) -> str:
+    return store.uri(f"{_FOLDER}{hashlib.sha256(gateway_url.encode()).hexdigest()[:16]}.json")
+
+
+def _claim(campaign: str, there: Collection[str] = ()) -> Claim:
+    now_ns, owner = utc_ns(), f"{getpass.getuser()}@{socket.gethostname()}"
+    return Claim(
+        campaign=campaign, owner=owner, pid=os.getpid(), since_ns=now_ns, renewed_at_ns=now_ns, found=sorted(there)
+    )
+
+
+def _take(store: Store, uri: str, mine: Claim) -> tuple[Claim, str]:
+    """The claim as it was made: what a killed campaign had found is what is found."""
+    try:
+        return mine, store.put(uri, msgspec.json.encode(mine), create=True)
     except StorageError as error:
         if error.slug != "conflict":
             raise
@@ -89,8 +121,10 @@ def _take(store: Store, uri: str, mine: Claim) -> str:
     theirs = msgspec.json.decode(written, type=Claim)
     if theirs.binds(mine):
         raise _taken(theirs)
+    if theirs.renewed_at_ns:
+        mine = msgspec.structs.replace(mine, found=sorted(set(mine.found) & set(theirs.found)))
     try:
-        return store.put(uri, data, if_match=etag)
+        return mine, store.put(uri, msgspec.json.encode(mine), if_match=etag)
     except StorageError as error:
         if error.slug == "conflict":
             raise _taken(theirs) from error

@@ -14,7 +14,9 @@ from fave.cli import run_door
 from fave.clock import iso, utc_ns
 from fave.endpoints import find
 from fave.errors import ConfigError
+from fave.storage import Store
 from platforms import idler, session, stack
+from platforms.claim import abandoned, claimed
 from platforms.probe import probe
 from regimes import model
 from regimes.apply import apply
@@ -26,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m regimes", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the regimes that there are")
-    commands.add_parser("restore", help="put back functions of others that a killed campaign left scaled")
+    commands.add_parser("restore", help="leave the gateway as it was before a campaign that was killed")
     for name, text in (
         ("show", "what a regime says of each function"),
         ("apply", "deploy, apply and verify it"),
@@ -49,8 +51,7 @@ def main() -> int:
             print(f"{name:14} {model.load(name).description}")
         return 0
     if arguments.command == "restore":
-        names = session.at(find()).give_back()
-        print(f"put back: {', '.join(names)}" if names else "nothing was borrowed from this gateway")
+        _restore()
         return 0
     workload = workload_of(arguments.workload)
     if arguments.command == "probe":
@@ -72,6 +73,25 @@ def main() -> int:
         limits = f"{each.idle_timeout!s:>7}{each.max_in_flight:11}{each.memory_limit_mb:11}"
         print(f"{function:24}{each.min_replicas:5}{each.max_replicas:5}{limits}")
     return 0
+
+
+def _restore() -> None:
+    """Functions of others scale as before; of FAVE's own, those go that were not there."""
+    platform = session.at(find())
+    names = platform.give_back()
+    print(f"put back: {', '.join(names)}" if names else "nothing was borrowed from this gateway")
+    if platform.capabilities().known:
+        return
+    store, gateway_url = Store.at(platform.endpoints), platform.endpoints.gateway_url
+    left = abandoned(store, gateway_url)
+    if left is None:
+        print("no campaign was killed here")
+        return
+    with claimed(store, gateway_url, "restore", left.found) as found:
+        removed = sorted(platform.changeable(workload_of(SHIPPED), []) - found)
+        for name in removed:
+            platform.remove(name)
+    print(f"campaign {left.campaign} was killed; of its functions removed: {', '.join(removed) or 'none'}")
 
 
 def _idle(workload: Workload, *, dry: bool) -> None:

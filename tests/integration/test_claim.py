@@ -9,7 +9,7 @@ import pytest
 
 from fave.clock import utc_ns
 from fave.errors import PlatformError
-from platforms.claim import Claim, claimed
+from platforms.claim import Claim, abandoned, claimed
 
 pytestmark = pytest.mark.integration
 
@@ -69,3 +69,22 @@ def test_another_gateway_is_another_matter(store):
         left_by(store, pid=os.getppid())
         with claimed(store, "http://another.example", "second"):
             assert len(store.keys("claims/")) == 2
+
+
+def test_who_comes_after_a_killed_campaign_leaves_the_gateway_as_that_one_had_found_it(store):
+    with claimed(store, URL, "first", ["kept"]):
+        left_by(store, pid=2**22 + 1)
+        left = abandoned(store, URL)
+        assert (left.campaign, left.found) == ("first", ["kept"])
+        with claimed(store, URL, "second", ["kept", "left by the first"]) as found:
+            assert found == {"kept"}
+    assert abandoned(store, URL) is None, "the second was not killed"
+    with claimed(store, URL, "third", ["kept", "somebody's own, since"]) as found:
+        assert found == {"kept", "somebody's own, since"}
+
+
+def test_nothing_is_restored_under_a_campaign_that_goes_on(store):
+    with claimed(store, URL, "first"):
+        left_by(store, pid=os.getppid())
+        with pytest.raises(PlatformError, match="measured by campaign first"):
+            abandoned(store, URL)
