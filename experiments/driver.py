@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -29,13 +30,15 @@ from fave.campaign import record
 from fave.campaign.results import Results
 from fave.campaign.rundir import CellDir
 from fave.clock import monotonic_s
+from fave.endpoints import find
 from fave.errors import EXIT_INTERRUPTED, ConfigError, FaveError, PlatformError
 from fave.processes import OwnedProcess, ask_door
 from fave.settings import ROOT, decode, to_plain
 from fave.storage import Store
 from fave.wire import keys
+from platforms import preflight
 from platforms.claim import claimed
-from platforms.probe import Probe, probe, refused
+from platforms.probe import Probe, probe, refused, unmeasurable
 from platforms.session import opened
 from workloads.model import of_record
 
@@ -148,6 +151,10 @@ def _run_all(campaign: Campaign) -> None:
     """Every group, on one platform after the other if need be."""
     experiment, folder, progress = campaign.experiment, campaign.folder, campaign.progress
     failures, done, found = 0, -1, None
+    if os.environ.get("GATEWAY_URL"):
+        progress.phase("looking at what is there")
+        limits_mb = {name: each.memory_limit_mb for name, each in experiment.work.functions.items()}
+        preflight.refuse(find(), limits_mb if experiment.work.deploy else {}, progress.say)
     while True:
         try:
             with contextlib.ExitStack() as stack:
@@ -249,7 +256,8 @@ def _probed(campaign: Campaign, bench: Bench) -> Probe | None:
         return None
     campaign.progress.phase("trying what the platform can do")
     found = probe(bench.platform, work, say=campaign.progress.say)
-    problems = [
+    problems = unmeasurable(found, experiment.gates)
+    problems += [
         f"regime {regime}: {problem}"
         for load in experiment.loads
         for regime in experiment.regimes_of(load)

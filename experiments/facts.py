@@ -65,6 +65,7 @@ def of_campaign(name: str, campaign: str, groups: list[Group], bench: Bench, pro
         "capabilities": to_plain(platform.capabilities),
         "nodes": platform.nodes,
         "images": platform.images,
+        "pods": platform.pods,
         "probe": to_plain(probed) if probed else {},
         "idler": environment.idler(),
         "embedded": platform.co_located,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import requests
 
 from experiments.model import Experiment
+from fave.calling import plain_session
 from fave.clock import utc_ns
 from fave.errors import PlatformError
 from fave.wire.invocation import Invocation
@@ -20,9 +21,8 @@ def ask_once(experiment: Experiment, platform: Platform, prefix: str) -> None:
         With every request whose answer is not what the workload expects.
     """
     problems: dict[str, None] = {}
-    session = requests.Session()
     # As the generator sends: no proxy, no netrc, and no header that it would not send.
-    session.trust_env = False
+    session = plain_session()
     session.headers.clear()
     for label, load in experiment.loads.items():
         asking = experiment.asking(label, bucket=platform.endpoints.bucket)

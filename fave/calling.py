@@ -13,11 +13,20 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from fave.environment import shown
+from fave.environment import ca_file, shown
 from fave.errors import GatewayError
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 3.05
+CA_HINT = "FAVE_CA_FILE names a file with the certificates of an authority of your own"
+
+
+def plain_session() -> requests.Session:
+    """Never from ~/.netrc or proxy variables: a measurement must not depend on the account that runs it."""
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = ca_file() or True
+    return session
 
 
 class Cancellation:
@@ -108,12 +117,10 @@ class Caller:
     def __init__(self, url: str, *, pool_size: int = 32) -> None:
         self.url = url.rstrip("/")
         self._shown = shown(self.url)
-        self.session = requests.Session()
+        self.session = plain_session()
         adapter = _Adapter(pool_connections=2, pool_maxsize=pool_size)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
-        # Never from ~/.netrc or proxy variables: a measurement must not depend on the account that runs it.
-        self.session.trust_env = False
 
     def invoke(
         self,

@@ -127,6 +127,17 @@ def chunks_bodies() -> bool:
     return flag("FAVE_CHUNKED_BODIES")
 
 
+def ca_file() -> str:
+    """Certificates that gateway and Prometheus are checked by, where they are of an authority of one's own."""
+    return read("FAVE_CA_FILE", "", _file, "a file with certificates (PEM)")
+
+
+def _file(text: str) -> str:
+    if not Path(text).is_file():
+        raise ValueError(text)
+    return text
+
+
 def idler() -> str:
     """`on`, `dry` (it only says what it would do) or empty: whether FAVE scales its own idle functions to zero."""
     return read("IDLER", "", _idler, "on, dry or off")

@@ -21,7 +21,7 @@ from fave.environment import address, read
 from fave.errors import ConfigError, StorageError
 
 T = TypeVar("T")
-_LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
+LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 _PART_BYTES = 2**20
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _SLUGS = {
@@ -94,7 +94,7 @@ class Store:
     ) -> None:
         self.bucket = bucket
         self.readable = readable | {bucket}
-        local = urlsplit(endpoint_url).hostname in _LOOPBACK
+        local = urlsplit(endpoint_url).hostname in LOOPBACK
         config = Config(
             retries={"max_attempts": 3 if quick else 5, "mode": "standard"},
             connect_timeout=1 if quick else 3,
@@ -225,6 +225,11 @@ class Store:
             return str(reply["ETag"])
 
         return _translated(write, uri)
+
+    def delete(self, uri: str) -> None:
+        """One that is gone already is no error."""
+        at = parse_uri(uri)
+        _translated(lambda: self.client.delete_object(Bucket=at.bucket, Key=at.key), uri)
 
     def exists(self, uri: str) -> bool:
         try:

@@ -14,6 +14,7 @@ from gevent.pool import Pool
 from geventhttpclient.url import URL
 
 from fave.clock import utc_ns
+from fave.environment import ca_file
 from fave.traffic.arrivals import Share
 from fave.wire.invocation import Invocation, measurement_headers
 from fave.wire.records import ArrivalRow
@@ -71,6 +72,7 @@ class Sender:
             concurrency=connections,
             connection_timeout=_CONNECT_S,
             network_timeout=calls.timeout_s,
+            ssl_options={"ca_certs": ca} if (ca := ca_file()) else None,
         )
         self.in_flight: dict[int, ArrivalRow] = {}
         self.started_at_ns = 0

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 import requests
 
-from fave.calling import CONNECT_TIMEOUT_S, refusal
+from fave.calling import CA_HINT, CONNECT_TIMEOUT_S, plain_session, refusal
 from fave.endpoints import Endpoints
 from fave.environment import shown
 from fave.errors import GatewayError
@@ -30,9 +30,7 @@ class Gateway:
     def __init__(self, url: str, user: str = "", password: str = "") -> None:
         self.url = url.rstrip("/")
         self._shown = shown(self.url)
-        self._session = requests.Session()
-        # Never from ~/.netrc or proxy variables: a measurement must not depend on the account that runs it.
-        self._session.trust_env = False
+        self._session = plain_session()
         self.auth = (user, password) if user else None
 
     @classmethod
@@ -63,6 +61,10 @@ class Gateway:
 
     def info(self) -> dict[str, Any]:
         return self._decoded(self._system("GET", "info").content, dict[str, Any])
+
+    def date(self) -> str:
+        """What it thinks of the time, as HTTP says it; empty where it does not say."""
+        return self._system("GET", "info").headers.get("Date", "")
 
     def events(self, since: int = 0) -> list[dict[str, Any]]:
         """The embedded gateway's event log after sequence number `since` (404 → GatewayError elsewhere)."""
@@ -111,6 +113,10 @@ class Gateway:
     def _system(self, method: str, path: str, body: bytes = b"", *, accept: tuple[int, ...] = ()) -> requests.Response:
         try:
             reply = self._asked(method, path, body)
+        except requests.exceptions.SSLError as error:
+            raise GatewayError(
+                f"gateway {self._shown}: its certificate is not trusted ({error})", hint=CA_HINT
+            ) from error
         except requests.RequestException as error:
             raise GatewayError(
                 f"gateway {self._shown} does not answer ({type(error).__name__})",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
+from kubernetes.utils.quantity import parse_quantity
 from yaml import YAMLError
 
 from fave.errors import PlatformError
@@ -19,7 +21,50 @@ from platforms.pod_watch import PodWatch
 from platforms.pods import FUNCTION
 
 _TIMEOUT_S = 10
+_MB = 2**20
+_STARTING = ("imagePullPolicy", "readinessProbe", "livenessProbe", "startupProbe", "resources")
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
+
+
+class Right(NamedTuple):
+    """needed: nothing can be measured without it. without: what is lost, in words."""
+
+    verb: str
+    resource: str
+    group: str = ""
+    everywhere: bool = False
+    needed: bool = True
+    without: str = "nothing is seen of replicas"
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}"
+
+
+_POLICY = "without it a start is late by what a router takes"
+_RIGHTS = (
+    Right("list", "pods"),
+    Right("watch", "pods"),
+    Right("list", "nodes", everywhere=True, without="pressure on nodes is not seen"),
+    Right("list", "endpointslices", "discovery.k8s.io", needed=False, without=_POLICY),
+    Right("watch", "endpointslices", "discovery.k8s.io", needed=False, without=_POLICY),
+    Right("watch", "events", needed=False, without="why a pod does not start is not told"),
+    Right("get", "pods/log", needed=False, without="what functions wrote is not kept"),
+)
+
+
+def unmet(memory_mb: Mapping[str, int], nodes_mb: Sequence[float], quota_mb: float | None) -> list[str]:
+    """Why one replica of each function does not fit, in words. quota_mb: what is left of it; None is no bound."""
+    if not memory_mb or not nodes_mb:
+        return []
+    largest, need_mb = max(memory_mb.items(), key=lambda each: each[1]), sum(memory_mb.values())
+    found = []
+    if largest[1] > max(nodes_mb):
+        found.append(f"{largest[0]} needs {largest[1]} MB, and the largest node has {max(nodes_mb):.0f}")
+    if need_mb > sum(nodes_mb):
+        found.append(f"one replica of each function needs {need_mb} MB, and the nodes have {sum(nodes_mb):.0f}")
+    if quota_mb is not None and need_mb > quota_mb:
+        found.append(f"one replica of each function needs {need_mb} MB, and the quota leaves {quota_mb:.0f}")
+    return found
 
 
 class Cluster:
@@ -70,6 +115,45 @@ class Cluster:
         except (ConfigException, OSError, ValueError, YAMLError) as error:
             raise PlatformError(f"KUBECONFIG={path or ''}: {error}", hint="unset it to measure without") from error
 
+    def missing_rights(self) -> list[Right]:
+        """Of those that are used here. Any account may ask for its own."""
+        api = client.AuthorizationV1Api(self._made)
+        return [right for right in _RIGHTS if not self._may(api, right)]
+
+    def _may(self, api: Any, right: Right) -> bool:
+        resource, _, sub = right.resource.partition("/")
+        about = client.V1ResourceAttributes(
+            verb=right.verb,
+            group=right.group,
+            resource=resource,
+            subresource=sub or None,
+            namespace=None if right.everywhere else self._namespace,
+        )
+        asked = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=about))
+        return bool(self._ask(api.create_self_subject_access_review, asked).status.allowed)
+
+    def nodes_memory_mb(self) -> list[float]:
+        """That pods may have, by node; empty where nodes may not be listed."""
+        try:
+            nodes = self._ask(self._api.list_node).items
+        except PlatformError:
+            return []
+        return [_mb((each.status.allocatable or each.status.capacity)["memory"]) for each in nodes]
+
+    def quota_memory_mb(self) -> float | None:
+        """What the functions' namespace has left; None without a quota, or without the right to see it."""
+        try:
+            quotas = self._ask(self._api.list_namespaced_resource_quota, self._namespace).items
+        except PlatformError:
+            return None
+        left = [
+            _mb(hard) - _mb((each.status.used or {}).get(name, "0"))
+            for each in quotas
+            for name, hard in (each.status.hard or {}).items()
+            if name in ("limits.memory", "requests.memory", "memory")
+        ]
+        return min(left, default=None)
+
     def strain(self, start_ns: int) -> Strain:
         """Pressure: 1 where a node has such a condition, or had since `start_ns`, else 0; pods evicted since then."""
         nodes = self._ask(self._api.list_node).items
@@ -103,6 +187,23 @@ class Cluster:
                 found[pod.metadata.labels[FUNCTION]] = status.image_id
         return dict(sorted(found.items()))
 
+    def how_pods_start(self) -> dict[str, Any]:
+        """By function: pull policy, probes and requests of its container; nothing of the node that it is on."""
+        found = {}
+        for pod in self._pods():
+            container = self._made.sanitize_for_serialization(pod.spec.containers[0])  # type: ignore[no-untyped-call]
+            found[pod.metadata.labels[FUNCTION]] = {name: container[name] for name in _STARTING if name in container}
+        return dict(sorted(found.items()))
+
+    def is_here(self) -> bool:
+        """Whether a node is this machine, or pods of functions are on the node that this pod is on (NODE_NAME)."""
+        mine = os.environ.get("NODE_NAME")
+        if mine:
+            return any(pod.spec.node_name == mine for pod in self._pods())
+        own = {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
+        nodes = self._ask(self._api.list_node).items
+        return any(each.address in own for node in nodes for each in node.status.addresses or ())
+
     def _pods(self) -> list[Any]:
         return list(self._ask(self._api.list_namespaced_pod, self._namespace, label_selector=FUNCTION).items)
 
@@ -115,6 +216,10 @@ class Cluster:
                 f"Kubernetes does not answer {call.__name__} ({reason})",
                 hint="give the account `list` on pods and nodes, or unset KUBECONFIG to measure without",
             ) from error
+
+
+def _mb(quantity: str) -> float:
+    return float(parse_quantity(quantity)) / _MB  # type: ignore[no-untyped-call]
 
 
 def _last_change_ns(pod: Any) -> int:

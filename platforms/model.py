@@ -52,14 +52,16 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a campaign's manifest keeps of its platform. No address and no name of a machine.
 
-    info: as it describes itself. nodes, images: of a cluster that can be asked. co_located: functions share this
-    machine with the load generator.
+    info: as it describes itself. nodes, images: of a cluster that can be asked. pods: by function, what else of its
+    pods changes a start: probes, pull policy, requests. co_located: functions share a machine with the load generator;
+    a gateway on loopback says so where nothing better is known, be it a tunnel.
     """
 
     info: dict[str, Any]
     capabilities: Capabilities
     nodes: list[dict[str, Any]] = []
     images: dict[str, str] = {}
+    pods: dict[str, Any] = {}
     co_located: bool
 
 

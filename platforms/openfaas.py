@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import psutil
@@ -14,6 +15,7 @@ from fave.clock import iso, utc_ns
 from fave.endpoints import Endpoints
 from fave.errors import GatewayError, PlatformError
 from fave.images import image_of
+from fave.storage import LOOPBACK
 from fave.strain import Strain
 from fave.wire import replica_events
 from fave.wire.openfaas import LABEL, FunctionSpec, FunctionStatus
@@ -133,10 +135,11 @@ class OpenFaas:
         )
 
     def facts(self) -> Facts:
+        host = urlsplit(self.endpoints.gateway_url).hostname
         return Facts(
             info=self.gateway.info(),
             capabilities=self.capabilities(),
-            co_located=False,
+            co_located=host in LOOPBACK,
         )
 
     def own_processes(self) -> list[int]:

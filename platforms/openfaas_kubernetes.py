@@ -44,7 +44,11 @@ class OpenFaasOnKubernetes(OpenFaas):
 
     @classmethod
     def serves(cls, endpoints: Endpoints) -> bool:
-        """Where the environment leads to a Kubernetes: KUBECONFIG, or a pod's own account."""
+        return cls.reachable()
+
+    @staticmethod
+    def reachable() -> bool:
+        """Whether the environment leads to a Kubernetes: KUBECONFIG, or a pod's own account."""
         return bool(os.environ.get("KUBECONFIG") or os.environ.get("KUBERNETES_SERVICE_HOST"))
 
     @functools.cached_property
@@ -117,7 +121,14 @@ class OpenFaasOnKubernetes(OpenFaas):
         )
 
     def facts(self) -> Facts:
-        return msgspec.structs.replace(super().facts(), nodes=self.cluster.nodes(), images=self.cluster.images())
+        cluster = self.cluster
+        return msgspec.structs.replace(
+            super().facts(),
+            nodes=cluster.nodes(),
+            images=cluster.images(),
+            pods=cluster.how_pods_start(),
+            co_located=cluster.is_here(),
+        )
 
     def strain_from_now(self) -> Callable[[], Strain | None]:
         now_ns = utc_ns()

@@ -17,12 +17,13 @@ import msgspec
 
 from fave.calling import Caller
 from fave.campaign.experiment import Policy
+from fave.campaign.validity import Gates
 from fave.clock import utc_ns
 from fave.errors import FaveError, GatewayError, PlatformError
 from fave.images import image_of
 from fave.processes import wait_until
 from fave.settings import Duration
-from platforms.model import Platform
+from platforms.model import Platform, Seen
 from workloads.model import Function, Request, Workload
 
 NAME = "fave-probe"
@@ -47,10 +48,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """In the order in which it was tried."""
+    """In the order in which it was tried. samples_every_s: replica counts, in the middle; None where none came."""
 
     found: list[Found]
     took_s: float
+    samples_every_s: float | None = None
 
     def __getitem__(self, what: str) -> str:
         return next((each.answer for each in self.found if each.what == what), UNKNOWN)
@@ -66,13 +68,36 @@ def probe(platform: Platform, workload: Workload, *, patient: bool = False, say:
     """
     began_s = time.monotonic()
     trial = _Trial(platform, workload, say)
-    with platform.observe([NAME]):
+    with platform.observe([NAME]) as watch:
+        watch.begin()
         try:
             found = [*trial.info(), *trial.all(patient=patient)]
+            every_s = _samples_every_s(watch.end())
         finally:
             with contextlib.suppress(PlatformError):
                 platform.remove(NAME)
-    return Probe(found=found, took_s=time.monotonic() - began_s)
+    limits = Gates()
+    bounds = f"{limits.replica_gap_s:g} s and {limits.replica_age_p99_s:g} s"
+    said = f"the gates replica_gap_s and replica_age_p99_s are {bounds}"
+    found.append(_found("replica counts", UNKNOWN if every_s is None else f"every {every_s:.2f} s", said))
+    return Probe(found=found, took_s=time.monotonic() - began_s, samples_every_s=every_s)
+
+
+def _samples_every_s(seen: Seen) -> float | None:
+    """The first one's age is since nobody looked."""
+    ages_s = [row.age_s for row in seen.rows if row.ready is not None][1:]
+    return statistics.median(ages_s) if ages_s else None
+
+
+def unmeasurable(probed: Probe, gates: Gates) -> list[str]:
+    """Why no run on this platform could be valid, in words: limits that its samples cannot meet."""
+    every_s = probed.samples_every_s
+    if every_s is None or every_s <= gates.replica_gap_s:
+        return []
+    remedy = "let Prometheus scrape the gateway every 500 ms, or raise the gate in the experiment"
+    return [
+        f"replica counts come every {every_s:.1f} s, and the gate replica_gap_s is {gates.replica_gap_s:g} s: {remedy}"
+    ]
 
 
 def refused(probed: Probe, policies: Mapping[str, Policy], *, idled: bool = False) -> list[str]:

@@ -39,6 +39,11 @@ def at(endpoints: Endpoints) -> Platform:
     return next(kind(endpoints) for kind in KINDS if kind.serves(endpoints))
 
 
+def on_kubernetes() -> bool:
+    """Whether the environment leads to a Kubernetes that can be asked: KUBECONFIG, or a pod's own account."""
+    return OpenFaasOnKubernetes.reachable()
+
+
 @contextlib.contextmanager
 def opened(say: Callable[[str], None]) -> Iterator[Platform]:
     """Yield the platform that runs, or an embedded one that is stopped at the end."""

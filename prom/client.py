@@ -9,6 +9,7 @@ import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
 from urllib3.util.retry import Retry
 
+from fave.calling import CA_HINT, plain_session
 from fave.environment import shown
 from fave.errors import PlatformError
 from prom.queries import OPENFAAS, Profile
@@ -38,10 +39,8 @@ class Prometheus:
     def __init__(self, url: str, profile: Profile = OPENFAAS) -> None:
         self.url = url
         self._profile = profile
-        session = requests.Session()
-        session.trust_env = False
         # Whoever asks decides whether to ask again; nobody waits for ever.
-        self._api = PrometheusConnect(url=url, session=session, retry=Retry(0), timeout=_TIMEOUT_S)
+        self._api = PrometheusConnect(url=url, session=plain_session(), retry=Retry(0), timeout=_TIMEOUT_S)
 
     def replicas(self) -> dict[str, tuple[int, int]]:
         """(desired, ready) per function, by one question; may be as old as Prometheus' look-back, 5 minutes."""
@@ -59,6 +58,13 @@ class Prometheus:
     def in_flight_since(self, at_ns: int) -> dict[str, int]:
         """Calls in flight per function over all gateway pods; empty until each was scraped after `at_ns`."""
         return self._counts(self._profile.in_flight_since(at_ns / 1e9))
+
+    def up(self) -> dict[str, bool]:
+        """Whom it watches, and whether they answered it last."""
+        return {
+            f"{item['metric'].get('job', '')} {item['metric'].get('instance', '')}".strip(): item["value"][1] == "1"
+            for item in self._ask("up", {})
+        }
 
     def gateway(self) -> dict[str, float]:
         """The gateway's metrics as they stand, by `name{function,code}`; of all its pods together."""
@@ -110,6 +116,8 @@ class Prometheus:
             raise PlatformError(f"{where} answers {status} to {query!r}: {said}", hint=hint) from error
         except (requests.exceptions.JSONDecodeError, LookupError, TypeError) as error:
             raise PlatformError(f"{where} answers {query!r} as no Prometheus does", hint=_HINTS[404]) from error
+        except requests.exceptions.SSLError as error:
+            raise PlatformError(f"{where}: its certificate is not trusted ({error})", hint=CA_HINT) from error
         except requests.RequestException as error:
             raise PlatformError(f"{where} does not answer {query!r} ({type(error).__name__})", hint=_SET_URL) from error
 

@@ -15,7 +15,7 @@ from fave.clock import iso, utc_ns
 from fave.endpoints import find
 from fave.errors import ConfigError
 from fave.storage import Store
-from platforms import idler, session, stack
+from platforms import idler, preflight, session, stack
 from platforms.claim import abandoned, claimed
 from platforms.probe import probe
 from regimes import model
@@ -111,7 +111,10 @@ def _tell(text: str) -> None:
 
 
 def _probe(workload: Workload, *, patient: bool, as_json: bool) -> None:
-    found = probe(session.at(find()), workload, patient=patient, say=lambda text: print(text, "...", file=sys.stderr))
+    there = find()
+    if not there.embedded:
+        preflight.refuse(there, {}, lambda text: print(text, file=sys.stderr))
+    found = probe(session.at(there), workload, patient=patient, say=lambda text: print(text, "...", file=sys.stderr))
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return

@@ -42,7 +42,8 @@ them](local-platform.md#held-against-openfaas)), `FAVE_CONTROL_GROUPS` (0: memor
 the kernel would bound it, and CPU is not bounded).
 
 Campaigns on somebody's platform: `IDLER` (on, or dry: [FAVE scales its idle functions to zero](openfaas.md#the-idler)),
-`KUBECONFIG` and `FAVE_FUNCTION_NAMESPACE` ([Kubernetes beside it](openfaas.md#with-kubernetes-beside-it)).
+`KUBECONFIG` and `FAVE_FUNCTION_NAMESPACE` ([Kubernetes beside it](openfaas.md#with-kubernetes-beside-it)),
+`FAVE_CA_FILE` (certificates of an authority of your own, for gateway and Prometheus).
 
 A value that cannot be used ends the start with variable, value and remedy (exit code 2).
 """

@@ -41,11 +41,24 @@ def _machine(campaign: Campaign) -> list[str]:
             "Replicas are processes, not containers: no image is pulled, no pod scheduled. Cold starts on a cluster "
             "are longer, so that more arrivals meet one."
         )
+    for probe, functions in _probes(campaign).items():
+        told.append(f"A start ends when the readiness probe says so: {probe} ({', '.join(functions)}).")
     if campaign.facts.idler == "on":
         told.append(
             "Idle functions were scaled to zero by FAVE's idler, not by the platform: idler.log says when and how late."
         )
     return told
+
+
+def _probes(campaign: Campaign) -> dict[str, list[str]]:
+    """How readiness is asked for, in words, and of which functions."""
+    found: dict[str, list[str]] = {}
+    for function, pod in campaign.facts.pods.items():
+        probe = pod.get("readinessProbe")
+        if probe:
+            first_s, every_s = probe.get("initialDelaySeconds", 0), probe.get("periodSeconds", 10)
+            found.setdefault(f"first after {first_s} s, then every {every_s} s", []).append(function)
+    return found
 
 
 def _sharing(campaign: Campaign) -> str:

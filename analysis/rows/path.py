@@ -94,9 +94,10 @@ def _stamps(rows: pl.DataFrame) -> dict[str, Array]:
 def _parts_ns(rows: pl.DataFrame) -> Array:
     """(rows, parts): each from stamps of its own; without a stamp its time stays where it cannot be told from.
 
-    cold wait: sent until routable, and lazy initialisation. held: kept by a gateway that has no queue. queue: until the gateway forwards, and from the replica's
-    receipt to the handler's start (without the gateway's stamp the whole way there). storage: the stage's own reading
-    and writing, and writing its row. network: gateway to replica, and the way back.
+    cold wait: sent until routable, and lazy initialisation. held: kept by a gateway that has no queue. queue: until the
+    gateway forwards, and from the replica's receipt to the handler's start (without the gateway's stamp the whole way
+    there). storage: the stage's own reading and writing, and writing its row. network: gateway to replica, and the way
+    back.
     """
     at = _stamps(rows)
     columns = rows.select(pl.col(f"{name}_s").fill_null(0.0) for name in _SPANS)

@@ -9,7 +9,7 @@ from fave.campaign.validity import at_most
 
 Facts = Mapping[str, Any]
 # A difference in one of these makes runs other runs, and two cold-start rates answers to different questions.
-_SAME = ("co_located", "embedded", "images", "nodes", "assets", "traces", "workload")
+_SAME = ("co_located", "embedded", "images", "nodes", "pods", "assets", "traces", "workload")
 _SAME_HOST = ("cpu_model", "cores")
 _SAME_PLATFORM = ("provider", "limits", "function_settings", "places")
 _TOLD = ("versions", "source")

@@ -38,7 +38,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     name: of the experiment. campaign: of a published one, its own. order: cells as planned. schedules_sha256: by block
     and load. regimes: by load and regime, each function's policy. workload: as it is read back (`workloads.model`).
-    host, versions, platform, capabilities, nodes, images, assets, traces, traces_read_as: for the record.
+    host, versions, platform, capabilities, nodes, images, pods, assets, traces, traces_read_as: for the record.
     """
 
     schema: int = SCHEMA
@@ -59,6 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: dict[str, bool] = {}
     nodes: list[dict[str, Any]] = []
     images: dict[str, str] = {}
+    pods: dict[str, Any] = {}
     # What was tried of the platform before anything was measured, where its kind does not say.
     probe: dict[str, Any] = {}
     # `on` where FAVE's idler scaled to zero.

@@ -12,6 +12,7 @@ import pytest
 from experiments.collect import Sources, _grade
 from fave.calling import Caller
 from fave.campaign.experiment import Settle
+from fave.campaign.validity import Gates
 from fave.clock import utc_ns
 from fave.endpoints import Endpoints
 from fave.errors import PlatformError
@@ -22,7 +23,7 @@ from platforms import session
 from platforms.idler import run as idling
 from platforms.kubernetes_api import Cluster
 from platforms.openfaas_kubernetes import OpenFaasOnKubernetes
-from platforms.probe import probe, refused
+from platforms.probe import probe, refused, unmeasurable
 from regimes.apply import apply, switch
 from regimes.model import resolve
 from tests.support.cluster import Ways, cluster_double, kubeconfig, node
@@ -210,6 +211,9 @@ def test_a_probe_tells_what_the_platform_does_not_what_it_is_called(platform, do
     assert told | {"zero when idle": "no", "replica events": "yes", "deploys": "yes"} == told
     assert float(told["gateway counts"].split()[0]) < 1
     assert all(each.evidence for each in found.found)
+    assert unmeasurable(found, Gates()) == []
+    (problem,) = unmeasurable(msgspec.structs.replace(found, samples_every_s=15.0), Gates())
+    assert problem.startswith("replica counts come every 15.0 s, and the gate replica_gap_s is 1.25 s: let Prometheus")
     assert double.functions == {}, "nothing is left of it"
     (problem,) = refused(found, resolve("cold", WORK.functions))
     assert problem.startswith("f: minimum 0, but nobody scales to zero here (by edition: without Pro's metrics")
@@ -301,6 +305,26 @@ def test_nodes_and_image_digests_are_for_the_manifest(cluster):
     found = Cluster.find()
     assert found.images() == {"stage-search": "registry/f@sha256:abc"}
     assert found.nodes()[0]["kubelet"] == "v1.31.1"
+
+
+def test_how_a_pod_is_probed_and_where_it_runs_are_facts_of_a_campaign(cluster, monkeypatch):
+    probe = {"httpGet": {"path": "/_/ready", "port": 8080}, "initialDelaySeconds": 2, "periodSeconds": 2}
+    a_pod = pod("a", created=1)
+    a_pod["spec"]["containers"][0] |= {"readinessProbe": probe, "imagePullPolicy": "Always"}
+    a_pod["spec"]["nodeName"] = "node-1"
+    listing(cluster, "pods", a_pod)
+    found = Cluster.find()
+    how = found.how_pods_start()["stage-search"]
+    assert (how["imagePullPolicy"], how["readinessProbe"]["periodSeconds"]) == ("Always", 2)
+    assert not found.is_here()
+    here = node()
+    here["status"]["addresses"] = [{"type": "InternalIP", "address": "127.0.0.1"}]
+    listing(cluster, "nodes", here)
+    assert found.is_here()
+    monkeypatch.setenv("NODE_NAME", "node-2")
+    assert not found.is_here(), "within a cluster the pods' node counts"
+    monkeypatch.setenv("NODE_NAME", "node-1")
+    assert found.is_here()
 
 
 def test_what_kubernetes_refuses_is_named_with_the_remedy(double):

@@ -24,6 +24,7 @@ API = {
     "events": "/api/v1/namespaces/openfaas-fn/events",
     "endpointslices": "/apis/discovery.k8s.io/v1/namespaces/openfaas-fn/endpointslices",
     "nodes": "/api/v1/nodes",
+    "resourcequotas": "/api/v1/namespaces/openfaas-fn/resourcequotas",
 }
 
 
@@ -298,7 +299,7 @@ class ClusterDouble:
 
     def metrics(self) -> str:
         """Without Pro's counts of ready replicas and of calls in flight."""
-        lines = []
+        lines = ['up{instance="gateway:8082",job="gateway"} 1']
         for name in self.functions:
             label = f'function_name="{name}.openfaas-fn"'
             lines.append(f"gateway_service_count{{{label}}} {self.wanted.get(name, 0)}")
@@ -368,7 +369,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         route, _, query = self.path.partition("?")
         with contextlib.suppress(OSError):
-            if route.startswith("/api") and route != "/api/v1/query":
+            if route.endswith("/selfsubjectaccessreviews"):
+                asked = json.loads(body)["spec"]["resourceAttributes"]
+                allowed = asked["resource"] not in self.double.ways.forbidden
+                self._answer(*_json({"spec": {}, "status": {"allowed": allowed}}))
+            elif route.startswith("/api") and route != "/api/v1/query":
                 self._kubernetes(route, query)
             else:
                 headers = {name.lower(): value for name, value in self.headers.items()}
