@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -136,6 +136,17 @@ def _file(text: str) -> str:
     if not Path(text).is_file():
         raise ValueError(text)
     return text
+
+
+def platform(known: Collection[str]) -> str:
+    """Which kind of platform is meant; empty: whichever answers."""
+
+    def parse(text: str) -> str:
+        if text not in known:
+            raise ValueError(text)
+        return text
+
+    return read("PLATFORM", "", parse, f"one of {', '.join(known)}")
 
 
 def idler() -> str:

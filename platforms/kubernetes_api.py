@@ -71,12 +71,12 @@ class Cluster:
     """Reads only; needs `get`, `list` and `watch` on pods, endpoint slices and events, `list` on nodes."""
 
     def __init__(self, made: client.ApiClient, namespace: str) -> None:
-        self._made = made
+        self.made = made
         self._api = client.CoreV1Api(made)
-        self._namespace = namespace
+        self.namespace = namespace
 
     def watch(self, functions: Collection[str]) -> PodWatch:
-        return PodWatch(self._made, self._namespace, functions)
+        return PodWatch(self.made, self.namespace, functions)
 
     def ready(self) -> dict[str, int]:
         """By function, how many pods are ready now and do not end."""
@@ -117,7 +117,7 @@ class Cluster:
 
     def missing_rights(self) -> list[Right]:
         """Of those that are used here. Any account may ask for its own."""
-        api = client.AuthorizationV1Api(self._made)
+        api = client.AuthorizationV1Api(self.made)
         return [right for right in _RIGHTS if not self._may(api, right)]
 
     def _may(self, api: Any, right: Right) -> bool:
@@ -127,7 +127,7 @@ class Cluster:
             group=right.group,
             resource=resource,
             subresource=sub or None,
-            namespace=None if right.everywhere else self._namespace,
+            namespace=None if right.everywhere else self.namespace,
         )
         asked = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=about))
         return bool(self._ask(api.create_self_subject_access_review, asked).status.allowed)
@@ -143,7 +143,7 @@ class Cluster:
     def quota_memory_mb(self) -> float | None:
         """What the functions' namespace has left; None without a quota, or without the right to see it."""
         try:
-            quotas = self._ask(self._api.list_namespaced_resource_quota, self._namespace).items
+            quotas = self._ask(self._api.list_namespaced_resource_quota, self.namespace).items
         except PlatformError:
             return None
         left = [
@@ -191,7 +191,7 @@ class Cluster:
         """By function: pull policy, probes and requests of its container; nothing of the node that it is on."""
         found = {}
         for pod in self._pods():
-            container = self._made.sanitize_for_serialization(pod.spec.containers[0])  # type: ignore[no-untyped-call]
+            container = self.made.sanitize_for_serialization(pod.spec.containers[0])  # type: ignore[no-untyped-call]
             found[pod.metadata.labels[FUNCTION]] = {name: container[name] for name in _STARTING if name in container}
         return dict(sorted(found.items()))
 
@@ -205,7 +205,7 @@ class Cluster:
         return any(each.address in own for node in nodes for each in node.status.addresses or ())
 
     def _pods(self) -> list[Any]:
-        return list(self._ask(self._api.list_namespaced_pod, self._namespace, label_selector=FUNCTION).items)
+        return list(self._ask(self._api.list_namespaced_pod, self.namespace, label_selector=FUNCTION).items)
 
     def _ask(self, call: Any, *arguments: Any, **options: Any) -> Any:
         try:

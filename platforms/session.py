@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from fave import environment
 from fave.endpoints import STATE, Endpoints, PublicEndpoints, find
-from fave.environment import check_function_settings, shown
-from fave.errors import NoPlatformError, PlatformError
+from fave.environment import shown
+from fave.errors import ConfigError, NoPlatformError, PlatformError
 from fave.processes import OwnedProcess
 from fave.settings import ROOT
 from platforms.embedded import Embedded
@@ -19,13 +20,20 @@ from platforms.gateway import Gateway
 from platforms.model import Platform
 from platforms.openfaas import OpenFaas
 from platforms.openfaas_kubernetes import OpenFaasOnKubernetes
+from platforms.plain_deployments import PlainDeployments
 
 _START_TIMEOUT_S = 90.0
 _STOP_GRACE_S = 60.0
+_WITH_KUBERNETES = ("kubernetes", "plain")
 
 
-# A kind of platform is a class, and a line here; who serves first is it.
-KINDS: tuple[type[Platform], ...] = (Embedded, OpenFaasOnKubernetes, OpenFaas)
+# A kind of platform is a class, and a line here; who serves first is it, unless PLATFORM names another.
+KINDS: dict[str, type[Platform]] = {
+    "embedded": Embedded,
+    "kubernetes": OpenFaasOnKubernetes,
+    "openfaas": OpenFaas,
+    "plain": PlainDeployments,
+}
 
 
 def at(endpoints: Endpoints) -> Platform:
@@ -34,9 +42,17 @@ def at(endpoints: Endpoints) -> Platform:
     Raises
     ------
     PlatformError
-        When nothing does.
+        When nothing does, or another than PLATFORM says.
     """
-    return next(kind(endpoints) for kind in KINDS if kind.serves(endpoints))
+    name = environment.platform(KINDS)
+    if not name:
+        return next(kind(endpoints) for kind in KINDS.values() if kind.serves(endpoints))
+    if not KINDS[name].serves(endpoints):
+        needs = "KUBECONFIG, or a pod's own account" if name in _WITH_KUBERNETES else "another GATEWAY_URL"
+        raise PlatformError(
+            f"PLATFORM={name} is not what is at {shown(endpoints.gateway_url)}", hint=f"it needs {needs}"
+        )
+    return KINDS[name](endpoints)
 
 
 def on_kubernetes() -> bool:
@@ -54,7 +70,12 @@ def opened(say: Callable[[str], None]) -> Iterator[Platform]:
         return
     if os.environ.get("GATEWAY_URL"):
         raise PlatformError(f"GATEWAY_URL={shown(os.environ['GATEWAY_URL'])} does not answer")
-    check_function_settings()
+    name = environment.platform(KINDS)
+    if name not in ("", "embedded"):
+        raise ConfigError(
+            f"PLATFORM={name}: where is it?", hint="GATEWAY_URL, PROMETHEUS_URL and S3_ENDPOINT_URL say so"
+        )
+    environment.check_function_settings()
     say("starting object store, gateway and Prometheus ...")
     log = STATE / "logs" / "supervisor.log"
     log.unlink(missing_ok=True)

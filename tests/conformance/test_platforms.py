@@ -1,8 +1,8 @@
 """What FAVE relies on of any platform: the embedded one, and OpenFaaS on Kubernetes as it was seen (a double).
 
-With PLATFORM=here the one that the environment names is tried instead (GATEWAY_URL, PROMETHEUS_URL, KUBECONFIG, …),
-with PLATFORM_WORKLOAD: `PLATFORM=here PLATFORM_WORKLOAD=my.yml pytest -m platform`. It deploys one function of its
-own name, and removes it.
+With PLATFORM (kubernetes, openfaas, plain) the one that the environment names is tried instead (GATEWAY_URL,
+PROMETHEUS_URL, KUBECONFIG, …), with PLATFORM_WORKLOAD: `PLATFORM=kubernetes PLATFORM_WORKLOAD=my.yml pytest -m
+platform`. It deploys one function of its own name, and removes it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ def work_with(function):
     return Workload(description="c", functions={NAME: function}, requests={"ask": Request(function=NAME)})
 
 
-@pytest.fixture(params=["here"] if ELSEWHERE else ["embedded", "double"])
+@pytest.fixture(params=["here"] if ELSEWHERE else ["embedded", "kubernetes", "plain"])
 def tried(request, tmp_path, monkeypatch):
     """(platform, workload of one function)"""
     if request.param == "embedded":
         platform = request.getfixturevalue("platform").here
         yield platform, work_with(Function(handler=ECHO, memory_limit_mb=128))
         platform.remove(NAME)
-    elif request.param == "double":
+    elif request.param != "here":
+        monkeypatch.setenv("PLATFORM", request.param)
         with cluster_double() as (_, url):
             (tmp_path / "config").write_text(kubeconfig(url), encoding="utf-8")
             monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
@@ -137,7 +138,7 @@ def test_somebody_elses_function_is_refused_and_ones_own_is_known(tried):
     assert NAME in platform.changeable(work, [NAME])
     borrowing = msgspec.structs.replace(work, deploy=False)
     limited = {NAME: msgspec.structs.replace(work.functions[NAME], memory_limit_mb=333)}
-    with pytest.raises(PlatformError, match="memory_limit_mb: 333"):
+    with pytest.raises(PlatformError, match=r"memory_limit_mb: 333|the workload says `deploy: false`"):
         platform.changeable(msgspec.structs.replace(borrowing, functions=limited), [NAME])
 
 

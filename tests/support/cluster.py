@@ -24,6 +24,8 @@ API = {
     "events": "/api/v1/namespaces/openfaas-fn/events",
     "endpointslices": "/apis/discovery.k8s.io/v1/namespaces/openfaas-fn/endpointslices",
     "nodes": "/api/v1/nodes",
+    "deployments": "/apis/apps/v1/namespaces/openfaas-fn/deployments",
+    "services": "/api/v1/namespaces/openfaas-fn/services",
     "resourcequotas": "/api/v1/namespaces/openfaas-fn/resourcequotas",
 }
 
@@ -108,6 +110,44 @@ class ClusterDouble:
                 "metadata": {"resourceVersion": str(self._version)},
                 "items": items,
             }
+
+    def change(self, method: str, route: str, given: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        """Deployments and services that somebody makes by hand."""
+        kind = next(kind for kind in ("deployments", "services") if route.startswith(API[kind]))
+        name = route.removeprefix(API[kind]).strip("/").partition("/")[0] or given["metadata"]["name"]
+        there = self.objects[kind].get(name)
+        if kind in self.ways.forbidden:
+            return 403, {"Content-Type": "application/json"}, b'{"message": "services is forbidden"}'
+        if (method == "POST") is (there is not None):
+            return (409 if there else 404), {"Content-Type": "application/json"}, b"{}"
+        if method == "DELETE":
+            self.put(kind, "DELETED", there)
+            if kind == "deployments":
+                self.scale(name, 0)
+                self.functions.pop(name, None)
+            return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}})
+        stands = _merged(there, given) if method == "PATCH" else given
+        self.put(kind, "MODIFIED", stands)
+        if kind == "deployments":
+            self._made_by_hand(name, stands)
+        return _json(stands)
+
+    def _made_by_hand(self, name: str, stands: dict[str, Any]) -> None:
+        template = stands["spec"]["template"]
+        container = template["spec"]["containers"][0]
+        variables = {each["name"]: each["value"] for each in container["env"]}
+        self.functions[name] = {
+            "service": name,
+            "image": container["image"],
+            "envVars": variables,
+            "labels": template["metadata"]["labels"],
+        }
+        version = hash(json.dumps(template, sort_keys=True)) & 0xFFFFFFFFF
+        if self.versions.setdefault(name, version) != version:
+            self.versions[name] = version
+            for pod in self.pods_of(name):
+                self._end(pod)
+        self.scale(name, stands["spec"]["replicas"])
 
     # Pods.
 
@@ -248,6 +288,8 @@ class ClusterDouble:
         if name not in self.functions:
             return 404, {}, b""
         if not self.wanted.get(name):
+            if name in self.objects["deployments"]:
+                self.objects["deployments"][name]["spec"]["replicas"] = 1
             self.scale(name, int((self.functions[name].get("labels") or {}).get("com.openfaas.scale.min", "1")))
         deadline = time.monotonic() + 20
         while not self.ready_of(name):
@@ -309,6 +351,17 @@ class ClusterDouble:
             if finished:
                 lines.append(f'gateway_function_invocation_total{{{label},code="200"}} {finished}')
         return "\n".join([*lines, ""])
+
+
+def _merged(there: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """A merge patch: null takes a key away."""
+    found = dict(there)
+    for key, value in change.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = _merged(found.get(key) or {}, value) if isinstance(value, dict) else value
+    return found
 
 
 def node(pressure: str = "False", since: str = "2027-01-15T08:00:00Z") -> dict[str, Any]:
@@ -373,6 +426,8 @@ class _Handler(BaseHTTPRequestHandler):
                 asked = json.loads(body)["spec"]["resourceAttributes"]
                 allowed = asked["resource"] not in self.double.ways.forbidden
                 self._answer(*_json({"spec": {}, "status": {"allowed": allowed}}))
+            elif self.command != "GET" and route.startswith("/api"):
+                self._answer(*self.double.change(self.command, route, json.loads(body) if body else {}))
             elif route.startswith("/api") and route != "/api/v1/query":
                 self._kubernetes(route, query)
             else:
@@ -411,7 +466,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_any  # noqa: N815 - the standard library asks for these
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_any  # noqa: N815 - the standard library asks for these
 
     def log_message(self, *_: object) -> None:
         pass
