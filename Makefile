@@ -16,7 +16,7 @@ OPEN ?=
 REGIME ?= cold
 # What people say goes into recipes by the environment ("$$QUERY"): nothing of it is read by make or by a shell, whatever
 # letters are in it. Options in plural are words, in which quotes hold as they do in a shell.
-WORDS := PYTHON VENV EXPERIMENT WORKLOAD TRACE PATHS REGIMES DURATION RUN A B CAMPAIGNS PRICES REGIME VIDEO QUERY OPEN INVOKE_OPTIONS IMAGE_OPTIONS INIT_OPTIONS
+WORDS := PYTHON VENV EXPERIMENT WORKLOAD TRACE PATHS REGIMES DURATION RUN A B CAMPAIGNS PRICES REGIME VIDEO QUERY OPEN INVOKE_OPTIONS IMAGE_OPTIONS INIT_OPTIONS PLATFORM
 $(foreach word,$(WORDS),$(eval override $(word) := $$(value $(word))))
 export $(WORDS)
 # VENV is a target, too, and make has no way to quote one.
@@ -30,7 +30,7 @@ split = mapfile -d '' -t words < <(xargs -r printf '%s\0' <<< "$$$(1)" 2>/dev/nu
 ##@ Measure
 .PHONY: bench plan resume reproduce init restore controls compare ui distortion report index calibrate
 own = $${WORKLOAD:+"--workload=$$WORKLOAD"} $${TRACE:+"--trace=$$TRACE"} $${PATHS:+"--paths=$$PATHS"} $${REGIMES:+"--regimes=$$REGIMES"} $${DURATION:+"--duration=$$DURATION"}
-bench: $(VENV)/.ready  ## Benchmark without a browser: EXPERIMENT (quick), or your own: WORKLOAD (a file), TRACE, REGIMES, DURATION
+bench: $(VENV)/.ready  ## Benchmark without a browser: EXPERIMENT (quick), or your own: WORKLOAD (a file), TRACE, REGIMES, DURATION; PLATFORM
 	@$(PY) -m experiments run $(own) -- "$$EXPERIMENT"
 
 plan: $(VENV)/.installed  ## What EXPERIMENT (quick) would run, how long it takes and what it can show; runs nothing
@@ -91,12 +91,22 @@ status: $(VENV)/.installed  ## Show where it answers and what its functions do; 
 
 ##@ Cluster
 need_kubectl = command -v kubectl >/dev/null || { echo "error: kubectl is not installed, or not on PATH" >&2; exit 2; }
-.PHONY: cluster-up cluster-down stack probe images images-test
-cluster-up:  ## Beside an OpenFaaS: object store, Prometheus, rights, bounds (kubectl; DRY=1: print them only)
-	@$(call need_kubectl); kubectl $(if $(DRY),kustomize,apply -k) platforms/manifests
+.PHONY: cluster-up cluster-down cluster-bench fetch stack probe images images-test
+manifests = platforms/manifests/$(if $(filter plain,$(PLATFORM)),plain,base)
+cluster-up:  ## Beside an OpenFaaS: object store, Prometheus, rights, bounds (kubectl; DRY=1: print only; PLATFORM=plain: more rights)
+	@$(call need_kubectl); kubectl $(if $(DRY),kustomize,apply -k) $(manifests)
 
 cluster-down:  ## Take them away again, with what the object store holds
-	@$(call need_kubectl); kubectl delete -k platforms/manifests --ignore-not-found
+	@$(call need_kubectl); kubectl delete -k $(manifests) --ignore-not-found
+
+cluster-bench:  ## EXPERIMENT as a Job of the cluster; its run folder goes to the object store (DRY=1: print only)
+	@$(call need_kubectl); say() { kubectl -n fave create configmap bench --dry-run=client -o yaml \
+	    --from-literal=EXPERIMENT="$$EXPERIMENT" $${PLATFORM:+--from-literal=PLATFORM="$$PLATFORM"}; \
+	    echo ---; kubectl kustomize platforms/manifests/bench; }; \
+	  if [ -n '$(DRY)' ]; then say; else kubectl -n fave delete job bench --ignore-not-found && say | kubectl apply -f -; fi
+
+fetch: $(VENV)/.installed  ## Bring a run folder from the object store: RUN; without it, which there are
+	@$(PY) -m experiments fetch $(if $(filter-out latest,$(RUN)),"$$RUN")
 
 stack: $(VENV)/.installed  ## functions/stack.yml with REGIME (cold) in it, for faas-cli; to standard output
 	@$(PY) -m regimes stack -- "$$REGIME"

@@ -6,11 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments import distortion, driver, forecast, model, own, reproduce, ui
+from experiments import distortion, driver, forecast, model, own, reproduce, shipping, ui
 from experiments.plan import plan
 from fave.campaign.rundir import RUNS, find_run
 from fave.cli import port, run_door
+from fave.endpoints import find
 from fave.errors import ConfigError
+from fave.storage import Store
 from workloads.model import SHIPPED
 
 
@@ -25,6 +27,8 @@ def main() -> int:
         return 0
     if arguments.command == "resume":
         return driver.resume(find_run(arguments.run), quiet=arguments.quiet)
+    if arguments.command == "fetch":
+        return _fetch(arguments.run, arguments.runs.resolve())
     if arguments.command == "reproduce":
         new = find_run(arguments.new) if arguments.new else None
         return reproduce.run(find_run(arguments.run), runs=arguments.runs.resolve(), new=new)
@@ -57,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("resume", help="go on with a campaign that was cut short")
     again.add_argument("run", nargs="?", default="latest", help="a folder of runs/, a path, or `latest` (default)")
     again.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    bring = commands.add_parser("fetch", help="bring a run folder from the object store (FAVE_SHIP_RUNS)")
+    bring.add_argument("run", nargs="?", default="", help="its name; without one: which there are")
+    bring.add_argument("--runs", type=Path, default=RUNS, help="where it goes (default: runs/)")
     twice = commands.add_parser("reproduce", help="run a campaign again at its commit, and compare")
     twice.add_argument("run", nargs="?", default="latest", help="a folder of runs/, a path, or `latest` (default)")
     twice.add_argument("--runs", type=Path, default=RUNS, help="where the new run folder goes (default: runs/)")
@@ -69,6 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     hidden = commands.add_parser("distortion", help="the same arrivals open and closed loop: what the latter hides")
     hidden.add_argument("--runs", type=Path, default=RUNS, help="where the run folder goes (default: runs/)")
     return parser
+
+
+def _fetch(name: str, runs: Path) -> int:
+    store = Store.at(find())
+    if name:
+        print(f"{shipping.fetch(name, store, runs)}: `make report RUN={name}` analyses it anew")
+    else:
+        print("\n".join(shipping.shipped(store)) or "no run folder is in the object store")
+    return 0
 
 
 def _add_own(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import datetime
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from experiments.journal import Journal
 from experiments.model import Experiment
 from experiments.plan import Group, forecast_s, plan
 from experiments.progress import Progress, duration
+from experiments.shipping import Shipping
 from experiments.standing import Standing, left, reference, standing, unfinished, wanted
 from experiments.stopping import due, take
 from experiments.trial import ask_once
@@ -44,6 +46,7 @@ from workloads.model import of_record
 
 # So often in a row may the platform fail without a single group getting done.
 _FAILURES = 3
+_SHIP_EVERY_S = 10.0
 # A report takes seconds, which count as neither load nor state: the first comes early, then not more often than this.
 _REPORT_EVERY_S = 300.0
 
@@ -166,12 +169,16 @@ def _run_all(campaign: Campaign) -> None:
                 found = stack.enter_context(claimed(bench.store, gateway_url, folder.name, there))
                 upload(experiment.work, bench.store)
                 stack.enter_context(_idling(campaign, bench))
+                stack.enter_context(_shipped(campaign, bench))
                 try:
                     _begin(campaign, bench)
                     _run_groups(campaign, bench)
                 finally:
                     _leave_as_found(campaign, bench, found)
                 campaign.journal.note("campaign_finished", storage=_storage(bench))
+                # While the store is there: the last report is of the same rows.
+                if environment.ships_runs():
+                    _report(campaign, last=False)
                 return
         except ConfigError:
             raise
@@ -202,6 +209,35 @@ def _idling(campaign: Campaign, bench: Bench) -> Iterator[None]:
         yield
         if not idler.running():
             raise PlatformError(f"the idler ended:\n{idler.log_tail()}")
+
+
+@contextlib.contextmanager
+def _shipped(campaign: Campaign, bench: Bench) -> Iterator[None]:
+    """The run folder goes to the object store every few seconds, and as it is at the end, where that is asked for."""
+    if not environment.ships_runs():
+        yield
+        return
+    shipping, over = Shipping(campaign.folder, bench.store), threading.Event()
+
+    def ship() -> None:
+        try:
+            shipping.ship()
+        except (FaveError, OSError) as error:  # the next round sends what this one did not
+            campaign.progress.say(f"note: not in the object store yet: {error}")
+
+    def go_on() -> None:
+        while not over.wait(_SHIP_EVERY_S):
+            ship()
+
+    thread = threading.Thread(target=go_on, name="shipping", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        ship()
+        campaign.progress.say(f"in the object store: make fetch RUN={campaign.folder.name}")
 
 
 def _leave_as_found(campaign: Campaign, bench: Bench, found: set[str]) -> None:

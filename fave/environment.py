@@ -118,6 +118,11 @@ def ship_logs_every_s() -> float:
     return seconds("FAVE_SHIP_LOGS", 0.0)
 
 
+def ships_runs() -> bool:
+    """Whether run folders go to the object store as they grow."""
+    return flag("FAVE_SHIP_RUNS")
+
+
 def loads_models_lazily() -> bool:
     return flag("FAVE_LAZY")
 

@@ -120,7 +120,7 @@ def _kubernetes(memory_mb: Mapping[str, int]) -> Iterator[Finding]:
 
     cluster = Cluster.find()
     for right in cluster.missing_rights():
-        remedy = f"platforms/manifests/rights.yaml has all that FAVE needs; {right.without}"
+        remedy = f"platforms/manifests/base/rights.yaml has all that FAVE needs; {right.without}"
         yield Finding(f"Kubernetes: the account may not {right}", remedy, refuses=right.needed)
     for problem in unmet(memory_mb, cluster.nodes_memory_mb(), cluster.quota_memory_mb()):
         yield Finding(problem, "a larger node or quota, smaller functions (memory_limit_mb), or fewer of them")

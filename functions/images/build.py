@@ -1,4 +1,4 @@
-"""Container images of the functions: one base, one thin layer per group, one image per function."""
+"""Container images of the functions: one base, one thin layer per group, one image per function; and FAVE itself."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fave.settings import ROOT
 
 FOLDER = Path(__file__).parent
 BASE = "fave-base"
+CLIENT = "client"
 LICENCES = ("LICENSE", "NOTICE")
 Say = Callable[[str], None]
 
@@ -68,6 +69,18 @@ def stage_context(folder: Path, models: Iterable[str] = ()) -> None:
             shutil.copy(source, target)
 
 
+def build_client(target: Target, say: Say) -> str:
+    """The image of FAVE as a client, from this checkout. Raises as `build` does."""
+    _need_engine()
+    name = target.name(f"fave-{CLIENT}")
+    with tempfile.TemporaryDirectory(prefix="fave-images-") as folder:
+        kept_back = shutil.ignore_patterns(".*", "__pycache__", "runs")
+        context = Path(shutil.copytree(ROOT, Path(folder) / "fave", ignore=kept_back))
+        (context / "runs").mkdir()
+        _docker_build(context, CLIENT, name, {"DEBIAN_IMAGE": target.debian_image}, target, say)
+    return name
+
+
 def build(target: Target, groups: Iterable[str], say: Say) -> list[str]:
     """Build the base and the images of `groups`; returns their names.
 
@@ -78,10 +91,7 @@ def build(target: Target, groups: Iterable[str], say: Say) -> list[str]:
     PlatformError
         When a build fails, with the end of what it said.
     """
-    if not shutil.which("docker"):
-        raise AssetError(
-            "docker is missing", hint="`apt-get install docker.io` as root, or set PATH to a compatible one"
-        )
+    _need_engine()
     built = []
     groups = list(groups)
     with tempfile.TemporaryDirectory(prefix="fave-images-") as folder:
@@ -94,6 +104,13 @@ def build(target: Target, groups: Iterable[str], say: Say) -> list[str]:
                 _docker_build(Path(folder), name, target.name(function), arguments, target, say)
                 built.append(target.name(function))
     return built
+
+
+def _need_engine() -> None:
+    if not shutil.which("docker"):
+        raise AssetError(
+            "docker is missing", hint="`apt-get install docker.io` as root, or set PATH to a compatible one"
+        )
 
 
 def _docker_build(context: Path, group: str, image: str, arguments: dict[str, str], target: Target, say: Say) -> None:
