@@ -17,6 +17,8 @@ from platforms.gateway import Gateway
 T = TypeVar("T")
 # OpenFaaS' provider says 500 where a controller was quicker; from 0.3 s on it never did, where that was tried.
 _IN_THE_WAY = (409, 429, 500, 502, 503, 504)
+# One that is being deleted has pods that are given their time to end.
+_GONE_WITHIN_S = 90.0
 _WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 # What stands is told by a cache that follows within moments.
 _READ_WITHIN_S = 5.0
@@ -46,14 +48,16 @@ def deploy(gateway: Gateway, spec: FunctionSpec) -> None:
 
 def insisting(call: Callable[[], T]) -> T:
     """What a controller's work may get in the way of, within some seconds. Raises what the last try raised."""
-    for wait_s in _WAITS_S:
+    deadline_s, waits_s = time.monotonic() + _GONE_WITHIN_S, iter(_WAITS_S)
+    while True:
         try:
             return call()
         except GatewayError as error:
-            if error.status not in _IN_THE_WAY:
+            ends = "being deleted" in error.message and time.monotonic() < deadline_s
+            wait_s = _WAITS_S[-2] if ends else next(waits_s, None)
+            if error.status not in _IN_THE_WAY or wait_s is None:
                 raise
             time.sleep(wait_s)
-    return call()
 
 
 def _differences_within(timeout_s: float, gateway: Gateway, spec: FunctionSpec) -> list[str]:

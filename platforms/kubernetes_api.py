@@ -18,7 +18,7 @@ from yaml import YAMLError
 from fave.errors import PlatformError
 from fave.strain import Strain
 from platforms.pod_watch import PodWatch
-from platforms.pods import FUNCTION
+from platforms.pods import FUNCTION, failed_starts
 
 _TIMEOUT_S = 10
 _MB = 2**20
@@ -186,6 +186,11 @@ class Cluster:
             for status in pod.status.container_statuses or ():
                 found[pod.metadata.labels[FUNCTION]] = status.image_id
         return dict(sorted(found.items()))
+
+    def failed_starts(self) -> list[tuple[str, list[str]]]:
+        """Of pods as they are now, by function: why they did not start, once for each time."""
+        plain = (self.made.sanitize_for_serialization(pod) for pod in self._pods())  # type: ignore[no-untyped-call]
+        return [(pod["metadata"]["labels"][FUNCTION], failed_starts(pod)) for pod in plain]
 
     def how_pods_start(self) -> dict[str, Any]:
         """By function: pull policy, probes and requests of its container; nothing of the node that it is on."""

@@ -96,12 +96,15 @@ class OpenFaasOnKubernetes(OpenFaas):
             yield _Watching(self, functions, self._pods)
         finally:
             self._pods.stop()
+            self._pods = None
 
     def failed_starts(self, since_ns: int) -> list[FailedStart]:
-        heard = self._pods.heard()[0] if self._pods else []
+        if self._pods is None:
+            failed = self.cluster.failed_starts()
+            return [FailedStart(function, why, why in _NO_IMAGE) for function, reasons in failed for why in reasons]
         return [
             FailedStart(row.function, row.reason, row.reason in _NO_IMAGE)
-            for row in heard
+            for row in self._pods.heard()[0]
             if row.event in replica_events.FAILED_STARTS and row.at_ns >= since_ns
         ]
 

@@ -159,6 +159,20 @@ class Pods:
             )
 
 
+def failed_starts(pod: Object) -> list[str]:
+    """Why it did not start, once for each time: of a pod that is looked at, and was not watched."""
+    found = []
+    for each in (pod.get("status") or {}).get("containerStatuses") or ():
+        ended = (each.get("lastState") or {}).get("terminated") or (each.get("state") or {}).get("terminated")
+        if ended and not each.get("ready"):
+            why = f"{ended.get('reason', '')}, exit code {ended.get('exitCode', 0)}"
+            found += [why] * max(1, each.get("restartCount", 0))
+        waiting = ((each.get("state") or {}).get("waiting") or {}).get("reason", "")
+        if waiting in _CANNOT_START and not ended:
+            found.append(waiting)
+    return found
+
+
 def _is(status: Object, condition: str) -> bool:
     return any(
         each.get("type") == condition and each.get("status") == "True" for each in status.get("conditions") or ()

@@ -43,7 +43,8 @@ the kernel would bound it, and CPU is not bounded).
 
 Campaigns on somebody's platform: `IDLER` (on, or dry: [FAVE scales its idle functions to zero](openfaas.md#the-idler)),
 `KUBECONFIG` and `FAVE_FUNCTION_NAMESPACE` ([Kubernetes beside it](openfaas.md#with-kubernetes-beside-it)),
-`FAVE_CA_FILE` (certificates of an authority of your own, for gateway and Prometheus).
+`PLATFORM` ([which kind](platforms.md)), `FAVE_CA_FILE` (certificates of an authority of your own, for gateway and
+Prometheus), `FAVE_SHIP_RUNS` (1: run folders go to the object store as they grow).
 
 A value that cannot be used ends the start with variable, value and remedy (exit code 2).
 """

@@ -183,6 +183,17 @@ def test_an_image_that_cannot_be_pulled_ends_the_wait_with_its_name_for_it(platf
     assert time.monotonic() - began_s < 8
 
 
+def test_the_same_is_said_where_nobody_watches(platform, double):
+    double.ways.pulls = False
+    with pytest.raises(PlatformError, match=r"(?s)f cannot start.*ErrImagePull"):
+        bring(platform, "warm")
+
+
+def test_a_function_that_is_still_being_deleted_is_waited_for(platform, double):
+    double.ways.deleting = 3
+    assert bring(platform, "warm").initial_ready == {"f": 1}
+
+
 def test_what_pods_wrote_is_kept_when_they_are_gone(platform, double):
     with platform.observe(["f"]):
         bring(platform, "warm")

@@ -32,13 +32,14 @@ API = {
 
 @dataclass
 class Ways:
-    """conflicts: so many changes are refused. lost: so many are answered 200 and forgotten. start_s: until a pod's
-    process is there; probe_s: until it is ready then. idles: who scales to zero is there. replaces: every PUT replaces
-    all pods. forbidden: kinds that may not be read. away: the cluster's API answers nothing. gone: a stream's place is
-    forgotten.
+    """conflicts: so many changes are refused. deleting: so many, because one of that name still ends. lost: so many
+    are answered 200 and forgotten. start_s: until a pod's process is there; probe_s: until it is ready then.
+    idles: who scales to zero is there. replaces: every PUT replaces all pods. forbidden: kinds that may not be
+    read. away: the cluster's API answers nothing. gone: a stream's place is forgotten.
     """
 
     conflicts: int = 0
+    deleting: int = 0
     lost: int = 0
     raises_zero: bool = False
     idles: bool = False
@@ -260,6 +261,10 @@ class ClusterDouble:
 
     def _deploy(self, method: str, given: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
         name, known = given["service"], given["service"] in self.functions
+        if self.ways.deleting:
+            self.ways.deleting -= 1
+            what = f'object is being deleted: deployments.apps "{name}" already exists'
+            return 500, {}, f"unable create Deployment: {what}".encode()
         if method == "PUT" and not known:
             return 404, {}, b""
         if self.ways.lost:
