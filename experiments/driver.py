@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,7 @@ from workloads.model import of_record
 # So often in a row may the platform fail without a single group getting done.
 _FAILURES = 3
 _SHIP_EVERY_S = 10.0
+_REMOVED_AT_ONCE = 4
 # A report takes seconds, which count as neither load nor state: the first comes early, then not more often than this.
 _REPORT_EVERY_S = 300.0
 
@@ -251,8 +253,8 @@ def _leave_as_found(campaign: Campaign, bench: Bench, found: set[str]) -> None:
             say(f"put back as they were: {', '.join(platform.give_back(work.functions))}")
         elif not platform.capabilities().known:
             left = sorted((platform.changeable(work, []) - found) & work.functions.keys())
-            for function in left:
-                platform.remove(function)
+            with ThreadPoolExecutor(_REMOVED_AT_ONCE) as threads:  # each waits for pods that end
+                list(threads.map(platform.remove, left))
             say(f"removed again: {', '.join(left) or 'nothing'}")
     except FaveError as error:  # must not take the place of what ended the campaign
         campaign.progress.complain(str(error))

@@ -46,6 +46,22 @@ def deploy(gateway: Gateway, spec: FunctionSpec) -> None:
     raise PlatformError("\n  ".join([what, *found]), hint=hint)
 
 
+def remove(gateway: Gateway, function: str) -> None:
+    """Delete, and wait until it is gone: what is deployed meanwhile would end with it.
+
+    Raises
+    ------
+    PlatformError
+        When it is there for longer than pods are given to end.
+    """
+    insisting(lambda: gateway.delete(function))
+    deadline_s = time.monotonic() + _GONE_WITHIN_S
+    while gateway.function(function) is not None:
+        if time.monotonic() > deadline_s:
+            raise PlatformError(f"{function} was deleted, and is there still after {_GONE_WITHIN_S:g} s")
+        time.sleep(_READ_AGAIN_S)
+
+
 def insisting(call: Callable[[], T]) -> T:
     """What a controller's work may get in the way of, within some seconds. Raises what the last try raised."""
     deadline_s, waits_s = time.monotonic() + _GONE_WITHIN_S, iter(_WAITS_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ class Deployments:
     """
 
     def __init__(self, made: client.ApiClient, namespace: str) -> None:
-        self._made, self._namespace = made, namespace
+        self._namespace = namespace
         self._apps, self._core = client.AppsV1Api(made), client.CoreV1Api(made)
 
     @classmethod
@@ -34,30 +35,30 @@ class Deployments:
 
     def all(self) -> list[Object]:
         """Of everybody, in this namespace."""
-        found = _asked("list deployments", lambda: self._apps.list_namespaced_deployment(self._namespace, **_PATIENCE))
-        return [self._plain(each) for each in found.items]
+        found = _asked("list deployments", lambda: self._apps.list_namespaced_deployment(self._namespace, **_RAW))
+        return list(_plain(found)["items"])
 
     def put(self, deployment: Any, service: Any) -> Object:
         """Make or replace both; the Deployment as it stands then."""
         name = deployment["metadata"]["name"]
         self._put_service(name, service)
         stands = _asked(f"create deployment {name}", lambda: self._create_or_replace(name, deployment))
-        return self._plain(stands)
+        return _plain(stands)
 
     def _create_or_replace(self, name: str, deployment: Any) -> Any:
         try:
-            return self._apps.create_namespaced_deployment(self._namespace, deployment, **_PATIENCE)
+            return self._apps.create_namespaced_deployment(self._namespace, deployment, **_RAW)
         except ApiException as error:
             if error.status != _TAKEN:
                 raise
-        return self._apps.replace_namespaced_deployment(name, self._namespace, deployment, **_PATIENCE)
+        return self._apps.replace_namespaced_deployment(name, self._namespace, deployment, **_RAW)
 
     def _put_service(self, name: str, service: Any) -> None:
         """One that is there selects the same pods."""
 
         def create() -> None:
             try:
-                self._core.create_namespaced_service(self._namespace, service, **_PATIENCE)
+                self._core.create_namespaced_service(self._namespace, service, **_RAW)
             except ApiException as error:
                 if error.status != _TAKEN:
                     raise
@@ -67,14 +68,14 @@ class Deployments:
     def patch(self, name: str, change: Object) -> None:
         _asked(
             f"patch deployment {name}",
-            lambda: self._apps.patch_namespaced_deployment(name, self._namespace, change, **_PATIENCE),
+            lambda: self._apps.patch_namespaced_deployment(name, self._namespace, change, **_RAW),
         )
 
     def scale(self, name: str, replicas: int) -> None:
         body = {"spec": {"replicas": replicas}}
         _asked(
             f"patch deployments/scale {name}",
-            lambda: self._apps.patch_namespaced_deployment_scale(name, self._namespace, body, **_PATIENCE),
+            lambda: self._apps.patch_namespaced_deployment_scale(name, self._namespace, body, **_RAW),
         )
 
     def delete(self, name: str) -> None:
@@ -83,15 +84,17 @@ class Deployments:
             ("deployment", self._apps.delete_namespaced_deployment),
             ("service", self._core.delete_namespaced_service),
         ):
-            gone = functools.partial(call, name, self._namespace, **_PATIENCE)
+            gone = functools.partial(call, name, self._namespace, **_RAW)
             _asked(f"delete {what} {name}", functools.partial(_gone, gone))
 
-    def _plain(self, found: Any) -> Object:
-        made: Object = self._made.sanitize_for_serialization(found)  # type: ignore[no-untyped-call]
-        return made
+
+# As it comes: the client's own types refuse what some versions answer (a Status where a Service was deleted).
+_RAW: dict[str, Any] = {"_request_timeout": _TIMEOUT_S, "_preload_content": False}
 
 
-_PATIENCE: dict[str, Any] = {"_request_timeout": _TIMEOUT_S}
+def _plain(reply: Any) -> Object:
+    made: Object = json.loads(reply.data)
+    return made
 
 
 def _gone(call: Callable[[], object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.utils.quantity import parse_quantity
 from yaml import YAMLError
 
+from fave.clock import NS_PER_S
 from fave.errors import PlatformError
 from fave.strain import Strain
 from platforms.pod_watch import PodWatch
@@ -23,6 +25,7 @@ from platforms.pods import FUNCTION, failed_starts
 _TIMEOUT_S = 10
 _MB = 2**20
 _STARTING = ("imagePullPolicy", "readinessProbe", "livenessProbe", "startupProbe", "resources")
+_OVER = ("Succeeded", "Failed")
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 
 
@@ -87,6 +90,10 @@ class Cluster:
             name = pod.metadata.labels[FUNCTION]
             found[name] = found.get(name, 0) + (ready and pod.metadata.deletion_timestamp is None)
         return found
+
+    def alive(self) -> dict[str, int]:
+        """By function, how many pods have not ended, those that are about to included."""
+        return dict(Counter(pod.metadata.labels[FUNCTION] for pod in self._pods() if pod.status.phase not in _OVER))
 
     def replica_sets(self) -> dict[str, set[str]]:
         """By function, the ReplicaSets of pods that do not end: one for each version of its deployment."""
@@ -187,9 +194,11 @@ class Cluster:
                 found[pod.metadata.labels[FUNCTION]] = status.image_id
         return dict(sorted(found.items()))
 
-    def failed_starts(self) -> list[tuple[str, list[str]]]:
-        """Of pods as they are now, by function: why they did not start, once for each time."""
-        plain = (self.made.sanitize_for_serialization(pod) for pod in self._pods())  # type: ignore[no-untyped-call]
+    def failed_starts(self, since_ns: int) -> list[tuple[str, list[str]]]:
+        """Of pods made since, by function: why they did not start, once for each time."""
+        # Its stamps are whole seconds.
+        new = [pod for pod in self._pods() if _ns(pod.metadata.creation_timestamp) > since_ns - NS_PER_S]
+        plain = (self.made.sanitize_for_serialization(pod) for pod in new)  # type: ignore[no-untyped-call]
         return [(pod["metadata"]["labels"][FUNCTION], failed_starts(pod)) for pod in plain]
 
     def how_pods_start(self) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class OpenFaas:
         deployed.insisting(lambda: self.gateway.scale(function, replicas))
 
     def remove(self, function: str) -> None:
-        deployed.insisting(lambda: self.gateway.delete(function))
+        deployed.remove(self.gateway, function)
 
     def give_back(self, functions: Collection[str] | None = None) -> list[str]:
         return borrowed.give_back(self.gateway, functions)

@@ -21,7 +21,7 @@ from fave.errors import GatewayError, PlatformError
 from fave.processes import wait_until
 from fave.strain import Strain
 from fave.wire import replica_events
-from platforms.model import Capabilities, Facts, FailedStart, Seen
+from platforms.model import Capabilities, Counts, Facts, FailedStart, Seen
 from platforms.openfaas import OpenFaas, Watching
 from workloads.model import Workload
 
@@ -57,6 +57,16 @@ class OpenFaasOnKubernetes(OpenFaas):
         from platforms.kubernetes_api import Cluster
 
         return Cluster.find()
+
+    def counts(self) -> dict[str, Counts]:
+        return self._with_draining(super().counts())
+
+    def _with_draining(self, counts: dict[str, Counts]) -> dict[str, Counts]:
+        """Pods beyond those that are wanted, be it that they end or were not told yet."""
+        there = self.cluster.alive()
+        return {
+            name: each._replace(draining=max(0, there.get(name, 0) - each.desired)) for name, each in counts.items()
+        }
 
     def bound(self, workload: Workload, regime: str, policies: Mapping[str, Policy]) -> list[str]:
         """Waits until all pods are of the new deployment, where the provider makes new ones of each change."""
@@ -100,7 +110,7 @@ class OpenFaasOnKubernetes(OpenFaas):
 
     def failed_starts(self, since_ns: int) -> list[FailedStart]:
         if self._pods is None:
-            failed = self.cluster.failed_starts()
+            failed = self.cluster.failed_starts(since_ns)
             return [FailedStart(function, why, why in _NO_IMAGE) for function, reasons in failed for why in reasons]
         return [
             FailedStart(row.function, row.reason, row.reason in _NO_IMAGE)
@@ -119,7 +129,7 @@ class OpenFaasOnKubernetes(OpenFaas):
         return Capabilities(
             replica_events=True,
             limits_enforced_by_gateway=False,
-            draining_replicas_told=False,
+            draining_replicas_told=True,
             credentials_by_function=False,
         )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fave.campaign.experiment import Policy
 from fave.endpoints import Endpoints
 from fave.errors import PlatformError
+from fave.processes import wait_until
 from fave.wire.openfaas import LABEL, FunctionStatus
 from platforms import deployed, plain_objects
 from platforms.model import Counts
@@ -22,6 +23,9 @@ from workloads.model import Workload
 
 if TYPE_CHECKING:
     from platforms.deployments import Deployments
+
+
+_GONE_WITHIN_S = 90.0
 
 
 class PlainDeployments(OpenFaasOnKubernetes):
@@ -38,7 +42,9 @@ class PlainDeployments(OpenFaasOnKubernetes):
         return Deployments.of(self.cluster)
 
     def counts(self) -> dict[str, Counts]:
-        return {name: Counts(each.replicas, each.available_replicas) for name, each in self._there().items()}
+        return self._with_draining(
+            {name: Counts(each.replicas, each.available_replicas) for name, each in self._there().items()}
+        )
 
     def changeable(self, workload: Workload, functions: Collection[str]) -> set[str]:
         if not workload.deploy:
@@ -78,6 +84,8 @@ class PlainDeployments(OpenFaasOnKubernetes):
 
     def remove(self, function: str) -> None:
         self.deployments.delete(function)
+        if not wait_until(lambda: function not in self._there(), timeout_s=_GONE_WITHIN_S, interval_s=0.1):
+            raise PlatformError(f"{function} was deleted, and is there still after {_GONE_WITHIN_S:g} s")
 
     def give_back(self, functions: Collection[str] | None = None) -> list[str]:
         """It borrows none."""

@@ -104,7 +104,7 @@ class Pods:
         if now.running and not before.running:
             self._add(at_ns, name, function, became.STARTED, silent=change == "LISTED")
         for event, reason in _ends(status, containers, before, now):
-            self._add(at_ns, name, function, event, reason)
+            self._add(at_ns, name, function, event, reason, silent=change == "LISTED")
         if now.restarts > before.restarts and not now.ending:
             self._add(at_ns, name, function, became.START, silent=change == "LISTED")
         failed = next((reason for reason in _waiting_for(containers) if reason in _CANNOT_START), "")
@@ -160,8 +160,12 @@ class Pods:
 
 
 def failed_starts(pod: Object) -> list[str]:
-    """Why it did not start, once for each time: of a pod that is looked at, and was not watched."""
-    found = []
+    """Why it did not start, once for each time: of a pod that is looked at, and was not watched. One that is told to
+    end does so.
+    """
+    found: list[str] = []
+    if pod["metadata"].get("deletionTimestamp"):
+        return found
     for each in (pod.get("status") or {}).get("containerStatuses") or ():
         ended = (each.get("lastState") or {}).get("terminated") or (each.get("state") or {}).get("terminated")
         if ended and not each.get("ready"):

@@ -107,9 +107,11 @@ def test_starts_and_ends_of_a_run_are_told_in_order_of_time(tried):
         bring(platform, work, "cold")
         began_ns = watch.begin()
         platform.scale(NAME, 1)
+        happened = lambda: [row.event for row in watch.end().rows if row.event in ("start", "ready", "stop")]  # noqa: E731
+        # It is counted as soon as it is ready; who may be sent to is told a moment later.
+        assert wait_until(lambda: happened()[-1:] == ["ready"], timeout_s=WAIT_S)
         assert wait_until(lambda: there(platform) == (1, 1), timeout_s=WAIT_S)
         platform.scale(NAME, 0)
-        happened = lambda: [row.event for row in watch.end().rows if row.event in ("start", "ready", "stop")]  # noqa: E731
         assert wait_until(lambda: happened()[-1:] == ["stop"], timeout_s=WAIT_S)
         seen = watch.end()
     assert happened() == ["start", "ready", "stop"]

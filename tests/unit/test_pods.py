@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from platforms.pods import Pods
+from platforms.pods import Pods, failed_starts
 
 pytestmark = pytest.mark.unit
 
@@ -94,3 +94,20 @@ def test_pods_of_nobodys_function_are_nobodys_business():
     pods = Pods()
     pods.pod("ADDED", {"metadata": {"name": "x", "labels": {}}, "status": {}}, 1)
     assert (told(pods), pods.alive()) == ([], {})
+
+
+def test_what_ended_or_ends_already_when_it_is_first_listed_is_no_event_of_this_watch():
+    pods = Pods(with_endpoints=False)
+    crashed = {"reason": "Error", "exitCode": 1}
+    pods.pod("LISTED", pod("ends", ready=True, deleted=True), 1)
+    pods.pod("LISTED", pod("restarted", ready=True, restarts=2, ended=crashed), 1)
+    pods.pod("DELETED", pod("ends", deleted=True), 2)
+    assert told(pods) == []
+
+
+def test_why_a_pod_does_not_start_is_told_of_one_that_nobody_watched_unless_it_was_told_to_end():
+    crashed = {"reason": "Error", "exitCode": 126}
+    assert failed_starts(pod(waiting="CrashLoopBackOff", ended=crashed, restarts=2)) == ["Error, exit code 126"] * 2
+    assert failed_starts(pod(waiting="ErrImagePull")) == ["ErrImagePull"]
+    assert failed_starts(pod(ready=True)) == []
+    assert failed_starts(pod(ended={"reason": "Completed", "exitCode": 0}, deleted=True)) == []
