@@ -104,10 +104,18 @@ def _uri(store: Store, gateway_url: str) -> str:
 
 
 def _claim(campaign: str, there: Collection[str] = ()) -> Claim:
-    now_ns, owner = utc_ns(), f"{getpass.getuser()}@{socket.gethostname()}"
+    now_ns, owner = utc_ns(), f"{_user()}@{socket.gethostname()}"
     return Claim(
         campaign=campaign, owner=owner, pid=os.getpid(), since_ns=now_ns, renewed_at_ns=now_ns, found=sorted(there)
     )
+
+
+def _user() -> str:
+    """In a container an account may have a number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _take(store: Store, uri: str, mine: Claim) -> tuple[Claim, str]:

@@ -88,3 +88,13 @@ def test_nothing_is_restored_under_a_campaign_that_goes_on(store):
         left_by(store, pid=os.getppid())
         with pytest.raises(PlatformError, match="measured by campaign first"):
             abandoned(store, URL)
+
+
+def test_an_account_without_a_name_has_a_number(store, monkeypatch):
+    def nobody():
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr("platforms.claim.getpass.getuser", nobody)
+    with claimed(store, URL, "in a pod"):
+        theirs = msgspec.json.decode(store.get(noted(store)), type=Claim)
+    assert theirs.owner.startswith(f"user {os.getuid()}@")
