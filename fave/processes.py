@@ -90,6 +90,16 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, interval_s: f
     return True
 
 
+def lives(pid: int) -> bool:
+    """One that ended and that nobody waited for does not."""
+    import psutil  # no cold start pays for it
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def ask_door(*arguments: str, shown: bool = False) -> subprocess.CompletedProcess[str]:
     """Another of FAVE's doors as a child, to its end. shown: what it prints goes to our own output as it comes."""
     return subprocess.run(

@@ -17,6 +17,7 @@ import psutil
 
 from fave.endpoints import STATE
 from fave.errors import PlatformError
+from fave.processes import lives
 from fave.wire.openfaas import LABEL, NAME_LABEL, FunctionSpec, FunctionStatus, memory_mb
 from platforms import deployed
 from platforms.gateway import Gateway
@@ -61,7 +62,7 @@ def borrow(gateway: Gateway, workload: Workload, functions: Collection[str]) -> 
             known = next((note for note in notes if _is(note, gateway, name)), None)
             if known and known.pid in ours:
                 continue
-            if known and psutil.pid_exists(known.pid):
+            if known and lives(known.pid):
                 raise PlatformError(f"{name} is being measured by process {known.pid}: one at a time")
             labels, replicas = (known.labels, known.replicas) if known else (_scaling(status), status.replicas)
             notes[:] = [note for note in notes if note is not known]

@@ -16,10 +16,10 @@ import threading
 from collections.abc import Collection, Iterator
 
 import msgspec
-import psutil
 
 from fave.clock import NS_PER_S, iso, utc_ns
 from fave.errors import PlatformError, StorageError
+from fave.processes import lives
 from fave.storage import Store
 
 _FOLDER = "claims/"
@@ -39,7 +39,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     def binds(self, other: Claim) -> bool:
         """Whether whoever comes later has to wait."""
-        if self.owner == other.owner and (self.pid == other.pid or not psutil.pid_exists(self.pid)):
+        if self.owner == other.owner and (self.pid == other.pid or not lives(self.pid)):
             return False
         return other.renewed_at_ns - self.renewed_at_ns < _FORGOTTEN_AFTER_S * NS_PER_S
 

@@ -23,6 +23,7 @@ from fave.errors import FaveError, GatewayError, PlatformError
 from fave.images import image_of
 from fave.processes import wait_until
 from fave.settings import Duration
+from platforms import hopeless
 from platforms.model import Platform, Seen
 from workloads.model import Function, Request, Workload
 
@@ -176,13 +177,7 @@ class _Trial:
         began_s, began_ns = time.monotonic(), utc_ns()
         self._deploy(minimum=0)
         self._platform.scale(NAME, 1)
-        if not wait_until(lambda: self._ready() == 1, timeout_s=_START_WITHIN_S, interval_s=0.1):
-            failed = self._platform.failed_starts(began_ns)
-            why = failed[-1].reason if failed else "it says no more"
-            raise PlatformError(
-                f"{NAME} (image {self._about.image}) has no ready replica after {_START_WITHIN_S:g} s: {why}",
-                hint="can its image be pulled? `make images` builds FAVE's; see docs/openfaas-troubleshooting.md",
-            )
+        self._until_ready(1, began_ns)
         yield _found("deploys", YES, f"ready after {time.monotonic() - began_s:.1f} s, and stands as asked for")
 
     def _answers(self) -> Iterator[Found]:
@@ -359,8 +354,23 @@ class _Trial:
 
     def _need(self, count: int) -> None:
         if self._platform.counts()[NAME][:2] != (count, count):
+            asked_ns = utc_ns()
             self._platform.scale(NAME, count)
-            wait_until(lambda: self._ready() == count, timeout_s=_START_WITHIN_S, interval_s=0.05)
+            self._until_ready(count, asked_ns)
+
+    def _until_ready(self, count: int, since_ns: int) -> None:
+        def there() -> bool:
+            hopeless.refuse(self._platform, since_ns)
+            return self._ready() == count
+
+        if not wait_until(there, timeout_s=_START_WITHIN_S, interval_s=0.1):
+            failed = self._platform.failed_starts(since_ns)
+            why = failed[-1].reason if failed else "it says no more"
+            what = f"{NAME} (image {self._about.image}) has {self._ready()} ready replicas of {count}"
+            raise PlatformError(
+                f"{what} after {_START_WITHIN_S:g} s: {why}",
+                hint="can its image be pulled? `make images` builds FAVE's; see docs/openfaas-troubleshooting.md",
+            )
 
     def _ask(self) -> Any:
         return self._caller.invoke(NAME, b"{}", timeout_s=_ANSWER_S)

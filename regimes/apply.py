@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from fave.campaign.experiment import Policy, Settle
 from fave.clock import utc_ns
 from fave.errors import PlatformError
+from platforms import hopeless
 from platforms.model import Counts, Platform
 from workloads.model import Workload
 
@@ -18,9 +18,6 @@ Say = Callable[[str], None]
 _SWITCH_TIMEOUT_S = 180.0
 _WITNESS_TIMEOUT_S = 15.0
 _POLL_S = 0.1
-_HOPELESS_STARTS = 3
-# Of what a replica wrote that did not start.
-_LAST_LINES = 5
 _NONE = Counts(0, 0)
 
 
@@ -142,7 +139,7 @@ def _settle(platform: Platform, wanted: dict[str, int], since_ns: int, timeout_s
     def wrong() -> list[str]:
         found = _wrong(platform.counts(), wanted)
         if found:
-            _refuse_hopeless(platform, since_ns)
+            hopeless.refuse(platform, since_ns)
         return found
 
     _wait_for(wrong, timeout_s, "the gateway", say)
@@ -162,18 +159,6 @@ def _wait_for(wrong: Callable[[], list[str]], timeout_s: float, witness: str, sa
             say(f"waiting for replicas: {'; '.join(found)}")
             told_s = time.monotonic()
         time.sleep(_POLL_S)
-
-
-def _refuse_hopeless(platform: Platform, since_ns: int) -> None:
-    """Not wait minutes for replicas that end before they are ready, where the platform tells of it."""
-    failed = platform.failed_starts(since_ns)
-    for function, count in Counter(each.function for each in failed).items():
-        last = next(each for each in reversed(failed) if each.function == function)
-        if count >= _HOPELESS_STARTS or last.final:
-            hint = f"its replicas' logs tell why; on the embedded platform: .fave/logs/{function}/"
-            what = f"{function} cannot start: {count} replica{'s' * (count != 1)} ended before ready ({last.reason})"
-            said = [str(line.get("text", "")) for line in platform.logs(function, since_ns, _LAST_LINES)]
-            raise PlatformError("\n  ".join([what, *said]), hint=hint)
 
 
 def _wrong(counts: dict[str, Counts], wanted: dict[str, int]) -> list[str]:

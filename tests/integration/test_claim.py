@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import msgspec
 import pytest
 
 from fave.clock import utc_ns
 from fave.errors import PlatformError
+from fave.processes import lives, wait_until
 from platforms.claim import Claim, abandoned, claimed
 
 pytestmark = pytest.mark.integration
@@ -98,3 +100,11 @@ def test_an_account_without_a_name_has_a_number(store, monkeypatch):
     with claimed(store, URL, "in a pod"):
         theirs = msgspec.json.decode(store.get(noted(store)), type=Claim)
     assert theirs.owner.startswith(f"user {os.getuid()}@")
+
+
+def test_who_ended_and_was_not_waited_for_claims_nothing(store):
+    with subprocess.Popen(["true"]) as ended:
+        assert wait_until(lambda: not lives(ended.pid), timeout_s=10)
+        with claimed(store, URL, "first"):
+            left_by(store, pid=ended.pid)
+            assert abandoned(store, URL).campaign == "first"
