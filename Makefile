@@ -28,10 +28,13 @@ split = mapfile -d '' -t words < <(xargs -r printf '%s\0' <<< "$$$(1)" 2>/dev/nu
   || { echo "error: $(1): a quote has no end" >&2; exit 2; }
 
 ##@ Measure
-.PHONY: bench plan resume reproduce init restore controls compare ui distortion report index calibrate
+.PHONY: bench ab plan resume reproduce init restore controls compare ui distortion report index calibrate
 own = $${WORKLOAD:+"--workload=$$WORKLOAD"} $${TRACE:+"--trace=$$TRACE"} $${PATHS:+"--paths=$$PATHS"} $${REGIMES:+"--regimes=$$REGIMES"} $${DURATION:+"--duration=$$DURATION"}
 bench: $(VENV)/.ready  ## Benchmark without a browser: EXPERIMENT (quick), or your own: WORKLOAD (a file), TRACE, REGIMES, DURATION; PLATFORM
 	@$(PY) -m experiments run $(own) -- "$$EXPERIMENT"
+
+ab: $(VENV)/.ready  ## Two versions of your functions, A and B (B='commit=HEAD' 'env.X=1' 'image=…'): WORKLOAD, REGIME (cold); for CI
+	@$(PY) -m experiments run "--workload=$$WORKLOAD" $${A:+"--a=$$A"} $${B:+"--b=$$B"} "--regime=$$REGIME" -- ab
 
 plan: $(VENV)/.installed  ## What EXPERIMENT (quick) would run, how long it takes and what it can show; runs nothing
 	@$(PY) -m experiments plan $(own) -- "$$EXPERIMENT"

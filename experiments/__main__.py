@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from experiments import distortion, driver, forecast, model, own, reproduce, shipping, ui
+from experiments import ab, distortion, driver, forecast, model, own, reproduce, shipping, ui
 from experiments.plan import plan
 from fave.campaign.rundir import RUNS, find_run
 from fave.cli import port, run_door
@@ -93,6 +94,11 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     mine.add_argument(
         "--trace", default="", help="a CSV of times or a server's log: its arrivals, not steady and bursty ones"
     )
+    mine.add_argument(
+        "--a", default="", help=f"of `{ab.NAME}`: what is otherwise in version a, KEY=VALUE … (default: nothing)"
+    )
+    mine.add_argument("--b", default="", help=f"of `{ab.NAME}`: in version b: image, command, commit, env.NAME …")
+    mine.add_argument("--regime", default="", help=f"of `{ab.NAME}`: in which both run (default: cold)")
     mine.add_argument("--paths", default="", help="of a log: beginnings of the paths that count")
     mine.add_argument("--regimes", default="", help="which are compared (default: cold warm)")
     mine.add_argument("--duration", default="", help="of each run (default: 14s; of a trace 5m)")
@@ -100,18 +106,28 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
 
 def _experiment(arguments: argparse.Namespace) -> model.Experiment:
     """Raises ConfigError for options without effect: they are about one experiment only."""
-    given = {name: getattr(arguments, name) for name in ("workload", "trace", "paths", "regimes", "duration")}
-    if arguments.experiment == own.NAME:
-        if not arguments.workload:
-            raise ConfigError(f"{own.NAME} is about a workload of yours", hint="--workload FILE")
-        return own.of(**given)
-    without = [name for name, value in given.items() if value]
+    given = {name: getattr(arguments, name) for name in _OWN if getattr(arguments, name)}
+    taken, make = _ABOUT.get(arguments.experiment, ((), None))
+    without = [name for name in given if name not in taken]
     if without:
+        others = [name for name, (words, _) in _ABOUT.items() if without[0] in words]
         raise ConfigError(
             f"--{without[0]}: experiment {arguments.experiment} says itself what it is about",
-            hint=f"it is for the experiment {own.NAME}",
+            hint=f"it is for the experiment {' or '.join(others)}",
         )
-    return model.load(arguments.experiment)
+    if make is None:
+        return model.load(arguments.experiment)
+    if not arguments.workload:
+        raise ConfigError(f"{arguments.experiment} is about a workload of yours", hint="--workload FILE")
+    return make(**given)
+
+
+# By experiment that is about somebody's own: what it takes of the command line.
+_ABOUT: dict[str, tuple[tuple[str, ...], Callable[..., model.Experiment]]] = {
+    own.NAME: (("workload", "trace", "paths", "regimes", "duration"), own.of),
+    ab.NAME: (("workload", "a", "b", "regime"), ab.of),
+}
+_OWN = tuple(dict.fromkeys(word for words, _ in _ABOUT.values() for word in words))
 
 
 def _add_pilot(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from experiments.model import Experiment
 from experiments.observe import Conditions, observe
 from experiments.plan import Cell, Group
 from experiments.standing import reference
+from experiments.trial import ask_once
 from fave.campaign import record
 from fave.campaign.record import Times
 from fave.campaign.rundir import CellDir, read_jsonl, write_json, write_jsonl, write_jsonl_gz
@@ -63,11 +64,15 @@ class Summary(NamedTuple):
 
 
 def touch_caches(bench: Bench, loads: list[str]) -> list[str]:
-    """Start one replica of each function once, so that page and compile caches are not part of the first cell."""
+    """Start one replica of each function, in each of its variants, once, so that page and compile caches are not part
+    of the first cell.
+    """
     experiment = bench.experiment
     functions = sorted({name for load in loads for name in experiment.functions_of(load)})
-    policies = resolve("warm", experiment.work.some(functions))
-    apply(bench.platform, experiment.work, "warm", policies, lambda _: None, settle=experiment.settle)
+    for work in experiment.works(loads):
+        policies = resolve("warm", work.some(functions))
+        apply(bench.platform, work, "warm", policies, lambda _: None, settle=experiment.settle)
+        ask_once(experiment, work, bench.platform, bench.campaign)
     return functions
 
 
@@ -86,7 +91,8 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, 
     with platform.observe(policies) as watch:
         phase("bringing the initial state about")
         initial = load.initial_replicas.get(cell.regime)
-        applied = apply(platform, experiment.work, regime, policies, say, initial=initial, settle=experiment.settle)
+        work = experiment.work_of(cell.regime)
+        applied = apply(platform, work, regime, policies, say, initial=initial, settle=experiment.settle)
         # Replica rows begin here, before the first arrival: integrals need the state at the start.
         verified_at_ns, host = watch.begin(), HostStrain([os.getpid(), *platform.own_processes()])
         before = platform.standing(policies)
@@ -107,9 +113,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, 
     stands, afterwards = platform.standing(policies) == before, _snapshot(bench, cell, folder)
     write_json(folder.snapshots, {"before": snapshot, "after": afterwards})
     raw = [row for path in folder.arrivals() for row in read_jsonl(path, ArrivalRow)]
-    rows = collect(
-        Sources(bench.store, experiment.work, seen, applied.initial_ready), raw, regime=cell.regime, load=cell.load
-    )
+    rows = collect(Sources(bench.store, work, seen, applied.initial_ready), raw, regime=cell.regime, load=cell.load)
     write_jsonl(folder.requests, rows.requests)
     write_jsonl(folder.stages, rows.stages)
     write_jsonl(folder.replicas, seen.rows)

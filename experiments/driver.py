@@ -17,7 +17,7 @@ import msgspec
 import requests
 
 from analysis import outcome
-from experiments import facts, forecast
+from experiments import facts, forecast, variants
 from experiments.cell_run import Bench, run_cell, touch_caches, write_verdict
 from experiments.inputs import upload
 from experiments.journal import Journal
@@ -27,7 +27,6 @@ from experiments.progress import Progress, duration
 from experiments.shipping import Shipping
 from experiments.standing import Standing, left, reference, standing, unfinished, wanted
 from experiments.stopping import due, take
-from experiments.trial import ask_once
 from fave import environment
 from fave.campaign import record
 from fave.campaign.results import Results
@@ -156,6 +155,7 @@ def _run_all(campaign: Campaign) -> None:
     """Every group, on one platform after the other if need be."""
     experiment, folder, progress = campaign.experiment, campaign.folder, campaign.progress
     failures, done, found = 0, -1, None
+    variants.provide(experiment.work, experiment.variants)
     if os.environ.get("GATEWAY_URL"):
         progress.phase("looking at what is there")
         limits_mb = {name: each.memory_limit_mb for name, each in experiment.work.functions.items()}
@@ -269,7 +269,6 @@ def _begin(campaign: Campaign, bench: Bench) -> None:
     progress.phase("touching caches")
     began_s = monotonic_s()
     functions = touch_caches(bench, list(campaign.experiment.loads))
-    ask_once(campaign.experiment, bench.platform, bench.campaign)
     progress.caches_touched(monotonic_s() - began_s)
     # Only now: images are those of functions that are deployed.
     found = facts.of_campaign(campaign.name, folder.name, plan(campaign.experiment), bench, probed)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 import regimes.model as regimes
+from experiments import variants
 from fave import yaml_file
 from fave.campaign.experiment import Experiment as Planned
 from fave.campaign.experiment import Policy
@@ -26,7 +30,18 @@ class Experiment(Planned, frozen=True, kw_only=True):
     def policies(self, load: str, regime: str) -> dict[str, Policy]:
         """Complete policies of the load's functions in a regime of this experiment."""
         each = self.loads[load]
-        return resolve(self.regime_of(regime), self.functions_of(load), each.overrides.get(regime))
+        functions = self.work_of(regime).functions_of(each.target)
+        return resolve(self.regime_of(regime), functions, each.overrides.get(regime))
+
+    def work_of(self, regime: str) -> Workload:
+        """The workload as it is in that arm."""
+        return variants.changed(self.work, self.variants.get(regime, {}))
+
+    def works(self, loads: Iterable[str]) -> list[Workload]:
+        """Each that runs in some arm of these loads, once; the first is the workload as it says itself."""
+        arms = [regime for load in loads for regime in self.regimes_of(load)]
+        found = [self.work_of(regime) for regime in sorted(set(arms), key=lambda arm: (arm in self.variants, arm))]
+        return [work for index, work in enumerate(found) if work not in found[:index]]
 
     @property
     def work(self) -> Workload:
@@ -63,16 +78,40 @@ def load(name: str) -> Experiment:
     problems = wrong_with_others(experiment)
     if problems:
         raise ConfigError([f"{document.place(key_of(problem))}: {problem}" for problem in problems])
-    return experiment
+    return pinned(experiment)
+
+
+def pinned(experiment: Experiment) -> Experiment:
+    """Without names that may mean something else tomorrow."""
+    return msgspec.structs.replace(experiment, variants=variants.pinned(experiment.work, experiment.variants))
 
 
 def wrong_with_others(experiment: Experiment) -> list[str]:
     """What cannot be with the workload and the regimes that it names; each begins with its key."""
-    problems = _wrong_workload(experiment) or _wrong_regimes(experiment)
+    problems = _wrong_workload(experiment) or [*variants.wrong(experiment.work, experiment.variants)]
+    problems += _wrong_regimes(experiment)
     if not problems:
         for label in experiment.loads:
             problems += [f"loads.{label}{problem}" for problem in _wrong_policies(experiment, label)]
+        problems += _twice(experiment)
     return list(dict.fromkeys(problems))
+
+
+def _twice(experiment: Experiment) -> Iterator[str]:
+    """Arms that would show the same thing, where that is not what they are for: an A/A control has no variant."""
+    arms = [arm for arm in experiment.regimes if arm in experiment.variants]
+    for arm in arms:
+        for other in experiment.regimes:
+            loads = [load for load in experiment.loads if {arm, other} <= set(experiment.regimes_of(load))]
+            first = other not in arms or experiment.regimes.index(other) < experiment.regimes.index(arm)
+            if other != arm and first and loads and _alike(experiment, loads[0], arm, other):
+                yield f"variants.{arm}: is the same as {other}"
+
+
+def _alike(experiment: Experiment, load: str, a: str, b: str) -> bool:
+    return experiment.work_of(a) == experiment.work_of(b) and experiment.policies(load, a) == experiment.policies(
+        load, b
+    )
 
 
 def _wrong_workload(experiment: Experiment) -> list[str]:

@@ -10,9 +10,10 @@ from fave.clock import utc_ns
 from fave.errors import PlatformError
 from fave.wire.invocation import Invocation
 from platforms.model import Platform
+from workloads.model import Workload
 
 
-def ask_once(experiment: Experiment, platform: Platform, prefix: str) -> None:
+def ask_once(experiment: Experiment, work: Workload, platform: Platform, prefix: str) -> None:
     """Of functions that FAVE does not host: its own are known to answer, and a whole pipeline takes its time.
 
     Raises
@@ -27,7 +28,7 @@ def ask_once(experiment: Experiment, platform: Platform, prefix: str) -> None:
     for label, load in experiment.loads.items():
         asking = experiment.asking(label, bucket=platform.endpoints.bucket)
         for sent in asking.each(f"{prefix}-trial"):
-            if not experiment.work.functions[sent.function].hosted:
+            if not work.functions[sent.function].hosted:
                 call = Invocation(request_id=f"{prefix}-trial", invocation_id=f"{prefix}-trial", sent_at_ns=utc_ns())
                 url = f"{platform.endpoints.gateway_url}/function/{sent.function}{sent.path}"
                 try:

@@ -318,17 +318,18 @@ def of_record(workload: Workload) -> dict[str, Any]:
         path, mark, query = request["path"].partition("?")
         request["path"] = path + mark + _digest(query)
         for name, value in request["variables"].items():
-            if _is_private(name) or f"{{{name}}}" in said:
+            if is_private(name) or f"{{{name}}}" in said:
                 request["variables"][name] = _digest(value)
     for function in plain["functions"].values():
         for name, value in function["environment"].items():
-            if _is_private(name):
+            if is_private(name):
                 function["environment"][name] = _digest(value)
     # As it is read back: lists, no tuples.
     return dict(msgspec.json.decode(msgspec.json.encode(without_home(plain))))
 
 
-def _is_private(name: str) -> bool:
+def is_private(name: str) -> bool:
+    """Whether a variable's name says that its value is nobody's business."""
     return any(word in name.upper() for word in _PRIVATE)
 
 

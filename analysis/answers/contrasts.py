@@ -399,12 +399,21 @@ def _reason(experiment: Experiment, tested: _Tested) -> str:
     return f"a run of {' and of '.join(unknown)} has no known rate"
 
 
+_MEANS: dict[str, Callable[[Digest], float | None]] = {
+    "mean": run_mean_s,
+    "held": held_gb,
+    "start": lambda each: each.start_mean_s,
+}
+
+
 def ratios(plan: Sequence[Planned], digests: Sequence[Digest]) -> list[RatioContrast]:
-    """Of the percentiles that all regimes' runs support in every block, of mean latency, and of what is held."""
+    """Of the percentiles that all regimes' runs support in every block, of mean latency, of what is held, and of the
+    mean start of a run's replicas, where all had some.
+    """
     figures: dict[str, Callable[[Digest], float | None]] = {name: _quantile_of(q) for name, q in QUANTILES.items()}
     found = []
     for each in plan:
-        for name, figure in (figures | {"mean": run_mean_s, "held": held_gb}).items():
+        for name, figure in (figures | _MEANS).items():
             ratio = _ratio(each, digests, figure)
             if ratio is not None:
                 exploratory = ratio.n < compare.CONFIRMATORY_BLOCKS

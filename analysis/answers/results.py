@@ -57,6 +57,7 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
     fronts = foresight.fronts([each for each in cells if (each.load, each.regime) not in warned])
     kept = foresight.kept_stages(campaign, cells, mine)
     taken = memory.memory(campaign, digests, prices)
+    ratios = contrasts.ratios(shown, mine)
     return Results(
         campaign=_about(campaign),
         primary_outcome=primary,
@@ -64,13 +65,13 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
         contrasts=rates,
         effects=effects,
         secondary_contrasts=beside,
-        ratios=contrasts.ratios(shown, mine),
+        ratios=ratios,
         break_even=even,
         sweeps=swept,
         fronts=fronts,
         kept_stages=kept,
         memory=taken,
-        thresholds=thresholds.evaluate(experiment.thresholds, msgspec.to_builtins(cells)),
+        thresholds=thresholds.evaluate(experiment.thresholds, msgspec.to_builtins(cells), [*rates, *beside], ratios),
         controls=controls.check(campaign, mine, rates),
         capacity=capacity.ladder(campaign, runs),
         looks=Looks(planned=list(experiment.looks), taken=list(campaign.stopping.taken), ended=campaign.stopping.ended),

@@ -28,6 +28,23 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     target_in_flight: float | None = None
 
 
+class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is otherwise with a function in one arm of a campaign; None leaves it as the workload says.
+
+    environment: laid over the workload's. commit: of the git checkout that its directory is in, of which that state is
+    taken. How it scales is a regime's business.
+    """
+
+    image: str | None = None
+    handler: str | None = None
+    command: str | None = None
+    directory: str | None = None
+    commit: str = ""
+    environment: dict[str, str] = {}
+    memory_limit_mb: int | None = None
+    max_in_flight: int | None = None
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How one function scales, by a regime, and what a replica of it may use, by the workload.
 
@@ -134,6 +151,9 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     """`contrasts` are pairs of regimes (a, b), for a - b. `attempts`: tries for a block that came out invalid.
 
+    `regimes` name the arms. An arm is a regime, or by `aliases` another name of one; by `variants` some functions of
+    the workload are otherwise in it.
+
     workload: a shipped one, or a YAML file.
 
     looks: blocks after which the campaign is judged, and loads that are decided end; without them once, at the end.
@@ -153,6 +173,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     primary_outcome: Outcome
     workload: str = "videosearcher"
     aliases: dict[str, str] = {}
+    variants: dict[str, dict[str, Variant]] = {}
     equivalence_margin: float = 0.05
     settle: Settle = Settle()
     gates: Gates = Gates()
@@ -191,6 +212,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             if len(set(each.regimes)) < len(each.regimes)
         ]
         problems += [f"aliases: {name!r} is not among the regimes" for name in self.aliases if name not in self.regimes]
+        problems += [
+            f"variants: {name!r} is not among the regimes (give the arm's regime by aliases)"
+            for name in self.variants
+            if name not in self.regimes
+        ]
         problems += [f"capacity: {name!r} is not among the loads" for name in self.capacity if name not in self.loads]
         problems += self._wrong_controls() + self._wrong_thresholds()
         problems += [
@@ -290,11 +316,17 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
                 for what, name, known in (
                     ("loads", threshold.load, self.loads),
                     ("regimes", threshold.regime, self.regimes),
+                    ("regimes", threshold.against or thresholds.ANY, self.regimes),
                 )
                 if name != thresholds.ANY and name not in known
             ]
             cells = [(load, regime) for load in self.loads for regime in self.regimes_of(load)]
-            if not unknown and not any(thresholds.applies(threshold, *cell) for cell in cells):
+            if threshold.against and not unknown:
+                pair = {threshold.regime, threshold.against}
+                loads = [threshold.load] if threshold.load != thresholds.ANY else list(self.loads)
+                if not any(set(each) == pair for load in loads for each in self.contrasts_of(load)):
+                    unknown.append(f"thresholds[{index}]: {text!r} is about no planned contrast of a compared load")
+            elif not unknown and not any(thresholds.applies(threshold, *cell) for cell in cells):
                 unknown.append(f"thresholds[{index}]: {text!r} is about no cell: the load does not run in that regime")
             problems += unknown
         return problems

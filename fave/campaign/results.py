@@ -327,8 +327,8 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RatioContrast(msgspec.Struct, frozen=True, kw_only=True):
-    """a over b, of `p50`, `p95`, `p99`, `mean` latency, or `held` memory. Secondary: no correction, no verdict;
-    exploratory with less than eight blocks.
+    """a over b, of `p50`, `p95`, `p99`, `mean` latency, `held` memory, or mean `start` of a replica. Secondary: no
+    correction, no verdict; exploratory with less than eight blocks.
     """
 
     load: str
