@@ -158,10 +158,10 @@ def evaluate(
             ThresholdResult(
                 threshold=threshold.text,
                 load=threshold.load,
-                regime=threshold.regime,
+                regime=_pair(threshold) if threshold.against else threshold.regime,
                 state="inconclusive",
                 observed=None,
-                reason="no cell that it is about",
+                reason="nothing that it is about was measured",
             )
         ]
     return found
@@ -185,12 +185,16 @@ def _of_pairs(
             if each.figure == _RATIOS[threshold.figure]:
                 ends = (each.ratio.low, each.ratio.estimate, each.ratio.high)
                 rows.append((each.load, f"{each.a} vs {each.b}", ends, each.ratio.reason))
-    pair, turned = f"{threshold.regime} vs {threshold.against}", f"{threshold.against} vs {threshold.regime}"
+    pair, turned = _pair(threshold), f"{threshold.against} vs {threshold.regime}"
     return [
         _of_pair(threshold, load, ends if about == pair else _turned(threshold.kind, ends), reason)
         for load, about, ends, reason in rows
         if threshold.load in (ANY, load) and about in (pair, turned)
     ]
+
+
+def _pair(threshold: Threshold) -> str:
+    return f"{threshold.regime} vs {threshold.against}"
 
 
 def _turned(kind: str, ends: Ends) -> Ends:
@@ -204,9 +208,8 @@ def _turned(kind: str, ends: Ends) -> Ends:
 
 def _of_pair(threshold: Threshold, load: str, ends: Ends, reason: str) -> ThresholdResult:
     holds = _OPERATORS[threshold.operator]
-    regime = f"{threshold.regime} vs {threshold.against}"
     observed = dict(zip(("low", "estimate", "high"), ends, strict=True))[threshold.bound]
-    about = {"threshold": threshold.text, "load": load, "regime": regime}
+    about = {"threshold": threshold.text, "load": load, "regime": _pair(threshold)}
     if observed is None:
         return ThresholdResult(**about, observed=None, state="inconclusive", reason=reason or "it has no interval")
     if holds(observed, threshold.value):
