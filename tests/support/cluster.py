@@ -163,6 +163,8 @@ class ClusterDouble:
     def scale(self, function: str, count: int) -> None:
         self.wanted[function] = count
         there = self.pods_of(function)
+        if count > len(there):
+            self.used[function] = time.monotonic()
         for pod in there[count:]:
             self._end(pod)
         for _ in range(count - len(there)):
