@@ -134,3 +134,28 @@ def test_what_was_deployed_by_plain_rest_is_measured_and_put_back_after_an_inter
         assert not (platform.state / "borrowed.json").exists()
     finally:
         platform.gateway.delete("theirs")
+
+
+@pytest.mark.timeout(300)
+def test_a_version_with_a_slower_start_is_found_by_its_start_in_the_same_blocks(
+    platform, place, child_environment, tmp_path
+):
+    """The variant's variable reaches its replicas and nobody else's, and conditions are about what they differ by."""
+    server = (place / "server.py").read_text(encoding="utf-8")
+    slow = server.replace("time.sleep(0.5)", 'time.sleep(float(__import__("os").environ.get("IMPORT_S", "0")))')
+    (tmp_path / "server.py").write_text(slow, encoding="utf-8")
+    shutil.copy(ROOT / "examples" / "hello" / "workload.yml", tmp_path / "my.yml")
+    arms = """aliases: {a: cold, b: cold}
+variants: {b: {hello: {environment: {IMPORT_S: "1"}}}}
+thresholds: ["b vs a: start.ratio.low > 1.2", "b vs a: start.ratio.high < 1.2"]
+"""
+    text = EXPERIMENT.format(workload=tmp_path / "my.yml").replace("overrides: {cold: {", "overrides: {b: {")
+    text = text.replace("[[cold, warm]]", "[[b, a]]").replace("[cold, warm]", "[a, b]") + arms
+    (tmp_path / "experiment.yml").write_text(text, encoding="utf-8")
+    done = bench(tmp_path, child_environment)
+    (folder,) = (tmp_path / "runs").iterdir()
+    found = read_json(folder / "results.json")
+    (start,) = [each["ratio"] for each in found["ratios"] if each["figure"] == "start"]
+    assert start["estimate"] > 1.5
+    assert [each["regime"] for each in found["thresholds"]] == ["b vs a", "b vs a"]
+    assert done.returncode in (7, 8), done.stdout + done.stderr
