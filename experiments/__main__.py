@@ -89,7 +89,7 @@ def _fetch(name: str, runs: Path) -> int:
 
 
 def _add_own(parser: argparse.ArgumentParser) -> None:
-    mine = parser.add_argument_group("your own", f"what the experiment `{own.NAME}` is about")
+    mine = parser.add_argument_group("your own", f"what the experiments `{own.NAME}` and `{ab.NAME}` are about")
     mine.add_argument("--workload", default="", help="a YAML file: your functions, and what they are asked")
     mine.add_argument(
         "--trace", default="", help="a CSV of times or a server's log: its arrivals, not steady and bursty ones"
