@@ -166,6 +166,9 @@ def _run_all(campaign: Campaign) -> None:
                 platform = stack.enter_context(opened(progress.say))
                 stamp = "-".join(folder.name.split("-")[:2])
                 bench = Bench(experiment, platform, Store.at(platform.endpoints), stamp)
+                ignored = variants.without_effect(experiment.variants, runs_images=not platform.capabilities().known)
+                if ignored:
+                    raise ConfigError(ignored)
                 there = platform.changeable(experiment.work, []) if found is None else found
                 gateway_url = platform.endpoints.gateway_url
                 found = stack.enter_context(claimed(bench.store, gateway_url, folder.name, there))

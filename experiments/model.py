@@ -109,9 +109,8 @@ def _twice(experiment: Experiment) -> Iterator[str]:
 
 
 def _alike(experiment: Experiment, load: str, a: str, b: str) -> bool:
-    return experiment.work_of(a) == experiment.work_of(b) and experiment.policies(load, a) == experiment.policies(
-        load, b
-    )
+    one, other = ((experiment.work_of(arm), experiment.policies(load, arm)) for arm in (a, b))
+    return one == other
 
 
 def _wrong_workload(experiment: Experiment) -> list[str]:

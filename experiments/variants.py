@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import re
 import subprocess
-import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from workloads.model import Function, Workload, is_private
 
 # What FAVE says itself, by the workload's settings and the regime's.
 _SAID = ("max_inflight", "exec_timeout", "read_timeout", "write_timeout", "FAVE_FUNCTION", "FAVE_MEMORY_LIMIT_MB")
+_OF_IMAGES, _OF_COMMANDS = ("image",), ("handler", "command", "directory", "commit")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -69,6 +68,20 @@ def provide(work: Workload, variants: Mapping[str, Mapping[str, Variant]]) -> No
             if variant.commit:
                 made = _function(work, name, msgspec.structs.replace(variant, commit=""))
                 _Checkout.of(work, made, variant.commit).provide()
+
+
+def without_effect(variants: Mapping[str, Mapping[str, Variant]], *, runs_images: bool) -> list[str]:
+    """Those that change nothing of what a platform runs, which is images or else commands. Each begins with its key."""
+    passed_over = _OF_COMMANDS if runs_images else _OF_IMAGES
+    runs, other = ("images", "image") if runs_images else ("commands", "command, handler, directory or commit")
+    found = []
+    for arm, mine in variants.items():
+        for name, variant in mine.items():
+            said = [each for each in variant.__struct_fields__ if getattr(variant, each) not in (None, "", {})]
+            if not set(said) - set(passed_over):
+                what = f"variants.{arm}.{name}: {', '.join(said)} changes nothing here"
+                found.append(f"{what}, where {runs} run: say {other}, environment or a limit")
+    return found
 
 
 def wrong(work: Workload, variants: Mapping[str, Mapping[str, Variant]]) -> Iterator[str]:
@@ -127,8 +140,8 @@ class _Checkout(msgspec.Struct, frozen=True):
             return
         packed = _run(self.root, "archive", "--format=tar", self.commit)
         making = self._place.with_name(f"{self._place.name}.making")
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(making, filter="data")
+        making.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["tar", "-xf", "-", "-C", str(making)], input=packed, check=True)
         making.rename(self._place)
 
 

@@ -70,6 +70,17 @@ def test_functions_of_others_are_not_exchanged():
     assert "deploy: false" in found
 
 
+def test_a_variant_that_a_platform_would_pass_over_is_told():
+    image, commit = {"b": {"f": Variant(image="f:2")}}, {"b": {"f": Variant(commit="HEAD")}}
+    (here,) = variants.without_effect(image, runs_images=False)
+    assert here.startswith("variants.b.f: image changes nothing here, where commands run")
+    (there,) = variants.without_effect(commit, runs_images=True)
+    assert there.startswith("variants.b.f: commit changes nothing here, where images run: say image")
+    assert variants.without_effect(image, runs_images=True) == []
+    both = {"b": {"f": Variant(image="f:2", commit="HEAD")}}
+    assert variants.without_effect(both, runs_images=True) == variants.without_effect(both, runs_images=False) == []
+
+
 def test_a_commit_is_pinned_and_its_files_are_taken_out_once(workload, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.variants.STATE", tmp_path / "state")
     experiment = ab.of(str(workload), b="commit=HEAD~1")
