@@ -126,7 +126,7 @@ class ClusterDouble:
             if kind == "deployments":
                 self.scale(name, 0)
                 self.functions.pop(name, None)
-            return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}})
+            return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
         stands = _merged(there, given) if method == "PATCH" else given
         self.put(kind, "MODIFIED", stands)
         if kind == "deployments":
