@@ -233,6 +233,25 @@ def test_a_probe_tells_what_the_platform_does_not_what_it_is_called(platform, do
     assert refused(found, resolve("cold", WORK.functions), idled=True) == []
 
 
+def test_a_function_that_cannot_start_ends_the_probe_at_once_with_why(platform, double):
+    """Seen on a node: each step of the probe waited for a minute."""
+    double.ways.pulls = False
+    with pytest.raises(PlatformError, match=r"fave-probe cannot start: .* ended before ready \(ErrImagePull\)"):
+        tried(platform)
+    assert double.functions == {}, "nothing is left of it"
+
+
+def test_a_pod_that_is_not_wanted_any_more_counts_until_it_is_gone(platform, double):
+    with platform.observe(["f"]):
+        bring(platform, "warm")
+        (there,) = double.pods_of("f")
+        double.wanted["f"] = 0
+        double.put("pods", "MODIFIED", there | {"metadata": there["metadata"] | {"deletionTimestamp": at(1)}})
+        assert platform.counts()["f"] == (0, 0, 1, 0)
+        double.put("pods", "DELETED", there)
+        assert platform.counts()["f"] == (0, 0, 0, 0)
+
+
 def test_a_regime_that_cannot_be_is_refused_in_words_before_anything_is_changed(platform, double):
     double.ways.raises_zero = True
     found = tried(platform)

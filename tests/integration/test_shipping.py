@@ -44,8 +44,20 @@ def test_one_that_is_not_there_is_refused_with_those_that_are(platform, folder, 
         fetch(name, platform.store, tmp_path / "elsewhere")
 
 
-def test_a_key_that_leads_out_of_the_folder_is_not_written(platform, tmp_path):
-    name = f"20270115-{uuid.uuid4().hex[:6]}"
-    platform.store.put(platform.store.uri(f"campaigns/{name}/a..b"), b"fine")
-    fetch(name, platform.store, tmp_path)
-    assert (tmp_path / name / "a..b").read_bytes() == b"fine"
+def test_a_key_that_leads_out_of_the_folder_is_not_written(tmp_path):
+    """Not by a real store: its client would make another key of it before it is sent."""
+    fetched = []
+
+    class Theirs:
+        def keys(self, prefix):
+            return [f"{prefix}campaign.json", f"{prefix}../../evil"]
+
+        def uri(self, key):
+            return key
+
+        def download(self, uri, path):
+            fetched.append(uri)
+
+    with pytest.raises(ConfigError, match="leads out of the run folder"):
+        fetch("run", Theirs(), tmp_path)
+    assert fetched == ["campaigns/run/campaign.json"]
