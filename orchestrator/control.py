@@ -15,7 +15,7 @@ from orchestrator.invoker import Invoker
 from orchestrator.options import options_of
 from orchestrator.resume import written_by_stages
 from orchestrator.state import OVER, State, load
-from orchestrator.workflow import task_named
+from workloads.workflow import task_named
 
 _TRIES = 20
 # Kept from the call's time to answer it.

@@ -18,7 +18,7 @@ from fave.wire.invocation import Invocation, with_caller_side
 from fave.wire.records import StageRow
 from orchestrator.options import Config
 from orchestrator.retry import Budget, delay_s
-from orchestrator.workflow import Task
+from workloads.workflow import Task
 
 # The host answers a timeout itself, with its stamps: wait for that, not just for the time.
 _HOST_MARGIN_S = 1.5

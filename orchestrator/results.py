@@ -17,7 +17,7 @@ from fave.wire.records import StageFigures, StageRow, derive
 from orchestrator.graph import EXPLANATION, MEDIA, RANKING
 from orchestrator.runner import TakenAwayError
 from orchestrator.state import State, StateFile
-from orchestrator.workflow import output_of
+from workloads.workflow import output_of
 
 _TRIES = 3
 _PAUSE_S = 0.3

@@ -15,8 +15,8 @@ from orchestrator.graph import ORCHESTRATOR
 from orchestrator.invoker import Answered
 from orchestrator.options import Config
 from orchestrator.state import State, StateFile, TaskState
-from orchestrator.workflow import Task, clips_of, complete, runnable
 from workloads.graph import Graph
+from workloads.workflow import Task, clips_of, complete, runnable
 
 # A living owner is heard several times per lease.
 _BEATS_PER_LEASE = 4

@@ -61,7 +61,7 @@ from functions.host.replica import Identity
 from functions.host.work import Work
 from workloads.graph import GRAPH
 from workloads.model import shipped
-from orchestrator.workflow import complete, runnable
+from workloads.workflow import complete, runnable
 import msgspec
 GRAPH = shipped().graph
 modules = {n: import_module("functions." + n.replace("-", "_") + ".handler") for n in GRAPH.functions}

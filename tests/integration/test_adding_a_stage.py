@@ -13,9 +13,9 @@ from msgspec import structs
 
 from fave import yaml_file
 from fave.settings import ROOT, decode
-from orchestrator.workflow import complete, runnable
 from tests.support.videosearcher import GRAPH
 from workloads.graph import Node
+from workloads.workflow import complete, runnable
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 

@@ -17,8 +17,8 @@ from orchestrator.invoker import Answered, Invoker
 from orchestrator.options import Config as Options
 from orchestrator.runner import run
 from orchestrator.state import State, StateFile
-from orchestrator.workflow import Task
 from workloads.graph import Graph
+from workloads.workflow import Task
 
 VIDEO = "s3://b/video.mp4"
 

@@ -4,8 +4,8 @@ import pytest
 from fave.errors import GatewayError
 from fave.wire.envelope import Reply, StageMetadata
 from orchestrator.retry import RULES, Budget, delay_s
-from orchestrator.workflow import Task
 from tests.support.orchestration import Gateway, Store, a_failure, invoke, invoker, ok_reply
+from workloads.workflow import Task
 
 pytestmark = pytest.mark.unit
 

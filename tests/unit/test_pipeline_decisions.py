@@ -12,8 +12,8 @@ from functions.stage_search.config import Config as SearchConfig
 from functions.stage_search.ranking import Clip, rank, words_of
 from orchestrator.invoker import Answered
 from orchestrator.state import State
-from orchestrator.workflow import Task, clips_of, complete, runnable
 from tests.support.orchestration import GRAPH, VIDEO, MemoryStore, drive, failing, new_file, outputs_of, succeed
+from workloads.workflow import Task, clips_of, complete, runnable
 
 pytestmark = pytest.mark.unit
 

@@ -5,8 +5,8 @@ from fave.wire.envelope import StageMetadata
 from fave.wire.records import StageRow
 from orchestrator.resume import Kept, take_up, written_by_stages
 from orchestrator.state import TaskState
-from orchestrator.workflow import Task
 from tests.support.orchestration import Store, a_failure, new_file, outputs_of, succeed
+from workloads.workflow import Task
 
 pytestmark = pytest.mark.unit
 
