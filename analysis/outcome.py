@@ -38,13 +38,15 @@ def _expected(row: Contrast) -> str:
 def exit_code(results: Results) -> int:
     """From results.json."""
     # Several blocks and yet nothing to compare: no cold-start rate is known, though the runs passed every gate.
-    unanswered = any(row.blocks > 1 and row.risk_difference is None for row in results.contrasts)
+    unanswered = any(row.blocks > 1 and row.difference is None for row in results.contrasts)
     if unanswered or not results.validity.valid:
         return EXIT_INVALID_RUN
     if any(control.state == "failed" for control in results.controls):
         return EXIT_CONTROL
-    states = {each.state for each in results.thresholds}
-    if "missed" in states:
+    states = {each.state for each in results.thresholds} | {each.state for each in results.guards}
+    if states & {"missed", "worse"}:
         return EXIT_THRESHOLD
-    undecided = "inconclusive" in states or any(control.state == "undecided" for control in results.controls)
+    undecided = bool(states & {"inconclusive", "undecided"}) or any(
+        control.state == "undecided" for control in results.controls
+    )
     return EXIT_INCONCLUSIVE if undecided else EXIT_OK

@@ -62,6 +62,11 @@ def points(value: float | None) -> str:
     return "-" if value is None else f"{value * 100:+.1f}"
 
 
+def more(value: float | None) -> str:
+    """By which share something is more, or less."""
+    return "-" if value is None else f"{value * 100:+.1f} %"
+
+
 def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 

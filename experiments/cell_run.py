@@ -68,12 +68,15 @@ def touch_caches(bench: Bench, loads: list[str]) -> list[str]:
     of the first cell.
     """
     experiment = bench.experiment
-    functions = sorted({name for load in loads for name in experiment.functions_of(load)})
+    targets, touched = [experiment.loads[load].target for load in loads], set[str]()
     for work in experiment.works(loads):
-        policies = resolve("warm", work.some(functions))
+        asked = [target for target in targets if not target or target in work.requests]
+        functions = {name: each for target in asked for name, each in work.functions_of(target).items()}
+        touched |= functions.keys()
+        policies = resolve("warm", functions)
         apply(bench.platform, work, "warm", policies, lambda _: None, settle=experiment.settle)
         ask_once(experiment, work, bench.platform, bench.campaign)
-    return functions
+    return sorted(touched)
 
 
 def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, phase: Phase) -> Summary:
@@ -208,6 +211,7 @@ def _generate(bench: Bench, group: Group, cell: Cell, folder: CellDir) -> None:
         "--variables": json.dumps(load.variables),
         "--seed": group.seed,
         "--regime": bench.experiment.regime_of(cell.regime),
+        "--parts": json.dumps(bench.experiment.decompositions.get(cell.regime, {})),
         "--regime-stands": None,
         "--id-prefix": prefix_of(bench, cell, folder),
         "--max-in-flight": load.max_in_flight,

@@ -155,10 +155,11 @@ def _run_all(campaign: Campaign) -> None:
     """Every group, on one platform after the other if need be."""
     experiment, folder, progress = campaign.experiment, campaign.folder, campaign.progress
     failures, done, found = 0, -1, None
-    variants.provide(experiment.work, experiment.variants)
+    experiment.provide()
     if os.environ.get("GATEWAY_URL"):
         progress.phase("looking at what is there")
-        limits_mb = {name: each.memory_limit_mb for name, each in experiment.work.functions.items()}
+        works = experiment.works(experiment.loads)
+        limits_mb = {name: each.memory_limit_mb for work in works for name, each in work.functions.items()}
         preflight.refuse(find(), limits_mb if experiment.work.deploy else {}, progress.say)
     while True:
         try:
@@ -255,7 +256,8 @@ def _leave_as_found(campaign: Campaign, bench: Bench, found: set[str]) -> None:
         if not work.deploy:
             say(f"put back as they were: {', '.join(platform.give_back(work.functions))}")
         elif not platform.capabilities().known:
-            left = sorted((platform.changeable(work, []) - found) & work.functions.keys())
+            own = {name for each in campaign.experiment.works(campaign.experiment.loads) for name in each.functions}
+            left = sorted((platform.changeable(work, []) - found) & own)
             with ThreadPoolExecutor(_REMOVED_AT_ONCE) as threads:  # each waits for pods that end
                 list(threads.map(platform.remove, left))
             say(f"removed again: {', '.join(left) or 'nothing'}")

@@ -12,6 +12,7 @@ from experiments.model import Experiment
 from experiments.plan import Group, forecast_s
 from experiments.progress import duration
 from fave.campaign import record
+from fave.campaign.outcomes import OUTCOMES, Outcome
 from fave.errors import ConfigError
 from fave.traffic import traces
 
@@ -24,22 +25,23 @@ _USUAL_SD = (0.02, 0.05, 0.10, 0.20)
 
 
 class Pilot(NamedTuple):
-    """Where spreads come from: sd of the block-wise differences by (load, a, b); `every` where one is given for all.
+    """Where spreads come from: sd of the block-wise differences by (outcome, load, a, b), of logs where arms are compared
+    as ratios; `every` where one is given for all.
 
     Without a spread where all differences were the same: that a few blocks agreed does not say that more would.
     """
 
     source: str
-    sds: dict[tuple[str, str, str], float]
+    sds: dict[tuple[str, str, str, str], float]
     every: float | None = None
 
-    def sd(self, load: str, a: str, b: str) -> float | None:
-        return self.every if self.every is not None else self.sds.get((load, a, b))
+    def sd(self, outcome: str, load: str, a: str, b: str) -> float | None:
+        return self.every if self.every is not None else self.sds.get((outcome, load, a, b))
 
 
 def given(sd: float) -> Pilot:
     if not 0 < sd < 1:
-        raise ConfigError(f"--sd {sd:g}: a standard deviation of cold-start rates lies between 0 and 1")
+        raise ConfigError(f"--sd {sd:g}: a standard deviation of rates, or of logs, lies between 0 and 1")
     return Pilot("--sd", {}, sd)
 
 
@@ -57,9 +59,10 @@ def from_run(folder: Path) -> Pilot:
     if not path.exists():
         raise ConfigError(f"{folder.name}: has no results.json", hint=f"make report RUN={folder.name}")
     # Reports from before 2026-11-26 have no standard errors.
+    found = record.read(folder, path.name, record.Pilot)
     sds = {
-        (row.load, row.a, row.b): row.standard_error * math.sqrt(row.blocks)
-        for row in record.read(folder, path.name, record.Pilot).contrasts
+        (row.outcome, row.load, row.a, row.b): row.standard_error * math.sqrt(row.blocks)
+        for row in (*found.contrasts, *found.secondary_contrasts)
         if row.standard_error
     }
     return Pilot(folder.name, sds)
@@ -111,7 +114,7 @@ def held_gb_s(experiment: Experiment, groups: Sequence[Group]) -> tuple[float, f
 
 
 def detectable(experiment: Experiment, pilot: Pilot | None) -> list[str]:
-    """The smallest difference of cold-start rates that each planned contrast shows with 80 % power."""
+    """The smallest difference of the primary outcome that each planned contrast shows with 80 % power."""
     planned = [(name, load, a, b) for name, load in experiment.loads.items() for a, b in experiment.contrasts_of(name)]
     family = len(planned) + _EFFECTS * sum(map(experiment.crosses, experiment.loads))
     if not planned:
@@ -120,39 +123,43 @@ def detectable(experiment: Experiment, pilot: Pilot | None) -> list[str]:
     share = 2 / (len(experiment.looks) + 1) if experiment.looks else 1.0
     alpha = share * _ALPHA / family
     strictest = f"alpha {share * _ALPHA:.2g} / {family}: Holm's strictest step{' at the last look' * (share < 1)}"
-    head = f"smallest difference shown with {_POWER:.0%} power, in points ({strictest})"
+    outcome, about = experiment.primary_outcome, OUTCOMES[experiment.primary_outcome]
+    head = f"smallest difference of {about.several} shown with {_POWER:.0%} power, in {about.difference_unit} ({strictest})"
     if pilot is None:
         lines = [f"{head}; no pilot is known (--pilot RUN or --sd), so for some spreads:"]
         for blocks in sorted({load.blocks for _, load, _, _ in planned}):
-            lines.append(f"  {blocks} blocks: " + ", ".join(_usual(sd, blocks, alpha) for sd in _USUAL_SD))
+            lines.append(f"  {blocks} blocks: " + ", ".join(_usual(about, sd, blocks, alpha) for sd in _USUAL_SD))
         return lines
     margin = experiment.equivalence_margin
-    lines = [f"{head}, spread from {pilot.source}; in brackets the blocks that would show {margin * 100:g} points:"]
+    lines = [f"{head}, spread from {pilot.source}; in brackets the blocks that would show {margin * 100:g}:"]
     for name, load, a, b in planned:
-        sd = pilot.sd(name, a, b)
-        said = "no spread is known" if sd is None else _known(sd, load.blocks, alpha, margin)
+        sd = pilot.sd(outcome, name, a, b)
+        said = "no spread is known" if sd is None else _known(about, sd, load.blocks, alpha, margin)
         lines.append(f"  {f'{name}: {a} - {b}':36} {said}")
     return lines
 
 
-def _usual(sd: float, blocks: int, alpha: float) -> str:
+def _usual(about: Outcome, sd: float, blocks: int, alpha: float) -> str:
     from analysis.statistics.power import smallest_detectable
 
-    return f"sd {sd * 100:g}: {_points(smallest_detectable(sd, blocks, power=_POWER, alpha=alpha))}"
+    return f"sd {sd * 100:g}: {_shown(about, smallest_detectable(sd, blocks, power=_POWER, alpha=alpha))}"
 
 
-def _known(sd: float, blocks: int, alpha: float, margin: float) -> str:
+def _known(about: Outcome, sd: float, blocks: int, alpha: float, margin: float) -> str:
     from analysis.statistics.power import blocks_needed, smallest_detectable
 
-    least = _points(smallest_detectable(sd, blocks, power=_POWER, alpha=alpha))
-    needed = blocks_needed(margin, sd, power=_POWER, alpha=alpha)
+    least = _shown(about, smallest_detectable(sd, blocks, power=_POWER, alpha=alpha))
+    needed = blocks_needed(about.on_scale(margin), sd, power=_POWER, alpha=alpha)
     return f"sd {sd * 100:5.1f}, {blocks} blocks: {least} ({needed or 'over 1000'})"
 
 
-def _points(difference: float | None) -> str:
+def _shown(about: Outcome, difference: float | None) -> str:
+    """In points, or per cent."""
     if difference is None:
         return "none"
-    return f"{difference * 100:.1f}" if difference < 1 else "none (over 100)"
+    if about.share:
+        return f"{difference * 100:.1f}" if difference < 1 else "none (over 100)"
+    return f"{about.off_scale(difference) * 100:.1f}" if difference < 1 else "none (over 170)"
 
 
 def order(groups: Sequence[Group]) -> list[str]:
@@ -205,7 +212,10 @@ def whole(name: str, experiment: Experiment, groups: Sequence[Group], pilot: Pil
     parts += [
         f"initial states: {states}, verified by gateway and Prometheus (timeout {rule.timeout})",
         f"primary outcome: {experiment.primary_outcome}; "
-        f"equivalence margin ±{experiment.equivalence_margin * 100:g} points",
+        f"equivalence margin ±{experiment.equivalence_margin * 100:g} "
+        f"{OUTCOMES[experiment.primary_outcome].difference_unit}",
+        *(f"secondary outcome: {name}" for name in experiment.secondary_outcomes),
+        *(f"not worse: {a} than {b}, in any of these" for a, b in experiment.not_worse),
         *(f"threshold: {text}" for text in experiment.thresholds),
         *(f"control: {c.kind}, {c.load}, {', '.join(c.regimes)}" for c in experiment.controls),
     ]

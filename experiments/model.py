@@ -35,12 +35,26 @@ class Experiment(Planned, frozen=True, kw_only=True):
 
     def work_of(self, regime: str) -> Workload:
         """The workload as it is in that arm."""
-        return variants.changed(self.work, self.variants.get(regime, {}))
+        return variants.changed(self.composed(regime), self.variants.get(regime, {}))
+
+    def composed(self, regime: str) -> Workload:
+        """The workload with the stages as one function that are so in that arm."""
+        parts = self.decompositions.get(regime)
+        return self.work.composed(parts) if parts else self.work
+
+    def provide(self) -> None:
+        """Take the files of every commit that an arm names out of its checkout, once."""
+        for regime, mine in self.variants.items():
+            variants.provide(self.composed(regime), {regime: mine})
+
+    def is_otherwise(self, regime: str) -> bool:
+        """Whether the workload is another one in that arm than it says itself."""
+        return regime in self.variants or regime in self.decompositions
 
     def works(self, loads: Iterable[str]) -> list[Workload]:
         """Each that runs in some arm of these loads, once; the first is the workload as it says itself."""
         arms = [regime for load in loads for regime in self.regimes_of(load)]
-        found = [self.work_of(regime) for regime in sorted(set(arms), key=lambda arm: (arm in self.variants, arm))]
+        found = [self.work_of(regime) for regime in sorted(set(arms), key=lambda arm: (self.is_otherwise(arm), arm))]
         return [work for index, work in enumerate(found) if work not in found[:index]]
 
     @property
@@ -83,12 +97,19 @@ def load(name: str) -> Experiment:
 
 def pinned(experiment: Experiment) -> Experiment:
     """Without names that may mean something else tomorrow."""
-    return msgspec.structs.replace(experiment, variants=variants.pinned(experiment.work, experiment.variants))
+    found = {
+        regime: variants.pinned(experiment.composed(regime), {regime: mine})[regime]
+        for regime, mine in experiment.variants.items()
+    }
+    return msgspec.structs.replace(experiment, variants=found)
 
 
 def wrong_with_others(experiment: Experiment) -> list[str]:
     """What cannot be with the workload and the regimes that it names; each begins with its key."""
-    problems = _wrong_workload(experiment) or [*variants.wrong(experiment.work, experiment.variants)]
+    problems = _wrong_workload(experiment) or [*_wrong_decompositions(experiment)]
+    if not problems:
+        for regime, mine in experiment.variants.items():
+            problems += variants.wrong(experiment.composed(regime), {regime: mine})
     problems += _wrong_regimes(experiment)
     if not problems:
         for label in experiment.loads:
@@ -97,15 +118,31 @@ def wrong_with_others(experiment: Experiment) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
+def _wrong_decompositions(experiment: Experiment) -> Iterator[str]:
+    for arm in experiment.decompositions:
+        try:
+            work = experiment.composed(arm)
+        except ConfigError as error:
+            yield from (f"decompositions.{arm}: {line}" for line in error.problems)
+            continue
+        for label in experiment.loads:
+            asked = experiment.loads[label].target
+            if arm in experiment.regimes_of(label) and asked and asked not in work.requests:
+                yield f"decompositions.{arm}: load {label} asks {asked}, which is no function by itself there"
+        if not work.deploy:
+            yield f"decompositions.{arm}: the workload says `deploy: false`, and functions of others are not exchanged"
+
+
 def _twice(experiment: Experiment) -> Iterator[str]:
     """Arms that would show the same thing, where that is not what they are for: an A/A control has no variant."""
-    arms = [arm for arm in experiment.regimes if arm in experiment.variants]
+    arms = [arm for arm in experiment.regimes if experiment.is_otherwise(arm)]
     for arm in arms:
         for other in experiment.regimes:
             loads = [load for load in experiment.loads if {arm, other} <= set(experiment.regimes_of(load))]
             first = other not in arms or experiment.regimes.index(other) < experiment.regimes.index(arm)
             if other != arm and first and loads and _alike(experiment, loads[0], arm, other):
-                yield f"variants.{arm}: is the same as {other}"
+                key = "variants" if arm in experiment.variants else "decompositions"
+                yield f"{key}.{arm}: is the same as {other}"
 
 
 def _alike(experiment: Experiment, load: str, a: str, b: str) -> bool:

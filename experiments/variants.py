@@ -1,4 +1,7 @@
-"""Arms in which some of a workload's functions are otherwise: other versions, commands, variables, sizes."""
+"""Arms in which some of a workload's functions are otherwise: other versions, commands, variables, sizes.
+
+Every workload here is as it is in that arm, but for its variant.
+"""
 
 from __future__ import annotations
 

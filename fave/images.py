@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 ORCHESTRATOR = "orchestrator"
+# Runs several stages.
+FUSED = "fused"
 
 
 def image_of(function: str, prefix: str | None = None, tag: str | None = None) -> str:

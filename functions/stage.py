@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -66,18 +66,43 @@ class Model(Generic[M]):
         return self._loaded[0]
 
 
+class Objects(Protocol):
+    """What a stage needs of the object store (`fave.storage`)."""
+
+    def check_readable(self, uri: str) -> None: ...
+    def get(self, uri: str, *, etag: str = "", max_bytes: int = 0) -> bytes: ...
+    def download(self, uri: str, path: Path, *, etag: str = "", max_bytes: int = 0) -> int: ...
+    def put(self, uri: str, data: bytes | BinaryIO, *, content_type: str) -> str: ...
+
+
 class Job:
     """One invocation's work: its envelope, its inputs and outputs with their time and size, a folder of its own."""
 
-    def __init__(self, envelope: Envelope, store: Store, work: Work) -> None:
+    def __init__(self, envelope: Envelope, store: Objects, work: Work) -> None:
         self.envelope = envelope
         self.folder = Path()  # while the work is done, a folder of its own
         self.outputs: list[str] = []
         self.etags: dict[str, str] = {}
         self.read_s = self.write_s = self.init_s = self.compute_s = 0.0
         self.input_bytes = self.output_bytes = 0
-        self._store = store
+        self.store = store
         self._work = work
+
+    def step(self, envelope: Envelope, store: Objects, work: Callable[[Job], None]) -> tuple[str, ...]:
+        """Do another stage's work as part of this one, in whose row its time and its bytes count; returns its outputs.
+
+        store: where that stage finds its inputs.
+        """
+        part = Job(envelope, store, self._work)
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            part.folder = Path(folder)
+            try:
+                work(part)
+            finally:
+                for name in ("read_s", "write_s", "init_s", "input_bytes", "output_bytes"):
+                    setattr(self, name, getattr(self, name) + getattr(part, name))
+        self.etags |= part.etags
+        return tuple(part.outputs)
 
     def config(self, cls: type[T]) -> T:
         """The configuration: `cls`' defaults, the environment, the envelope."""
@@ -85,7 +110,7 @@ class Job:
 
     def read(self, uri: str, max_bytes: int = 0) -> bytes:
         """An input as a whole in memory; `max_bytes` is for stages that know how large their kind of input may be."""
-        data = self._timed_read(uri, self._store.get, max_bytes)
+        data = self._timed_read(uri, self.store.get, max_bytes)
         self.input_bytes += len(data)
         return data
 
@@ -93,13 +118,13 @@ class Job:
         """An input as a file of its own in the job's folder; never as a whole in memory."""
         path = self.folder / f"in-{len(list(self.folder.iterdir()))}{Path(uri).suffix[:8]}"
         self.input_bytes += self._timed_read(
-            uri, lambda address, **version: self._store.download(address, path, **version)
+            uri, lambda address, **version: self.store.download(address, path, **version)
         )
         return path
 
     def _timed_read(self, uri: str, read: Callable[..., M], max_bytes: int = 0) -> M:
         self._work.check()
-        self._store.check_readable(uri)
+        self.store.check_readable(uri)
         most = max_input_bytes()
         began_s = time.monotonic()
         try:
@@ -119,7 +144,7 @@ class Job:
         self._work.check()
         began_s = time.monotonic()
         uri = self.envelope.output_uri + name
-        self.etags[uri] = self._store.put(uri, data, content_type=content_type)
+        self.etags[uri] = self.store.put(uri, data, content_type=content_type)
         self.write_s += time.monotonic() - began_s
         self.output_bytes += size_bytes
         self.outputs.append(uri)
@@ -137,6 +162,10 @@ class Job:
             return msgspec.json.decode(self.read(uri, _MAX_JSON_BYTES), type=cls)
         except msgspec.MsgspecError as error:
             raise StageError("corrupt", f"{uri}: {error}") from error
+
+    def versions(self) -> dict[str, str]:
+        """Of the outputs, by address."""
+        return {uri: self.etags[uri] for uri in self.outputs}
 
     def inputs_named(self, suffix: str) -> list[str]:
         """The input addresses that end in `suffix`, in the caller's order; at least one, or the envelope is wrong."""
@@ -163,7 +192,7 @@ def run(stage: str, event: Event, context: Context, work: Callable[[Job], None])
         stage=stage,
         status="failed" if failure else "ok",
         outputs=() if failure else tuple(job.outputs),
-        etags={} if failure else job.etags,
+        etags={} if failure else job.versions(),
         metadata_uri=_keep_metadata(job, row, context, failed=failure is not None),
         telemetry=row,
         error=failure,
@@ -180,7 +209,7 @@ def _keep_metadata(job: Job, row: StageRow, context: Context, *, failed: bool) -
     metadata = StageMetadata(
         **msgspec.structs.asdict(row),
         outputs=() if failed else tuple(job.outputs),
-        etags={} if failed else job.etags,
+        etags={} if failed else job.versions(),
         envelope=job.envelope,
     )
     try:

@@ -20,7 +20,7 @@ from fave.traffic.traces import Trace
 from fave.wire.envelope import check_request_id
 from regimes import model as regimes
 from workloads.asking import Asking
-from workloads.model import SHIPPED, Function, Workload
+from workloads.model import SHIPPED, Function, Parts, Workload
 from workloads.model import load as workload_of
 
 # The regime that is left as it is.
@@ -29,7 +29,7 @@ AS_DEPLOYED = "as-deployed"
 
 _OF_TRACES = ("trace_format", "trace_functions", "trace_start", "trace_speed", "trace_keep", "trace_within_minute")
 # Not from the web: whoever starts Locust says where files are read and written.
-HIDDEN = ("schedule", "workload", "regime_stands", "id_prefix", "out")
+HIDDEN = ("schedule", "workload", "parts", "regime_stands", "id_prefix", "out")
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +40,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     duration: str = "60s"
     regime: str = AS_DEPLOYED
     workload: str = SHIPPED
+    parts: str = "{}"
     target: str = ""
     variables: str = "{}"
     seed: int = 1
@@ -128,7 +129,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def work(self) -> Workload:
-        return workload_of(self.workload)
+        parts = decode({"parts": _object("--parts", self.parts)}, Parts, "--parts").parts
+        return workload_of(self.workload).composed(parts) if parts else workload_of(self.workload)
 
     @property
     def functions(self) -> dict[str, Function]:
@@ -148,7 +150,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             For an unknown target, variables that are no JSON object or not the request's, a body that is not there.
         """
         regime = "" if self.regime == AS_DEPLOYED else self.regime
-        variables = _object(self.variables)
+        variables = _object("--variables", self.variables)
         return Asking(self.work, self.target, seed=self.seed, regime=regime, bucket=bucket, variables=variables)
 
     def phases(self) -> Timeline | None:
@@ -200,13 +202,13 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         return decode(plain, Trace, "--trace")
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(option: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--variables: not JSON: {error}") from error
+        raise ConfigError(f"{option}: not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"--variables: {text!r} is not an object")
+        raise ConfigError(f"{option}: {text!r} is not an object")
     return value
 
 
@@ -259,6 +261,12 @@ def _add_arguments(parser: Any) -> None:
         "--workload",
         default=default.workload,
         help="whose functions are called: a shipped one, or a YAML file",
+        **hidden,
+    )
+    add(
+        "--parts",
+        default="{}",
+        help="JSON: stages of the workload's graph that are one function, by its name",
         **hidden,
     )
     add("--regime-stands", action="store_true", help="--regime is in force already: only note it", **hidden)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +26,7 @@ from fave.wire.envelope import PipelineRequest, check_request_id, decode_body, f
 from fave.wire.records import StageRow, derive
 from orchestrator import results
 from orchestrator.control import abort, progress, replay
-from orchestrator.graph import ORCHESTRATOR, graph
+from orchestrator.graph import ORCHESTRATOR, graph, stages
 from orchestrator.invoker import Invoker
 from orchestrator.options import options_of
 from orchestrator.resume import take_up, written_by_stages
@@ -80,9 +81,9 @@ def _accept(event: Any, context: Any) -> PipelineRequest:
     request_id = check_request_id(request.request_id or context.invocation.request_id or str(uuid4()))
     if not request.query.strip() or len(request.query) > _MAX_QUERY:
         raise StageError("bad-request", f"query of {len(request.query)} characters; need 1 to {_MAX_QUERY}")
-    unknown = sorted(request.config.keys() - {ORCHESTRATOR, *_graph.functions})
+    unknown = sorted(request.config.keys() - {ORCHESTRATOR, *stages().stages})
     if unknown:
-        raise StageError("bad-request", f"config: no function is called {', '.join(unknown)}")
+        raise StageError("bad-request", f"config: no stage is called {', '.join(unknown)}")
     _store.check_readable(request.video_uri)
     options_of(request.config.get(ORCHESTRATOR, {}))
     profile = request.profile or os.environ.get("CONFIG_PROFILE", "")
@@ -191,7 +192,6 @@ def _direct(file: StateFile, event: Any, context: Any, attempts: dict[str, int])
     """Be the owner of a request until it is over."""
     state = file.state
     options = options_of(state.config.get(ORCHESTRATOR, {}))
-    asked = {node.function: {"query": state.query} for node in _graph.nodes if node.asks}
     invoker = Invoker(
         _gateway,
         _store,
@@ -199,7 +199,7 @@ def _direct(file: StateFile, event: Any, context: Any, attempts: dict[str, int])
         owner=state.owner,
         parent_id=state.invocation.invocation_id,
         options=options,
-        config={stage: {**state.config.get(stage, {}), **asked.get(stage, {})} for stage in {*state.config, *asked}},
+        config=_configured(state.config, state.query),
     )
     try:
         run(
@@ -215,6 +215,19 @@ def _direct(file: StateFile, event: Any, context: Any, attempts: dict[str, int])
         return results.conclude(_store, file, context.work.peak_rss_mb())
     except TakenAwayError:
         return _give_way(file, event, context)
+
+
+def _configured(config: Mapping[str, dict[str, Any]], query: str) -> dict[str, dict[str, Any]]:
+    """By called function; of one that runs several stages, by stage below it."""
+    found: dict[str, dict[str, Any]] = {}
+    for node in stages().nodes:
+        mine = config.get(node.function, {}) | ({"query": query} if node.asks else {})
+        function = stages().part_of(node.function)
+        if mine and function == node.function:
+            found[function] = mine
+        elif mine:
+            found.setdefault(function, {})[node.function] = mine
+    return found
 
 
 def _give_way(file: StateFile, event: Any, context: Any) -> tuple[int, dict[str, Any]]:

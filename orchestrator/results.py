@@ -14,7 +14,7 @@ from fave.wire import keys
 from fave.wire.critical_path import critical_path
 from fave.wire.final import Final, Metrics
 from fave.wire.records import StageFigures, StageRow, derive
-from orchestrator.graph import EXPLANATION, MEDIA, RANKING
+from orchestrator.graph import EXPLANATION, MEDIA, RANKING, stages
 from orchestrator.runner import TakenAwayError
 from orchestrator.state import State, StateFile
 from workloads.workflow import output_of
@@ -74,7 +74,8 @@ def _final(store: Store, state: State) -> Final:
     if state.status == "COMPLETED":
         done = state.done()
         media, ranking, explanation = (
-            msgspec.json.decode(store.get(output_of(source, done))) for source in (MEDIA, RANKING, EXPLANATION)
+            msgspec.json.decode(store.get(output_of(stages().seen(source), done)))
+            for source in (MEDIA, RANKING, EXPLANATION)
         )
         found = {"media": media, "ranking": ranking["clips"], "explanation": explanation}
         found |= {"like": ranking["like"], "alike": ranking["alike"]}

@@ -10,7 +10,6 @@ import psutil
 
 from fave.campaign.experiment import Policy
 from fave.endpoints import Endpoints
-from fave.images import image_of
 from fave.strain import HostStrain, Strain
 from fave.wire.openfaas import FunctionSpec
 from platforms import specs
@@ -70,5 +69,5 @@ class Embedded(OpenFaas):
         return self.endpoints.embedded
 
     def _spec(self, workload: Workload, function: str, policy: Policy, regime: str) -> FunctionSpec:
-        image = workload.functions[function].image or image_of(function)
+        image = workload.image_of(function)
         return specs.as_processes(specs.to_spec(workload, function, policy, image=image, regime=regime), workload)

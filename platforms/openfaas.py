@@ -14,7 +14,6 @@ from fave.campaign.experiment import Policy
 from fave.clock import iso, utc_ns
 from fave.endpoints import Endpoints
 from fave.errors import GatewayError, PlatformError
-from fave.images import image_of
 from fave.storage import LOOPBACK
 from fave.strain import Strain
 from fave.wire import replica_events
@@ -184,7 +183,7 @@ class OpenFaas:
         about = workload.functions[function]
         if about.hosted and not about.image:
             return stack.spec(workload, function, policy, regime, stack.load())
-        return specs.to_spec(workload, function, policy, image=about.image or image_of(function), regime=regime)
+        return specs.to_spec(workload, function, policy, image=workload.image_of(function), regime=regime)
 
 
 class Watching:

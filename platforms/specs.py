@@ -15,7 +15,8 @@ MANAGED = "fave.managed"
 
 def to_spec(workload: Workload, function: str, policy: Policy, *, image: str, regime: str) -> FunctionSpec:
     timeout, about = str(policy.exec_timeout), workload.functions[function]
-    directed = workload.graph if workload.directs(function) else None
+    graph = workload.graph
+    directed = graph if graph and function in (graph.director, *graph.parts) else None
     return FunctionSpec(
         service=function,
         image=image,

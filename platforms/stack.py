@@ -13,7 +13,6 @@ import yaml
 from fave import yaml_file
 from fave.campaign.experiment import Policy
 from fave.errors import ConfigError
-from fave.images import image_of
 from fave.settings import ROOT
 from fave.wire.openfaas import FunctionSpec
 from platforms.specs import to_spec
@@ -70,14 +69,14 @@ def _wrong(key: str, entry: object) -> Iterator[tuple[str, str]]:
         )
 
 
-def entry_of(function: str, stack: dict[str, Any]) -> dict[str, Any]:
+def entry_of(workload: Workload, function: str, stack: dict[str, Any]) -> dict[str, Any]:
     """What holds for every function, and what is otherwise for this one."""
-    return {"image": image_of(function), **stack.get(_EVERY, {}), **stack["functions"].get(function, {})}
+    return {"image": workload.image_of(function), **stack.get(_EVERY, {}), **stack["functions"].get(function, {})}
 
 
 def spec(workload: Workload, function: str, policy: Policy, regime: str, stack: dict[str, Any]) -> FunctionSpec:
     """What the gateway is told: the regime's labels, limits and timeouts over the stack's addresses and secrets."""
-    entry = entry_of(function, stack)
+    entry = entry_of(workload, function, stack)
     own = to_spec(workload, function, policy, image=entry["image"], regime=regime)
     environment = {
         name: _text(value) for name, value in entry.get("environment", {}).items() if value not in (None, "")
@@ -106,7 +105,7 @@ def render(workload: Workload, policies: Mapping[str, Policy], regime: str, stac
     for name, each in policies.items():
         made = spec(workload, name, each, regime, stack)
         functions[name] = {
-            **entry_of(name, stack),
+            **entry_of(workload, name, stack),
             "environment": dict(made.env_vars),
             "secrets": list(made.secrets),
             "labels": dict(made.labels),

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import msgspec
 from fave import yaml_file
 from fave.environment import without_home
 from fave.errors import ConfigError
-from fave.images import handler_of, package_of
+from fave.images import FUSED, handler_of, image_of, package_of
 from fave.settings import NAME_PATTERN, ROOT, Duration, decode, to_plain
 from workloads.graph import Graph
 
@@ -186,6 +186,59 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
         if problems:
             raise ValueError("\n".join(problems))
 
+    def composed(self, parts: Mapping[str, tuple[str, ...]]) -> Workload:
+        """With some stages of the graph as one function each, instead of themselves. What is said of that function is
+        left as it is; else it may use what its stages may together.
+
+        Raises
+        ------
+        ConfigError
+            For parts that cannot be.
+        """
+        if self.graph is None:
+            raise ConfigError("the workload has no graph whose stages could run as one function")
+        if self.graph.parts:
+            raise ConfigError("the workload says itself which stages are one function", hint="leave out its `parts`")
+        try:
+            graph = self.graph.with_parts(parts)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        problems = [problem for part, stages in parts.items() for problem in self._wrong_part(part, stages)]
+        if problems:
+            raise ConfigError(problems)
+        inside = {stage for stages in parts.values() for stage in stages}
+        functions = {name: each for name, each in self.functions.items() if name not in inside}
+        made = {name: self.functions.get(name) or self._together(stages) for name, stages in parts.items()}
+        requests = {name: each for name, each in self.requests.items() if each.function not in inside}
+        return msgspec.structs.replace(self, graph=graph, functions=functions | made, requests=requests)
+
+    def _wrong_part(self, part: str, stages: Iterable[str]) -> Iterable[str]:
+        values: dict[str, set[str]] = {}
+        for stage in stages:
+            if self.functions[stage].handler != handler_of(stage):
+                yield f"parts.{part}: {stage!r} is no stage of FAVE's own: only those run in one process"
+            for name, value in self.functions[stage].environment.items():
+                values.setdefault(name, set()).add(value)
+        for name, different in values.items():
+            if len(different) > 1:
+                yield f"parts.{part}: its stages have different values of {name}, one process has one"
+
+    def _together(self, stages: Iterable[str]) -> Function:
+        each = [self.functions[stage] for stage in stages]
+        return Function(
+            handler=handler_of(FUSED),
+            environment={name: value for one in each for name, value in one.environment.items()},
+            inherits=tuple(dict.fromkeys(name for one in each for name in one.inherits)),
+            secrets=tuple(dict.fromkeys(name for one in each for name in one.secrets)),
+            memory_limit_mb=sum(one.memory_limit_mb for one in each),
+            max_in_flight=min(one.max_in_flight for one in each),
+            exec_timeout=max(one.exec_timeout for one in each),
+        )
+
+    def image_of(self, name: str) -> str:
+        fused = self.graph is not None and name in self.graph.parts
+        return self.functions[name].image or image_of(FUSED if fused else name)
+
     def asked(self, target: str) -> dict[str, Request]:
         """The requests that a target stands for: the one of that name, or all that have a weight, as a mix.
 
@@ -248,10 +301,22 @@ def load(name: str) -> Workload:
     return _loaded(path.resolve(), path.stat().st_mtime_ns)
 
 
+class Parts(msgspec.Struct, frozen=True):
+    """Of a graph; taken apart from it, because they say which functions a workload has."""
+
+    parts: dict[str, tuple[str, ...]]
+
+
 @functools.lru_cache(maxsize=32)
 def _loaded(path: Path, _changed_ns: int) -> Workload:
     document = yaml_file.read(path)
-    return decode({**_with_stages(document.data), "folder": str(path.parent)}, Workload, document.place)
+    data = _with_stages(document.data)
+    graph = data["graph"] if isinstance(data.get("graph"), dict) else {}
+    parts = graph.get("parts")
+    if parts is not None:
+        data |= {"graph": {name: each for name, each in graph.items() if name != "parts"}}
+    work = decode({**data, "folder": str(path.parent)}, Workload, document.place)
+    return work.composed(decode({"parts": parts}, Parts, document.place).parts) if parts is not None else work
 
 
 def _with_stages(data: dict[str, Any]) -> dict[str, Any]:
@@ -261,7 +326,11 @@ def _with_stages(data: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(functions, dict) or not isinstance(nodes, list):
         return data
     names = [node.get("function") for node in nodes if isinstance(node, dict)]
-    stages = {}
+    parts = data["graph"].get("parts")
+    stages: dict[str, Any] = {}
+    for name in parts if isinstance(parts, dict) else ():
+        if isinstance(functions.get(name), dict):
+            stages[name] = {"handler": handler_of(FUSED), **functions[name]}
     for name in dict.fromkeys(name for name in names if isinstance(name, str)):
         said = functions.get(name, {})
         known = not isinstance(said, dict) or {"handler", "command", "image"} & said.keys()
@@ -324,6 +393,11 @@ def of_record(workload: Workload) -> dict[str, Any]:
         for name, value in function["environment"].items():
             if is_private(name):
                 function["environment"][name] = _digest(value)
+    if plain["graph"] and not plain["graph"]["parts"]:
+        # As campaigns of before have it, so that they can be gone on with.
+        del plain["graph"]["parts"]
+        for source in [source for node in plain["graph"]["nodes"] for source in node["inputs"]]:
+            del source["stage"]
     # As it is read back: lists, no tuples.
     return dict(msgspec.json.decode(msgspec.json.encode(without_home(plain))))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from fave.wire import keys
 from workloads.graph import INPUT, Graph, Node, Source
 
 
@@ -28,7 +29,7 @@ Done = Mapping[str, tuple[str, ...]]
 def clips_of(graph: Graph, done: Done, skipped: frozenset[str] = frozenset()) -> list[str]:
     """The clips, in order, once the fan-out is known; without those that are left out."""
     items = graph.items or Source("")
-    named = {_clip_of(uri) for uri in done.get(items.of, ()) if uri.endswith(items.suffix)}
+    named = {_clip_of(uri) for uri in _meant(items, done.get(items.of, ()))}
     return sorted(named - skipped)
 
 
@@ -72,7 +73,49 @@ def task_named(graph: Graph, name: str) -> Task:
 
 def output_of(source: Source, done: Done) -> str:
     """The one output that `source` means, of a stage that runs once; empty when it is not there."""
-    return next((uri for uri in done.get(source.of, ()) if uri.endswith(source.suffix)), "")
+    return next(_meant(source, done.get(source.of, ())), "")
+
+
+def own_tasks(graph: Graph, part: str, clip: str, inputs: Iterable[str], done: Done) -> list[Task]:
+    """What a function that runs several stages can do next: with `clip`, for that one alone.
+
+    inputs: what the director gave it. done: what it has done itself.
+    """
+    stages = graph.parts[part]
+    given: dict[str, list[str]] = {}
+    brought = []
+    for uri in inputs:
+        made = keys.made(uri)
+        if made is None or made.function not in graph.stages:
+            brought.append(uri)
+        else:
+            given.setdefault(made.task, []).append(uri)
+    there = {**{task: tuple(uris) for task, uris in given.items()}, **done}
+    per_item = [
+        source.of
+        for stage in stages
+        for source in graph.node(stage).inputs
+        if source.of != INPUT and source.of not in stages and graph.node(source.of).per_item
+    ]
+    # Items whose outputs of before are missing were left out by the director.
+    skipped = {each for each in clips_of(graph, there) if any(f"{name}/{each}" not in there for name in per_item)}
+    found = runnable(graph, brought[0] if brought else "", there, frozenset(done), frozenset(skipped))
+    return [task for task in found if task.stage in stages and (not clip or task.clip == clip)]
+
+
+def leaving(graph: Graph, part: str, done: Done) -> list[str]:
+    """Which outputs a function that runs several stages tells the director of: all of stages that run once, and of
+    those that run per item what functions besides it take. (A long video has thousands of frames.)
+    """
+    stages = graph.parts[part]
+    taken = [s for node in graph.nodes if node.function not in stages for s in node.inputs if s.of in stages]
+    taken += [graph.items] if graph.items else []
+    return [
+        uri
+        for task, uris in done.items()
+        for uri in uris
+        if "/" not in task or any(task.startswith(f"{s.of}/") and uri.endswith(s.suffix) for s in taken)
+    ]
 
 
 def _task(graph: Graph, node: Node, clip: str, video_uri: str, done: Done, skipped: frozenset[str]) -> Task | None:
@@ -97,9 +140,18 @@ def _outputs(graph: Graph, source: Source, clip: str, done: Done, skipped: froze
         names = [f"{source.of}/{each}" for each in clips]
     if not names or any(name not in done for name in names):
         return []
-    uris = [uri for name in names for uri in done[name] if uri.endswith(source.suffix)]
+    uris = [uri for name in names for uri in _meant(source, done[name])]
     return [uri for uri in uris if _clip_of(uri) == clip] if clip and not per_clip else uris
 
 
+def _meant(source: Source, uris: Iterable[str]) -> Iterator[str]:
+    for uri in uris:
+        made = keys.made(uri) if source.stage else None
+        if uri.endswith(source.suffix) and (not source.stage or (made and made.function == source.stage)):
+            yield uri
+
+
 def _clip_of(uri: str) -> str:
-    return uri.rpartition("/")[2].partition(".")[0]
+    """Of an output of a stage that runs per clip its folder, else the name is the clip's."""
+    made = keys.made(uri)
+    return (made.task.partition("/")[2] if made else "") or uri.rpartition("/")[2].partition(".")[0]

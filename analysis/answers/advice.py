@@ -80,7 +80,7 @@ def _failed(cell: Cell) -> str:
 
 def _front(front: Front, contrasts: Sequence[Contrast]) -> Recommendation | None:
     """The regimes that no other one beats; only where some difference is shown."""
-    mine = [row for row in contrasts if row.load == front.load and row.risk_difference]
+    mine = [row for row in contrasts if row.load == front.load and row.difference]
     shown = [row for row in mine if row.verdict in _SHOWN]
     best = [each for each in front.regimes if not each.beaten_by]
     beaten = [f"{each.regime} by {each.beaten_by}" for each in front.regimes if each.beaten_by]

@@ -42,7 +42,7 @@ from fave.campaign.results import (
 _LONG_ENOUGH_S = 60.0
 # A function that lacks a replica for less of the run is kept already: a ratio to next to nothing says nothing.
 _HELD_ANYWAY = 0.01
-QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 # A percentile closer than this, in any run, to where warm requests end and cold ones begin is either by chance.
 _JUMP = 0.02
 

@@ -1,4 +1,4 @@
-"""Planned contrasts: cold-start rates, with a verdict; latency and what is held, beside it."""
+"""Planned contrasts: of the primary outcome, with a verdict; of secondary ones, a family of their own; ratios."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from analysis.answers import foresight
+from analysis.answers import foresight, outcomes
 from analysis.answers.cells import QUANTILES, held_gb, in_cell, of_blocks, run_mean_s, run_quantile
 from analysis.answers.variates import Arm, adjusted
-from analysis.rows.digest import SLOW, Digest, cold_outcome, limit_s
+from analysis.rows.digest import Digest, cold_outcome, limit_s
 from analysis.statistics import compare, looks
 from analysis.statistics.clustered import Counts
 from analysis.statistics.compare import Paired
@@ -21,6 +21,7 @@ from analysis.statistics.looks import Look
 from analysis.statistics.power import power_of_t
 from analysis.words import points
 from fave.campaign.experiment import Experiment
+from fave.campaign.outcomes import OUTCOMES, SLOW, Outcome
 from fave.campaign.results import (
     Beside,
     BreakEven,
@@ -44,6 +45,7 @@ class Planned(NamedTuple):
     a: str
     b: str
     weights: tuple[tuple[str, float], ...]
+    outcome: str = ""
 
     @property
     def is_pair(self) -> bool:
@@ -78,24 +80,28 @@ def _effects(factorial: Mapping[str, Mapping[str, Sequence[str]]], load: str) ->
 
 
 def secondary(experiment: Experiment, plan: Sequence[Planned], digests: Sequence[Digest]) -> list[Contrast]:
-    """Of the outcome that is not the primary one: slow requests, where loads have a limit, or else cold starts.
+    """Of the outcomes that were named as secondary ones; where none was, of slow requests, where loads have a limit, or
+    of cold starts where slow requests are the primary outcome.
 
-    A family of its own, as if after a fixed number of blocks; nothing is decided by it.
+    A family of its own, adjusted together, as if after a fixed number of blocks.
     """
-    primary, cold = experiment.primary_outcome, cold_outcome(experiment)
-    outcome = cold if primary == SLOW else SLOW
-    mine = [each for each in plan if outcome != SLOW or limit_s(experiment, each.load)]
-    return rate_contrasts(structs.replace(experiment, looks=()), mine, outcome, digests, [], _no_arms, {})
+    named = experiment.secondary_outcomes or (cold_outcome(experiment) if experiment.primary_outcome == SLOW else SLOW,)
+    mine = [
+        each._replace(outcome=outcome)
+        for outcome in named
+        for each in plan
+        if outcome != SLOW or limit_s(experiment, each.load)
+    ]
+    return of_family(structs.replace(experiment, looks=()), mine, digests, [], _no_arms, {})
 
 
 def _no_arms(_: Sequence[Digest]) -> Arms:
     return lambda _: {}
 
 
-def rate_contrasts(
+def of_family(
     experiment: Experiment,
     plan: Sequence[Planned],
-    outcome: str,
     digests: Sequence[Digest],
     excluded: Sequence[Digest],
     arms_of: Callable[[Sequence[Digest]], Arms],
@@ -107,12 +113,12 @@ def rate_contrasts(
     simulator knows of the first so many of their blocks (`variates`). reached: blocks that each load has behind it,
     valid or not.
     """
-    found = _contrasts(experiment, plan, outcome, {each: digests for each in plan}, arms_of(digests), reached)
-    put_back = {each: _whole_blocks(each, [*digests, *excluded], outcome) for each in plan}
+    found = _contrasts(experiment, plan, {each: digests for each in plan}, arms_of(digests), reached)
+    put_back = {each: _whole_blocks(experiment, each, [*digests, *excluded]) for each in plan}
     more = {each: _of(each, mine) - _of(each, digests) for each, mine in put_back.items()}
     if not any(more.values()):
         return found
-    again = _contrasts(experiment, plan, outcome, put_back, arms_of([*digests, *excluded]), reached)
+    again = _contrasts(experiment, plan, put_back, arms_of([*digests, *excluded]), reached)
     return [
         structs.replace(row, with_excluded=_with_excluded(other, more[each])) if more[each] else row
         for each, row, other in zip(plan, found, again, strict=True)
@@ -123,32 +129,30 @@ def _of(each: Planned, digests: Sequence[Digest]) -> int:
     return sum(len(in_cell(digests, each.load, regime)) for regime, _ in each.weights)
 
 
-def _whole_blocks(each: Planned, digests: Sequence[Digest], outcome: str) -> list[Digest]:
-    """The runs of blocks of which all its regimes' rates are known."""
-    mine = [one for one in digests if one.run.load == each.load and one.counts(outcome)[1]]
+def _whole_blocks(experiment: Experiment, each: Planned, digests: Sequence[Digest]) -> list[Digest]:
+    """The runs of blocks of which all its regimes' figures are known."""
+    here = [one for one in digests if one.run.load == each.load]
+    mine = [one for one in here if outcomes.counts(one, each.outcome, experiment)[1]]
     blocks = set.intersection(*({d.run.block for d in in_cell(mine, each.load, r)} for r, _ in each.weights))
     return [one for one in mine if one.run.block in blocks]
 
 
 def _with_excluded(row: Contrast, runs: int) -> WithExcluded:
-    return WithExcluded(
-        runs=runs, blocks=row.blocks, risk_difference=row.risk_difference, ci95=row.ci95, verdict=row.verdict
-    )
+    return WithExcluded(runs=runs, blocks=row.blocks, difference=row.difference, ci95=row.ci95, verdict=row.verdict)
 
 
 def _contrasts(
     experiment: Experiment,
     plan: Sequence[Planned],
-    outcome: str,
     digests: Mapping[Planned, Sequence[Digest]],
     arms: Arms,
     reached: Mapping[str, int],
 ) -> list[Contrast]:
-    tested = [_over_looks(experiment, each, outcome, digests[each], arms, reached.get(each.load, 0)) for each in plan]
+    tested = [_over_looks(experiment, each, digests[each], arms, reached.get(each.load, 0)) for each in plan]
     adjusted = compare.holm([each.p for each in tested])
     equivalence = compare.holm([each.p_equivalence for each in tested])
     found = [
-        _contrast(experiment, outcome, each, p_holm, p_equivalence, len(plan))
+        _contrast(experiment, each, p_holm, p_equivalence, len(plan))
         for each, p_holm, p_equivalence in zip(tested, adjusted, equivalence, strict=True)
     ]
     undecided = sum(not row.decided for row in found)
@@ -161,9 +165,10 @@ def _contrasts(
 def _chance(experiment: Experiment, look: Look, row: Contrast, undecided: int) -> float | None:
     """Power of the next look, at Holm's strictest step over what is not decided yet."""
     ahead = next((each for each in looks.planned(experiment.looks) if each.blocks > look.blocks), None)
-    if ahead is None or not row.standard_error or row.df is None or row.risk_difference is None:
+    if ahead is None or not row.standard_error or row.df is None or row.difference is None:
         return None
-    noncentrality = abs(row.risk_difference) / row.standard_error * math.sqrt(ahead.blocks / row.blocks)
+    on_scale = abs(OUTCOMES[row.outcome].on_scale(row.difference))
+    noncentrality = on_scale / row.standard_error * math.sqrt(ahead.blocks / row.blocks)
     df = max(1, round(row.df * (ahead.blocks - 1) / (row.blocks - 1)))
     return power_of_t(noncentrality, df, alpha=_ALPHA * ahead.share / undecided)
 
@@ -199,7 +204,6 @@ class _Tested(NamedTuple):
 def _over_looks(
     experiment: Experiment,
     each: Planned,
-    outcome: str,
     digests: Sequence[Digest],
     arms: Arms,
     reached: int,
@@ -211,7 +215,7 @@ def _over_looks(
     # Without looks, and before the first one, all blocks that there are; before the first one nothing is decided.
     every = taken or [Look(max((one.run.block for one in mine), default=-1) + 1)]
     found = [
-        _compared(experiment, each, outcome, [d for d in mine if d.run.block < look.blocks], arms(look.blocks), look)
+        _compared(experiment, each, [d for d in mine if d.run.block < look.blocks], arms(look.blocks), look)
         for look in every
     ]
     tested = every if taken or not plan else []
@@ -231,30 +235,30 @@ def _over_looks(
 def _compared(
     experiment: Experiment,
     each: Planned,
-    outcome: str,
     digests: Sequence[Digest],
     arms: Mapping[tuple[str, str], Arm],
     look: Look,
 ) -> _Compared:
-    margin, alpha = experiment.equivalence_margin, _ALPHA * look.share
+    outcome, about, alpha = each.outcome, OUTCOMES[each.outcome], _ALPHA * look.share
+    margin, most = about.on_scale(experiment.margin_of(outcome)), 1.0 if about.share else math.inf
     names, weights = zip(*each.weights, strict=True)
     mine = {name: in_cell(digests, each.load, name) for name in names}
     blocks = len({d.run.block for d in digests})
-    counts = {name: _by_block(mine[name], lambda d: d.counts(outcome)) for name in names}
+    counts = {name: _by_block(mine[name], lambda d: outcomes.counts(d, outcome, experiment)) for name in names}
     unlabelled = math.fsum(d.lacking(outcome) for name in names for d in mine[name])
     if blocks < 2 or any(len(known) < blocks for known in counts.values()):
         return _Compared(counts, blocks, unlabelled, [], None, None, None, {})
     # Ends at which the difference is least, and greatest: what has no label belongs where it makes it so.
     ends = [
         {
-            name: _by_block(mine[name], functools.partial(_bounded, outcome=outcome, cold=(weight > 0) == most))
+            name: _by_block(mine[name], functools.partial(_bounded, experiment, outcome, cold=(weight > 0) == greatest))
             for name, weight in each.weights
         }
-        for most in (False, True)
+        for greatest in (False, True)
     ]
     sets = [counts, *(ends if unlabelled else [])]
     plain = [
-        compare.combined([list(one[name].values()) for name in names], weights, margin=margin, alpha=alpha)
+        compare.combined([list(one[name].values()) for name in names], weights, margin=margin, alpha=alpha, most=most)
         for one in sets
     ]
     variates = [arms.get((each.load, name)) for name in names]
@@ -278,8 +282,8 @@ def _compared(
     )
 
 
-def _bounded(each: Digest, *, outcome: str, cold: bool) -> Counts:
-    return each.bounded(outcome)[int(cold)]
+def _bounded(experiment: Experiment, outcome: str, each: Digest, *, cold: bool) -> Counts:
+    return outcomes.bounded(each, outcome, experiment)[int(cold)]
 
 
 def _by_block(mine: Sequence[Digest], counts: Callable[[Digest], Counts]) -> dict[int, Counts]:
@@ -304,33 +308,36 @@ def _failures(each: Planned, digests: Sequence[Digest]) -> FailureDifference:
 
 def _contrast(
     experiment: Experiment,
-    outcome: str,
     tested: _Tested,
     p_holm: float | None,
     p_equivalence_holm: float | None,
     contrasts: int,
 ) -> Contrast:
     each, last, alpha = tested.planned, tested.last, _ALPHA * tested.look.share
-    blocks, result = last.blocks, last.result
-    rates = {name: [cold / known for cold, known in counts.values()] for name, counts in last.counts.items()}
-    single = [compare.simultaneous_interval(one, contrasts, alpha) for one in last.results]
+    blocks, result, about = last.blocks, last.result, OUTCOMES[each.outcome]
+    rates = {name: [total / known for total, known in counts.values()] for name, counts in last.counts.items()}
+    if not about.share:
+        rates = {name: [math.exp(value) for value in values] for name, values in rates.items()}
+    most = 1.0 if about.share else math.inf
+    single = [compare.simultaneous_interval(one, contrasts, alpha, most) for one in last.results]
     # An end at which nothing varies is a point.
     wide = [interval or (one.mean, one.mean) for interval, one in zip(single, last.results, strict=True)]
+    together = (min(low for low, _ in wide), max(high for _, high in wide)) if wide else None
     means = [one.mean for one in last.results]
-    sizes = compare.sizes(rates[each.a], rates[each.b]) if result and each.is_pair else None
+    sizes = compare.sizes(rates[each.a], rates[each.b]) if result and each.is_pair and about.share else None
     tested_at_all = result and (tested.p is not None or result.p is None)
     verdict = compare.verdict(p_holm, p_equivalence_holm, blocks) if tested_at_all else "inconclusive"
     return Contrast(
         target=experiment.loads[each.load].target,
         load=each.load,
-        outcome=outcome,
+        outcome=each.outcome,
         a=each.a,
         b=each.b,
         weights=dict(each.weights),
-        risk_difference=result.mean if result else None,
-        ci95=result.ci95 if result else None,
+        difference=about.off_scale(result.mean) if result else None,
+        ci95=_off_scale(about, result.ci95) if result else None,
         confidence=1 - alpha,
-        simultaneous95=(min(low for low, _ in wide), max(high for _, high in wide)) if any(single) else None,
+        simultaneous95=_off_scale(about, together if any(single) else None),
         p=tested.p,
         p_holm=p_holm,
         p_sign_flip=result.p_sign_flip if result else None,
@@ -338,7 +345,7 @@ def _contrast(
         p_equivalence_holm=p_equivalence_holm,
         standard_error=result.error if result else None,
         df=result.df if result else None,
-        margin=experiment.equivalence_margin,
+        margin=experiment.margin_of(each.outcome),
         method=_method(tested) if result else "none",
         blocks=blocks,
         hodges_lehmann=sizes.hodges_lehmann if sizes else None,
@@ -358,8 +365,14 @@ def _contrast(
     )
 
 
+def _off_scale(about: Outcome, ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if ends is None else (about.off_scale(ends[0]), about.off_scale(ends[1]))
+
+
 def _method(tested: _Tested) -> str:
     last = tested.last
+    if not OUTCOMES[tested.planned.outcome].share:
+        return "paired t over log ratios"
     return "paired CR2" + ", control variate" * (last.adjusted is not None and last.result == last.adjusted)
 
 
@@ -377,11 +390,11 @@ def _variate(last: _Compared) -> ControlVariate | None:
 
 
 def _beside(result: Paired) -> Beside:
-    return Beside(risk_difference=result.mean, ci95=result.ci95, p=result.p, standard_error=result.error, df=result.df)
+    return Beside(difference=result.mean, ci95=result.ci95, p=result.p, standard_error=result.error, df=result.df)
 
 
 def _reason(experiment: Experiment, tested: _Tested) -> str:
-    last, load = tested.last, tested.planned.load
+    last, load, about = tested.last, tested.planned.load, OUTCOMES[tested.planned.outcome]
     blocks, result = last.blocks, last.result
     if result is not None and last.results[1:]:
         low, high = (points(end(each.mean for each in last.results)) for end in (min, max))
@@ -396,7 +409,7 @@ def _reason(experiment: Experiment, tested: _Tested) -> str:
     if blocks < 2:
         return f"{blocks} complete block{'s' * (blocks != 1)}; a paired comparison needs 2"
     unknown = [regime for regime, counts in last.counts.items() if len(counts) < blocks]
-    return f"a run of {' and of '.join(unknown)} has no known rate"
+    return f"a run of {' and of '.join(unknown)} has no known {'rate' if about.share else about.title}"
 
 
 _MEANS: dict[str, Callable[[Digest], float | None]] = {

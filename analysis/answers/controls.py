@@ -16,6 +16,7 @@ from analysis.statistics.clustered import Clustered
 from analysis.statistics.compare import interval, tost_p, two_sided
 from analysis.words import p_value, points
 from fave.campaign.experiment import Control
+from fave.campaign.outcomes import OUTCOMES
 from fave.campaign.results import Checked, Contrast
 from fave.campaign.validity import at_most, below
 
@@ -47,18 +48,20 @@ def _same(control: Control, contrasts: Sequence[Contrast]) -> Checked:
     pair = control.regimes
     row = next((r for r in contrasts if r.load == control.load and (r.a, r.b) == pair), None)
     about: dict[str, Any] = {"kind": "same", "load": control.load, "regimes": pair}
-    if row is None or row.risk_difference is None:
+    if row is None or row.difference is None:
         reason = row.reason if row else "no such contrast"
         return Checked(**about, expected="no difference", measured="-", state="undecided", reason=reason)
     margin, interval = row.margin, row.ci95
-    expected = f"no difference, interval within ±{margin * 100:g} points"
+    about_outcome = OUTCOMES[row.outcome]
+    least = about_outcome.off_scale(-about_outcome.on_scale(margin))
+    expected = f"no difference, interval within ±{margin * 100:g} {about_outcome.difference_unit}"
     if interval is None:
-        state: State = "passed" if at_most(abs(row.risk_difference), 0) else "failed"
-        measured = f"{row.risk_difference * 100:+.1f} in each of {row.blocks} blocks"
+        state: State = "passed" if at_most(abs(row.difference), 0) else "failed"
+        measured = f"{row.difference * 100:+.1f} in each of {row.blocks} blocks"
         return Checked(**about, expected=expected, measured=measured, state=state)
-    measured = f"{row.risk_difference * 100:+.1f} [{interval[0] * 100:+.1f}, {interval[1] * 100:+.1f}]"
+    measured = f"{row.difference * 100:+.1f} [{interval[0] * 100:+.1f}, {interval[1] * 100:+.1f}]"
     different = row.p_holm is not None and below(row.p_holm, _ALPHA)
-    inside = below(-margin, interval[0]) and below(interval[1], margin)
+    inside = below(least, interval[0]) and below(interval[1], margin)
     state = "failed" if different else "passed" if inside else "undecided"
     reason = "" if state != "undecided" else "the interval is wider than the margin: more blocks decide"
     return Checked(**about, expected=expected, measured=measured, p=row.p_holm, state=state, reason=reason)

@@ -14,6 +14,7 @@ from analysis.answers import (
     contrasts,
     controls,
     foresight,
+    guards,
     memory,
     scorecard,
     trends,
@@ -30,8 +31,9 @@ from fave.settings import to_plain
 
 
 def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None = None) -> Results:
-    """digests: of all finished runs."""
+    """digests: of all finished runs. prices: instead of the experiment's."""
     experiment = campaign.experiment
+    prices = prices or experiment.prices
     used = [run.key for run in used_runs(campaign.runs, experiment, unsound(digests))]
     mine = [each for each in digests if each.run.key in used]
     runs = [each.run for each in mine]
@@ -46,8 +48,9 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
     shown = plan + contrasts.planned(experiment, descriptive=True)
     excluded = [each for each in digests if each.run.key not in used and not each.problems]
     primary = experiment.primary_outcome
-    tested = contrasts.rate_contrasts(
-        experiment, plan, primary, mine, excluded, functools.partial(_arms, campaign), _reached(campaign)
+    primary_plan = [each._replace(outcome=primary) for each in plan]
+    tested = contrasts.of_family(
+        experiment, primary_plan, mine, excluded, functools.partial(_arms, campaign), _reached(campaign)
     )
     rates, effects = ([row for row in tested if (len(row.weights) == 2) is pair] for pair in (True, False))
     beside = contrasts.secondary(experiment, plan, mine)
@@ -72,6 +75,7 @@ def results(campaign: Campaign, digests: Sequence[Digest], prices: Prices | None
         kept_stages=kept,
         memory=taken,
         thresholds=thresholds.evaluate(experiment.thresholds, msgspec.to_builtins(cells), [*rates, *beside], ratios),
+        guards=guards.guards(experiment, [*rates, *beside]),
         controls=controls.check(campaign, mine, rates),
         capacity=capacity.ladder(campaign, runs),
         looks=Looks(planned=list(experiment.looks), taken=list(campaign.stopping.taken), ended=campaign.stopping.ended),

@@ -18,12 +18,13 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.rows import simulate
-from analysis.rows.digest import SLOW, Digest
+from analysis.rows.digest import Digest
 from analysis.rows.folder import Campaign
 from analysis.rows.simulate import Measured, Simulated
 from analysis.statistics.clustered import Array, Counts
 from analysis.statistics.compare import CONFIRMATORY_BLOCKS, Extra
 from fave.campaign.experiment import Load
+from fave.campaign.outcomes import COLD, SLOW
 from fave.errors import FaveError
 from fave.traffic.arrivals import Traffic, generate, seed_for
 
@@ -58,8 +59,10 @@ class Adjusted(NamedTuple):
 def arms(campaign: Campaign, digests: Sequence[Digest], outcome: str, blocks: int) -> dict[tuple[str, str], Arm]:
     """By load and regime, of what can be simulated, from the first so many blocks alone. digests: of the used runs.
 
-    Empty for a load whose blocks share their arrivals.
+    Empty for a load whose blocks share their arrivals, and of outcomes that are not simulated.
     """
+    if outcome not in (*COLD, SLOW):
+        return {}
     found: dict[tuple[str, str], Arm] = {}
     for load, about in campaign.experiment.loads.items():
         mine = [each for each in digests if each.run.load == load and each.run.block < blocks and each.predicted]

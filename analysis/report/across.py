@@ -81,6 +81,11 @@ def differences(a: Campaign, b: Campaign) -> list[Difference]:
     """Everything that is not the same about set-up and design, what refuses a comparison first."""
     one, two = record.known(a.facts), record.known(b.facts)
     found = between(one["experiment"], two["experiment"], "", _OF_EXPERIMENTS, refuses=True)
+    for key in ("variants", "decompositions"):
+        for arm in sorted(set(a.experiment.regimes) & set(b.experiment.regimes)):
+            mine, other = (each["experiment"].get(key, {}).get(arm) for each in (one, two))
+            if mine != other:
+                found.append(Difference(f"{key}.{arm}", mine or "none", other or "none", refuses=True))
     for load in sorted(set(a.experiment.loads) & set(b.experiment.loads)):
         found += _of_load(load, a, b)
     found += of_setup(one, two)
@@ -258,12 +263,12 @@ def in_terminal(found: Comparison) -> str:
 def write(found: Comparison, folder: Path) -> Path:
     """A page and the numbers behind it into `folder`, named after both; the same campaigns give the same bytes."""
     name = f"{found.a.name}--{found.b.name}"
-    bars = [(_bar(row), None) for row in found.rows]
+    bars, margin = [(_bar(row), None) for row in found.rows], 100 * found.a.experiment.equivalence_margin
     facts = {
         "a": found.a.name,
         "b": found.b.name,
         "table": _table(found),
-        "forest": plots.forest(bars, 100 * found.a.experiment.equivalence_margin, "cold-start rates"),
+        "forest": plots.forest(bars, (-margin, margin), "cold-start rates", "points"),
         "unlike": [str(each) for each in found.differences if each.refuses],
         "differs": [str(each) for each in found.differences if not each.refuses],
         "left_out": found.left_out,

@@ -19,7 +19,8 @@ from analysis.rows import measures
 from analysis.rows.digest import Digest
 from analysis.rows.folder import Campaign
 from analysis.rows.path import told
-from analysis.words import Table, number, percent, points, with_interval
+from analysis.words import Table, more, number, percent, points, with_interval
+from fave.campaign.outcomes import OUTCOMES
 from fave.campaign.results import Contrast, Results, Sweep, Swept
 
 # Rows of a figure's table, at most: a reader who wants more has the rows themselves.
@@ -68,15 +69,14 @@ def _run_dots(campaign: Campaign, found: Results) -> list[Figure]:
     blocks = max(len(row) for row in rows) - 2
     columns = ("load", "regime", *(f"block {i + 1}" for i in range(blocks)))
     padded = [row + ("-",) * (len(columns) - len(row)) for row in rows]
-    what = summary.OUTCOMES[found.primary_outcome]
-    svg = plots.run_dots(rates, loads, campaign.regimes, what)
-    return [
-        Figure("f1-run-dots", f"F1. {what.capitalize()} of each run, joined by block", svg, Table("", columns, padded))
-    ]
+    about = OUTCOMES[found.primary_outcome]
+    svg = plots.run_dots(rates, loads, campaign.regimes, about)
+    what = about.title[0].upper() + about.title[1:]
+    return [Figure("f1-run-dots", f"F1. {what} of each run, joined by block", svg, Table("", columns, padded))]
 
 
 def _forest(found: Results) -> list[Figure]:
-    rows = [row for row in [*found.contrasts, *found.effects] if row.risk_difference is not None]
+    rows = [row for row in [*found.contrasts, *found.effects] if row.difference is not None]
     if not rows:
         return []
     bars = [
@@ -93,21 +93,21 @@ def _forest(found: Results) -> list[Figure]:
         )
         for row in rows
     ]
-    columns = ("load", "contrast", "difference, points [95 %]", "[all together 95 %]", "verdict")
-    margin = 100 * found.campaign.equivalence_margin
-    what = f"{summary.OUTCOMES[found.primary_outcome]}s"
-    svg = plots.forest(bars, margin, what)
-    return [Figure("f2-forest", f"F2. Differences of {what}", svg, Table("", columns, data))]
+    columns = ("load", "contrast", "difference [95 %]", "[all together 95 %]", "verdict")
+    about, margin = OUTCOMES[found.primary_outcome], found.campaign.equivalence_margin
+    band = (100 * about.off_scale(-about.on_scale(margin)), 100 * margin)
+    svg = plots.forest(bars, band, about.several, about.difference_unit)
+    return [Figure("f2-forest", f"F2. Differences of {about.several}", svg, Table("", columns, data))]
 
 
 def _all_together(row: Contrast) -> str:
     low, high = row.simultaneous95 or (None, None)
-    return with_interval(row.risk_difference, low, high, points)
+    return with_interval(row.difference, low, high, points if OUTCOMES[row.outcome].share else more)
 
 
 def _points(row: Contrast) -> Bars:
     ends = [100 * end for end in row.ci95] if row.ci95 else [None, None]
-    return _bar(f"{row.load}: {outcome.named(row)}", 100 * (row.risk_difference or 0.0), *ends)
+    return _bar(f"{row.load}: {outcome.named(row)}", 100 * (row.difference or 0.0), *ends)
 
 
 def _bar(label: str, value: float | None, low: float | None, high: float | None) -> Bars:

@@ -11,6 +11,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
+from fave.campaign.outcomes import Outcome
+
 mpl.rcdefaults()  # whatever an account's matplotlibrc says
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -101,7 +103,7 @@ def _log_axis(axis: Any) -> None:
 
 
 def run_dots(
-    rates: Mapping[tuple[str, str], Sequence[float]], loads: Sequence[str], regimes: Sequence[str], what: str
+    rates: Mapping[tuple[str, str], Sequence[float]], loads: Sequence[str], regimes: Sequence[str], about: Outcome
 ) -> str:
     """F1: one dot per run, joined by block: pairs differ only in regime."""
 
@@ -118,23 +120,25 @@ def run_dots(
                 axis.scatter([x] * len(rates[load, regime]), rates[load, regime], color=shade[regime], s=40, zorder=2)
             axis.set_xticks(range(len(present)), present, rotation=15 if len(present) > 3 else 0)
             axis.set_xlim(-0.4, len(present) - 0.6)
-            axis.set_ylim(-0.03, 1.03)
+            axis.set_ylim(*((-0.03, 1.03) if about.share else (0, None)))
             axis.set_title(f"{load} ({blocks} blocks)")
-        axes[0][0].set_ylabel(f"{what} of a run (0 to 1)")
+        axes[0][0].set_ylabel(f"{about.title} of a run{' (0 to 1)' if about.share else f', {about.unit}'}")
         return figure
 
     return to_svg(draw)
 
 
-def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: float, what: str) -> str:
-    """F2: differences of rates (`what`) with 95 % and simultaneous intervals, the equivalence margin as a band.
+def forest(
+    rows: Sequence[tuple[Bars, tuple[float, float] | None]], band: tuple[float, float], what: str, unit: str
+) -> str:
+    """F2: differences of an outcome (`what`) with 95 % and simultaneous intervals, the equivalence margin as `band`.
 
-    rows: in percentage points, with the simultaneous interval. A row without an interval is degenerate: a diamond.
+    rows: in `unit`, with the simultaneous interval. A row without an interval is degenerate: a diamond.
     """
 
     def draw() -> Any:
         figure, axis = plt.subplots(figsize=(8.4, 0.9 + 0.36 * len(rows)))
-        axis.axvspan(-margin, margin, color="#009E73", alpha=0.15, lw=0, label=f"margin ±{margin:g} points")
+        axis.axvspan(*band, color="#009E73", alpha=0.15, lw=0, label=f"margin ±{band[1]:g} {unit}")
         axis.axvline(0, color=INK, lw=0.8)
         for y, (bar, simultaneous) in enumerate(rows):
             if simultaneous:
@@ -146,7 +150,7 @@ def forest(rows: Sequence[tuple[Bars, tuple[float, float] | None]], margin: floa
                 axis.plot(bar.value, y, "o", color=INK, ms=5)
         axis.set_yticks(range(len(rows)), [bar.label for bar, _ in rows])
         axis.invert_yaxis()
-        axis.set_xlabel(f"difference of {what}, points (thick: 95 %, thin: all together 95 %, diamond: degenerate)")
+        axis.set_xlabel(f"difference of {what}, {unit} (thick: 95 %, thin: all together 95 %, diamond: degenerate)")
         axis.legend(loc="lower left", bbox_to_anchor=(0, 1))
         return figure
 

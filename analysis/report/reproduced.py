@@ -110,7 +110,7 @@ def _figures(found: Results) -> Iterator[tuple[str, Figure]]:
         if slow:
             yield f"{cell.load}, {cell.regime}: slow", Figure(slow.estimate, slow.low, slow.high)
     for row in _planned(found):
-        yield _contrast(row), Figure(row.risk_difference, *(row.ci95 or (None, None)))
+        yield _contrast(row), Figure(row.difference, *(row.ci95 or (None, None)))
 
 
 def _contrast(row: Contrast) -> str:
@@ -124,7 +124,7 @@ def _planned(found: Results) -> list[Contrast]:
 
 def _states(found: Results) -> Iterator[tuple[str, str]]:
     for row in _planned(found):
-        if row.risk_difference is not None:
+        if row.difference is not None:
             yield _contrast(row), row.verdict
     for each in found.controls:
         yield f"control {each.kind}, {each.load}, {', '.join(each.regimes)}", each.state

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.outcome import named
-from analysis.words import number, p_value, percent, points, relation, with_interval
-from fave.campaign.results import Beside, Cell, Contrast, Latency, Results, WithExcluded
+from analysis.words import more, number, p_value, percent, points, relation, with_interval
+from fave.campaign.outcomes import OUTCOMES
+from fave.campaign.results import Beside, Cell, Contrast, Guard, Latency, Results, WithExcluded
 
 CELL_COLUMNS = (
     "load",
@@ -23,7 +24,7 @@ CELL_COLUMNS = (
 CONTRAST_COLUMNS = (
     "load",
     "contrast",
-    "difference, points [95 %]",
+    "difference [95 %]",
     "p",
     "p Holm",
     "p sign-flip",
@@ -33,13 +34,8 @@ CONTRAST_COLUMNS = (
 )
 
 
-# What an outcome is called.
-OUTCOMES = {
-    "invocation_cold_rate": "cold-start rate",
-    "request_cold_rate": "cold-start rate",
-    "slow_request_rate": "slow-request rate",
-}
 BY_TIME_COLUMNS = ("load", "regime", "cold-start rate, first 30 s [95 %]", "cold-start rate, later [95 %]")
+GUARD_COLUMNS = ("load", "arm", "outcome", "difference [95 %]", "margin", "p worse, Holm", "p within", "result")
 THRESHOLD_COLUMNS = ("threshold", "load", "regime", "observed", "result")
 
 LEGEND = (
@@ -49,7 +45,7 @@ LEGEND = (
     "failed: refused, dropped, timed out or lost; such an arrival might have been warm or cold, so "
     "the cold-start rate's interval reaches from one to the other. ready: replicas of all functions together, averaged "
     "over a run. GB-s per second: while executing / while replicas are there. A block is one run of each regime with "
-    "the same schedule; differences are in percentage points, paired by block."
+    "the same schedule; differences are paired by block, of shares in percentage points, of other figures in per cent."
 )
 
 
@@ -111,7 +107,7 @@ def contrast_rows(contrasts: Sequence[Contrast]) -> list[tuple[str, ...]]:
 
 
 def contrasts_title(outcome: str) -> str:
-    return f"Contrasts of {OUTCOMES[outcome]}s"
+    return f"Contrasts of {OUTCOMES[outcome].several}"
 
 
 def by_time_rows(results: Results) -> list[tuple[str, ...]]:
@@ -143,6 +139,22 @@ def threshold_rows(results: Results) -> list[tuple[str, ...]]:
     ]
 
 
+def guard_rows(results: Results) -> list[tuple[str, ...]]:
+    return [
+        (
+            each.load,
+            f"{each.a} - {each.b}",
+            OUTCOMES[each.outcome].title,
+            difference(each),
+            f"{each.margin * 100:g}",
+            p_value(each.p_worse_holm),
+            p_value(each.p_within),
+            each.state + (f" ({each.reason})" if each.reason else ""),
+        )
+        for each in results.guards
+    ]
+
+
 def sentences(results: Results) -> list[str]:
     """One sentence per contrast, in the words of its verdict; another with the runs that were excluded."""
     return [said for row in [*results.contrasts, *results.effects] for said in (_sentence(row), *_with_excluded(row))]
@@ -159,18 +171,18 @@ def _with_excluded(row: Contrast) -> list[str]:
     head = f"{row.load}: {_against(row)}"
     runs = f"{other.runs} excluded run{'s' * (other.runs != 1)}"
     same = "still " * (other.verdict == row.verdict)
-    return [f"{head} with {runs} put back: {same}{other.verdict}, {difference(other)}."]
+    return [f"{head} with {runs} put back: {same}{other.verdict}, {difference(other, row.outcome)}."]
 
 
 def _sentence(row: Contrast) -> str:
     head = f"{row.load}: {_against(row)}"
-    if row.risk_difference is None:
+    if row.difference is None:
         return f"{head}: not compared ({row.reason})."
     shown = difference(row)
     mark = " (exploratory)" if row.exploratory else ""
-    margin = f"±{row.margin * 100:g} points"
+    margin = f"±{row.margin * 100:g} {OUTCOMES[row.outcome].difference_unit}"
     said = {
-        "different": f"the {OUTCOMES[row.outcome]} differs by {shown}, Holm p {relation(row.p_holm)}",
+        "different": f"the {OUTCOMES[row.outcome].title} differs by {shown}, Holm p {relation(row.p_holm)}",
         "equivalent": f"equivalent within {margin} ({shown})",
         "different-within-margin": f"differs by {shown}, but stays within {margin}",
         "inconclusive": f"no verdict: {shown}, Holm p {relation(row.p_holm)}; "
@@ -188,13 +200,15 @@ def _unlabelled(row: Contrast) -> str:
 
 
 def _constant(row: Contrast) -> str:
-    if row.risk_difference == 0:
+    if row.difference == 0:
         return "no difference in any block; with no variance there is nothing to test"
-    difference = points(row.risk_difference)
-    return f"the same difference in every block ({difference}), sign-flip p {relation(row.p_sign_flip)}"
+    return f"the same difference in every block ({difference(row)}), sign-flip p {relation(row.p_sign_flip)}"
 
 
-def difference(row: Contrast | WithExcluded | Beside) -> str:
-    """Of a contrast, in percentage points."""
+def difference(row: Contrast | Guard | WithExcluded | Beside, outcome: str = "") -> str:
+    """Of a contrast: in percentage points (which is not said) of a share, else in per cent. outcome: where the row does
+    not say it.
+    """
     low, high = row.ci95 or (None, None)
-    return with_interval(row.risk_difference, low, high, points)
+    shares = OUTCOMES[row.outcome if isinstance(row, Contrast | Guard) else outcome].share
+    return with_interval(row.difference, low, high, points if shares else more)

@@ -8,6 +8,7 @@ from analysis.report import summary
 from analysis.rows import fidelity
 from analysis.rows.path import told
 from analysis.words import Table, number, p_value, percent, ratio, with_interval
+from fave.campaign.outcomes import OUTCOMES
 from fave.campaign.results import Ratio, RatioContrast, Results
 
 
@@ -19,7 +20,7 @@ def tables(found: Results) -> list[Table]:
             summary.contrasts_title(found.primary_outcome),
             summary.CONTRAST_COLUMNS,
             summary.contrast_rows(found.contrasts),
-            _CONTRAST_NOTES,
+            _CONTRAST_NOTES if OUTCOMES[found.primary_outcome].share else _RATIO_NOTES,
         ),
         _effects(found),
         _variates(found),
@@ -39,6 +40,7 @@ def tables(found: Results) -> list[Table]:
         _sweep(found),
         Table("Controls", controls.COLUMNS, controls.rows(found.controls), controls.notes(found.controls), True),
         Table("Thresholds", summary.THRESHOLD_COLUMNS, summary.threshold_rows(found), words=True),
+        Table("Is an arm worse?", summary.GUARD_COLUMNS, summary.guard_rows(found), [_GUARD_NOTE]),
         Table("Capacity", capacity.COLUMNS, capacity.rows(found.capacity), words=True),
         _anomalies(found),
     )
@@ -61,6 +63,15 @@ _CONTRAST_NOTES = (
     "same number of arrivals); with looks the least over them, each divided by the look's share of alpha. Adjusted by "
     "Holm over all that is planned. Beside it the exact sign-flip permutation test, whose p is 2 / 2^blocks at least. "
     "Tests that take requests for independent raise false alarms (docs/methodology.md).",
+)
+_RATIO_NOTES = (
+    "difference: by how much a is more than b, a / b - 1 of geometric means over runs. p: paired t over log ratios; "
+    "with looks the least over them, each divided by the look's share of alpha. Adjusted by Holm over all "
+    "that is planned. Beside it the exact sign-flip permutation test, whose p is 2 / 2^blocks at least.",
+)
+_GUARD_NOTE = (
+    "worse: one-sided, Holm over all outcomes of the pair, so that an arm that is not worse in any is called so in at "
+    "most 5 % of campaigns. within: less than the margin worse, each outcome at 5 %"
 )
 _AS_SENT = (
     "over all runs of a cell: counts added up, otherwise the worst run. Rate and gaps compare when arrivals left with "
@@ -402,7 +413,7 @@ def _variates(found: Results) -> Table:
         (
             row.load,
             outcome.named(row),
-            *(summary.difference(each) for each in (variate.unadjusted, variate.adjusted)),
+            *(summary.difference(each, row.outcome) for each in (variate.unadjusted, variate.adjusted)),
             number(variate.variance_ratio),
             ", ".join(f"{name} {value:.2f}" for name, value in variate.coefficients.items() if value),
             "adjusted" if variate.decides else "unadjusted",
@@ -427,10 +438,13 @@ def _variates(found: Results) -> Table:
 
 
 def _secondary(found: Results) -> Table:
-    rows = summary.contrast_rows(found.secondary_contrasts)
-    about = found.secondary_contrasts[0].outcome if rows else found.primary_outcome
-    note = "secondary: a family of its own; nothing is decided by it"
-    return Table(summary.contrasts_title(about), summary.CONTRAST_COLUMNS, rows, [note])
+    rows = [
+        (row[0], row[1], OUTCOMES[each.outcome].title, *row[2:])
+        for each, row in zip(found.secondary_contrasts, summary.contrast_rows(found.secondary_contrasts), strict=True)
+    ]
+    columns = (*summary.CONTRAST_COLUMNS[:2], "outcome", *summary.CONTRAST_COLUMNS[2:])
+    note = "a family of its own, adjusted together. Shares: points; others: by how much a is more than b, per cent"
+    return Table("Secondary outcomes", columns, rows, [note])
 
 
 def _anomalies(found: Results) -> Table:

@@ -136,7 +136,9 @@ def in_terminal(found: Results, folder: Path) -> str:
     """What a person reads when the campaign ends."""
     validity = found.validity
     used = f"{validity.runs_used} of {validity.runs_planned} runs used"
-    titles = (*_IN_TERMINAL, summary.contrasts_title(found.primary_outcome))
+    titles: tuple[str, ...] = (*_IN_TERMINAL, summary.contrasts_title(found.primary_outcome))
+    # Several of them were named; one alone always stands beside cold starts.
+    titles += ("Secondary outcomes",) * (len({row.outcome for row in found.secondary_contrasts}) > 1)
     shown = [each for each in tables.tables(found) if each.title in titles]
     return "\n".join(
         [
@@ -155,7 +157,15 @@ def in_terminal(found: Results, folder: Path) -> str:
     )
 
 
-_IN_TERMINAL = ("Cells", "Effects of the factors", "Controls", "Thresholds", "Capacity", "Anomalies")
+_IN_TERMINAL = (
+    "Cells",
+    "Effects of the factors",
+    "Controls",
+    "Thresholds",
+    "Is an arm worse?",
+    "Capacity",
+    "Anomalies",
+)
 
 
 def _in_text(table: Table) -> list[str]:

@@ -13,12 +13,12 @@ from analysis.rows import fidelity, measures, simulate, soundness
 from analysis.rows.folder import Campaign, Rows, Run
 from analysis.rows.path import Paths, paths
 from fave.campaign.experiment import Experiment
+from fave.campaign.outcomes import COLD, SLOW
 from fave.campaign.validity import Fidelity
 from fave.wire import replica_events
 
 # What is reported apart, of runs at least twice as long.
 _FIRST_NS = 30_000_000_000
-SLOW = "slow_request_rate"
 Array = np.ndarray[Any, Any]
 Counts = tuple[int, int]
 
@@ -136,14 +136,16 @@ class Digest(NamedTuple):
         return self.requests - self.statuses.get("ok", 0)
 
     def counts(self, outcome: str) -> Counts:
-        """(events, known): slow requests, or cold ones, or cold invocations."""
+        """(events, known) of an outcome that is a share: slow requests, failed or cold ones, or cold invocations."""
         if outcome == SLOW:
             return self.slow
+        if outcome == "failure_rate":
+            return self.failures, self.requests
         return self.cold.invocations if outcome == "invocation_cold_rate" else self.cold.requests
 
     def lacking(self, outcome: str) -> float:
-        """What has no label. Every request is slow or not."""
-        return 0.0 if outcome == SLOW else self.unlabelled
+        """What has no label. Every request is slow or not, and answered or not."""
+        return self.unlabelled if outcome in COLD else 0.0
 
     def bounded(self, outcome: str) -> tuple[tuple[float, float], tuple[float, float]]:
         """(events, all), had all without a label been none, and had they been some."""
@@ -154,8 +156,8 @@ class Digest(NamedTuple):
 
 def cold_outcome(experiment: Experiment) -> str:
     """The level of cold starts that the experiment is about, also where its primary outcome is another one."""
-    primary = experiment.primary_outcome
-    return "invocation_cold_rate" if primary == SLOW else primary
+    named = (experiment.primary_outcome, *experiment.secondary_outcomes)
+    return next((name for name in named if name in COLD), COLD[0])
 
 
 def limit_s(experiment: Experiment, load: str) -> float | None:

@@ -153,7 +153,8 @@ def _run(folder: CellDir, facts: Manifest, workload: Recorded) -> Run:
     cell = record.read(folder.path, folder.cell.name, Cell)
     judged = record.read(folder.path, folder.verdict.name, record.Judged)
     entries = workload.entries_of(cell.target)
-    graph = workload.graph
+    parts = facts.experiment.decompositions.get(cell.regime)
+    graph = workload.graph.with_parts(parts) if workload.graph and parts else workload.graph
     return Run(
         block=cell.block,
         load=cell.load,
@@ -170,7 +171,7 @@ def _run(folder: CellDir, facts: Manifest, workload: Recorded) -> Run:
         problems=tuple(_foreign(cell, folder.path.name, facts)),
         median_latency_s=judged.median_latency_s,
         entries=entries,
-        graph=graph if graph and entries == (graph.director,) else None,
+        graph=graph.called() if graph and entries == (graph.director,) else None,
     )
 
 

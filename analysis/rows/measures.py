@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from fave.campaign.outcomes import MIN_REQUESTS
 from fave.wire import replica_events
 
 # Below these a run's quantile says nothing (methodology §3); the median is a point estimate from three on.
-MIN_REQUESTS = {0.5: 3, 0.95: 100, 0.99: 300}
 # Nothing can be said per second of less.
 _SHORTEST_NS = 1_000_000
 Array = np.ndarray[Any, Any]

@@ -97,12 +97,17 @@ def combined_ratio(arms: Sequence[Sequence[float]], weights: Sequence[float], co
     return Ratio(estimate=centre, low=low, high=high, p=float(test.pvalue), n=blocks, confidence=confidence)
 
 
-def simultaneous_interval(result: Paired, contrasts: int, alpha: float = _ALPHA) -> tuple[float, float] | None:
-    """Of a contrast among so many, by Bonferroni: all of them hold together. None where there is no single one."""
+def simultaneous_interval(
+    result: Paired, contrasts: int, alpha: float = _ALPHA, most: float = 1.0
+) -> tuple[float, float] | None:
+    """Of a contrast among so many, by Bonferroni: all of them hold together. None where there is no single one.
+
+    most: what a difference cannot exceed.
+    """
     if result.ci95 is None or result.error is None or result.df is None:
         return None
     half = float(stats.t.ppf(1 - alpha / (2 * contrasts), result.df)) * result.error
-    return max(-1.0, result.mean - half), min(1.0, result.mean + half)
+    return max(-most, result.mean - half), min(most, result.mean + half)
 
 
 class Extra(NamedTuple):
@@ -129,8 +134,9 @@ def combined(
     margin: float,
     alpha: float = _ALPHA,
     extra: Extra = Extra(),
+    most: float = 1.0,
 ) -> Paired:
-    """CR2 combination of pooled rates, its interval (clipped to [-1, 1]), exact sign-flip permutation test, TOST.
+    """CR2 combination of pooled rates, its interval (clipped to ±most), exact sign-flip permutation test, TOST.
 
     arms: (events, trials) of the same blocks in the same order; at least two. weights: of arms, that sum to 0. alpha:
     the interval's level is 1 - alpha.
@@ -144,7 +150,7 @@ def combined(
     found = with_extra(found, extra)
     return Paired(
         mean=found.estimate,
-        ci95=interval(found, 1 - alpha),
+        ci95=interval(found, 1 - alpha, most),
         p=two_sided(found),
         p_sign_flip=p_sign_flip,
         p_equivalence=tost_p(found, margin),
@@ -173,9 +179,9 @@ def _weighted_differences(arms: Sequence[Sequence[Counts]], weights: Sequence[fl
     return weighted
 
 
-def interval(found: Clustered, confidence: float) -> tuple[float, float]:
+def interval(found: Clustered, confidence: float, most: float = 1.0) -> tuple[float, float]:
     half = float(stats.t.ppf((1 + confidence) / 2, found.df)) * found.error
-    return max(-1.0, found.estimate - half), min(1.0, found.estimate + half)
+    return max(-most, found.estimate - half), min(most, found.estimate + half)
 
 
 def two_sided(found: Clustered) -> float:

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from fave.campaign import thresholds
+from fave.campaign import outcomes, thresholds
+from fave.campaign.outcomes import OUTCOMES
+from fave.campaign.results import Prices
 from fave.campaign.validity import Gates
 from fave.settings import NAME_PATTERN, Duration
 from fave.traffic.arrivals import Traffic
 
-Outcome = Literal["invocation_cold_rate", "request_cold_rate", "slow_request_rate"]
 # What a variance needs, and a degree of freedom more.
 _FEWEST_BLOCKS = 3
 
@@ -151,17 +152,21 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     """`contrasts` are pairs of regimes (a, b), for a - b. `attempts`: tries for a block that came out invalid.
 
-    `regimes` name the arms. An arm is a regime, or by `aliases` another name of one; by `variants` some functions of
-    the workload are otherwise in it.
+    `regimes` name the arms. An arm is a regime, or by `aliases` another name of one; by `decompositions` some stages of
+    the workload's graph are one function in it, by `variants` some functions are otherwise.
 
     workload: a shipped one, or a YAML file.
+
+    primary_outcome decides; secondary_outcomes, named before anything runs, are a family of their own that is adjusted
+    together. equivalence_margin, and margins of secondary ones: points (0.05 is 5) of a share, per cent of what is
+    compared as a ratio. prices: for `money_per_hour`.
 
     looks: blocks after which the campaign is judged, and loads that are decided end; without them once, at the end.
     control_variate: contrasts are decided with the simulator as control variate, where there is one. factorial: two
     factors, of each two levels, of each the two regimes that have it; their effects are planned, too. aliases: a second
     name of a regime, for A/A controls and for regimes that differ by overrides. capacity: loads of rising rate, of
     which the highest that a regime sustains is sought. thresholds: what must hold, e.g. `steady/warm: cold_rate.high <
-    0.05`.
+    0.05`. not_worse: planned contrasts whose first arm must not be worse than the second in any outcome that is named.
     """
 
     description: str
@@ -170,9 +175,13 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     regimes: tuple[str, ...]
     loads: dict[str, Load]
     contrasts: tuple[tuple[str, str], ...]
-    primary_outcome: Outcome
+    primary_outcome: outcomes.Name
+    secondary_outcomes: tuple[outcomes.Name, ...] = ()
+    margins: dict[outcomes.Name, float] = {}
+    prices: Prices | None = None
     workload: str = "videosearcher"
     aliases: dict[str, str] = {}
+    decompositions: dict[str, dict[str, tuple[str, ...]]] = {}
     variants: dict[str, dict[str, Variant]] = {}
     equivalence_margin: float = 0.05
     settle: Settle = Settle()
@@ -182,6 +191,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     control_variate: bool = True
     factorial: dict[str, dict[str, tuple[str, str]]] = {}
     thresholds: tuple[str, ...] = ()
+    not_worse: tuple[tuple[str, str], ...] = ()
     controls: tuple[Control, ...] = ()
     capacity: tuple[str, ...] = ()
 
@@ -213,8 +223,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         ]
         problems += [f"aliases: {name!r} is not among the regimes" for name in self.aliases if name not in self.regimes]
         problems += [
-            f"variants: {name!r} is not among the regimes (give the arm's regime by aliases)"
-            for name in self.variants
+            f"{key}: {name!r} is not among the regimes (give the arm's regime by aliases)"
+            for key in ("variants", "decompositions")
+            for name in getattr(self, key)
             if name not in self.regimes
         ]
         problems += [f"capacity: {name!r} is not among the loads" for name in self.capacity if name not in self.loads]
@@ -225,12 +236,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             if {a, b} <= set(self.regimes) and not any((a, b) in self.contrasts_of(load) for load in self.loads)
         ]
         problems += self._wrong_looks() + self._wrong_factorial()
-        if self.primary_outcome == "slow_request_rate":
-            problems += [
-                f"loads.{name}.slo: the primary outcome is the share of requests slower than it"
-                for name, load in self.loads.items()
-                if load.slo is None and self.contrasts_of(name)
-            ]
+        problems += self._wrong_outcomes()
         if len(set(self.contrasts)) < len(self.contrasts) or any(a == b for a, b in self.contrasts):
             problems.append("contrasts: each pair of two different regimes once")
         if self.attempts < 1:
@@ -241,6 +247,47 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             problems.append("regimes, loads: at least one of each")
         if problems:
             raise ValueError("\n".join(problems))
+
+    def _wrong_outcomes(self) -> list[str]:
+        """Also what asks about them."""
+        named = (self.primary_outcome, *self.secondary_outcomes)
+        problems = [
+            f"secondary_outcomes: {name!r} stands twice, or is the primary one"
+            for name in self.secondary_outcomes
+            if named.count(name) > 1
+        ]
+        problems += [
+            f"margins: {name!r} is no secondary outcome (of the primary one it is equivalence_margin)"
+            for name in self.margins
+            if name not in self.secondary_outcomes
+        ]
+        problems += [
+            f"margins.{name}: {margin} must lie between 0 and 1"
+            for name, margin in self.margins.items()
+            if not 0 < margin < 1
+        ]
+        problems += [
+            f"not_worse: {a} - {b} is no planned contrast" for a, b in self.not_worse if (a, b) not in self.contrasts
+        ]
+        if "money_per_hour" in named and self.prices is None:
+            problems.append("prices: money_per_hour is an outcome, and nothing has a price")
+        for label, load in self.loads.items():
+            if not self.contrasts_of(label):
+                continue
+            if self.primary_outcome == outcomes.SLOW and load.slo is None:
+                problems.append(f"loads.{label}.slo: the primary outcome is the share of requests slower than it")
+            quantile = OUTCOMES[self.primary_outcome].quantile
+            if quantile and 0 < load.traffic.requests < outcomes.MIN_REQUESTS[quantile]:
+                needed, there = outcomes.MIN_REQUESTS[quantile], load.traffic.requests
+                problems.append(
+                    f"loads.{label}.traffic.requests: {self.primary_outcome} needs {needed} in a run, not {there}"
+                )
+        return problems
+
+    def margin_of(self, outcome: str) -> float:
+        """Of its difference: up to it two arms are the same for all that matters."""
+        found = {str(name): margin for name, margin in self.margins.items()}
+        return found.get(outcome, self.equivalence_margin)
 
     def _wrong_looks(self) -> list[str]:
         if not self.looks:

@@ -213,6 +213,7 @@ class Spread(msgspec.Struct, frozen=True):
     load: str
     a: str
     b: str
+    outcome: str = ""
     blocks: Count = 0
     standard_error: Annotated[float, Meta(ge=0)] | None = None
 
@@ -221,6 +222,7 @@ class Pilot(msgspec.Struct, frozen=True):
     """results.json of whatever version: what a forecast takes from it."""
 
     contrasts: tuple[Spread, ...] = ()
+    secondary_contrasts: tuple[Spread, ...] = ()
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):

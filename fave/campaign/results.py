@@ -64,6 +64,29 @@ class ThresholdResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+State = Literal["worse", "within", "undecided"]
+
+
+class Guard(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a is worse than b in one outcome (`not_worse`). difference, ci95, margin: as of the contrast.
+
+    p_worse_holm: one-sided, that a is worse, over all outcomes and loads of the pair. p_within: that it is not worse by
+    the margin. state: `worse`; else `within` the margin, or `undecided`.
+    """
+
+    load: str
+    a: str
+    b: str
+    outcome: str
+    difference: float | None
+    ci95: tuple[float, float] | None
+    margin: float
+    p_worse_holm: float | None
+    p_within: float | None
+    state: State
+    reason: str = ""
+
+
 class ColdRate(msgspec.Struct, frozen=True, kw_only=True):
     """Cold of those that have a label. outcome: of invocations or of requests.
 
@@ -134,6 +157,9 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     p50: float | None
     p50_low: float | None
     p50_high: float | None
+    p90: float | None
+    p90_low: float | None
+    p90_high: float | None
     p95: float | None
     p95_low: float | None
     p95_high: float | None
@@ -148,7 +174,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
     def percentile(self, name: str) -> tuple[float | None, float | None, float | None]:
-        """p50, p95 or p99, and the ends of its interval."""
+        """p50, p90, p95 or p99, and the ends of its interval."""
         return getattr(self, name), getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
 
 
@@ -254,7 +280,7 @@ class WithExcluded(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: int
     blocks: int
-    risk_difference: float | None
+    difference: float | None
     ci95: tuple[float, float] | None
     verdict: str
 
@@ -262,7 +288,7 @@ class WithExcluded(msgspec.Struct, frozen=True, kw_only=True):
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
     """A contrast with, or without, its control variate, at the last look."""
 
-    risk_difference: float
+    difference: float
     ci95: tuple[float, float] | None
     p: float | None
     standard_error: float | None
@@ -280,13 +306,16 @@ class ControlVariate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contrast(msgspec.Struct, frozen=True, kw_only=True):
-    """a - b of pooled rates, paired by block; of two regimes, or an effect of the factorial (`weights` by regime).
+    """a against b, paired by block; of two regimes, or an effect of the factorial (`weights` by regime).
+
+    difference, its intervals, and `margin`: of an outcome that is a share of arrivals, a - b of pooled rates; of any
+    other one a / b - 1 of geometric means (0.2: a is 20 % more). standard_error is then that of the mean log ratio.
 
     decided: by its verdict, or constant over eight blocks. chance_next: of a difference at the next look, if estimate
     and spread stay as they are. confidence: of `ci95`; more than 95 % where there are looks. simultaneous95: for all
     planned contrasts together (Bonferroni). p: over the looks so far. standard_error, df: of the difference (CR2,
-    blocks as clusters). rates: of each run. unlabelled: arrivals without a label; bounds: the least and the greatest
-    difference that they allow. Intervals hold those of both ends, p is the greatest, and 1 where the ends have
+    blocks as clusters). rates: each run's figure. unlabelled: arrivals without a label; bounds: the least and the
+    greatest difference that they allow. Intervals hold those of both ends, p is the greatest, and 1 where the ends have
     different signs.
     """
 
@@ -296,7 +325,7 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     a: str
     b: str
     weights: dict[str, float]
-    risk_difference: float | None
+    difference: float | None
     ci95: tuple[float, float] | None
     confidence: float
     simultaneous95: tuple[float, float] | None
@@ -611,6 +640,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     kept_stages: list[KeptStage]
     memory: list[Memory]
     thresholds: list[ThresholdResult]
+    guards: list[Guard]
     controls: list[Checked]
     capacity: list[Ladder]
     looks: Looks

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from fave.campaign.outcomes import COLD, SLOW
 from fave.campaign.results import Contrast, RatioContrast, ThresholdResult
 from fave.campaign.validity import at_most, below
 
@@ -50,6 +51,7 @@ _FIGURES = {
     "cold_rate": _Figure("cold_rate", ("estimate", "low", "high"), _SHARE),
     "slow_rate": _Figure("slow_rate.rate", ("estimate", "low", "high"), _SHARE),
     "p50": _Figure("latency_s", ("p50", "p50_low", "p50_high"), _TIME),
+    "p90": _Figure("latency_s", ("p90", "p90_low", "p90_high"), _TIME),
     "p95": _Figure("latency_s", ("p95", "p95_low", "p95_high"), _TIME),
     "p99": _Figure("latency_s", ("p99", "p99_low", "p99_high"), _TIME),
     "failures": _Figure("", ("failures",), {}),
@@ -62,8 +64,8 @@ _FIGURES = {
 
 
 # Of a contrast, and the unit that a value may have.
-_DIFFERENCES = {"cold_rate": ("invocation_cold_rate", "request_cold_rate"), "slow_rate": ("slow_request_rate",)}
-_RATIOS = {"p50": "p50", "p95": "p95", "p99": "p99", "mean": "mean", "held_gb": "held", "start": "start"}
+_DIFFERENCES = {"cold_rate": COLD, "slow_rate": (SLOW,), "failure_rate": ("failure_rate",)}
+_RATIOS = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "mean": "mean", "held_gb": "held", "start": "start"}
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +181,7 @@ def _of_pairs(
         for row in contrasts:
             if row.outcome in _DIFFERENCES[threshold.figure]:
                 low, high = row.ci95 or (None, None)
-                rows.append((row.load, f"{row.a} vs {row.b}", (low, row.risk_difference, high), row.reason))
+                rows.append((row.load, f"{row.a} vs {row.b}", (low, row.difference, high), row.reason))
     else:
         for each in ratios:
             if each.figure == _RATIOS[threshold.figure]:

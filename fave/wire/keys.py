@@ -6,11 +6,12 @@ import re
 from typing import NamedTuple
 
 REQUESTS = "requests/"
+_MADE = re.compile(r".*/requests/[^/]+/(?P<task>(?P<function>[^/]+)(?:/[^/]+)?)/[^/]+")
 _METADATA = re.compile(r"requests/[^/]+/(?P<task>(?P<function>[^/]+)(?:/[^/]+)?)/metadata\.\d+\.json")
 
 
 class Written(NamedTuple):
-    """Whose metadata a key is: a task is `stage`, or `stage/clip`."""
+    """Which task made something: `stage`, or `stage/clip`."""
 
     task: str
     function: str
@@ -47,4 +48,10 @@ def metadata(request_id: str, task: str, attempt: int) -> str:
 def written(key: str) -> Written | None:
     """None for a key that is not metadata of a task."""
     found = _METADATA.fullmatch(key)
+    return Written(found["task"], found["function"]) if found else None
+
+
+def made(uri: str) -> Written | None:
+    """Which task's output an address is; None where it is none."""
+    found = _MADE.fullmatch(uri)
     return Written(found["task"], found["function"]) if found else None

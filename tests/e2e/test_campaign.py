@@ -73,7 +73,7 @@ def test_the_positive_control_is_exact(campaign):
     rates = {cell["regime"]: cell["cold_rate"]["estimate"] for cell in results["cells"]}
     assert rates == {"cold": 1.0, "warm": 0.0}
     (contrast,) = results["contrasts"]
-    assert (contrast["risk_difference"], contrast["verdict"], contrast["blocks"]) == (1.0, "degenerate", 2)
+    assert (contrast["difference"], contrast["verdict"], contrast["blocks"]) == (1.0, "degenerate", 2)
     assert contrast["exploratory"]
     assert results["validity"]["valid"]
 

@@ -57,7 +57,7 @@ def test_a_folder_gives_what_the_same_rows_in_memory_give(folder):
     assert found == expected
     assert found["validity"]["findings"] == []
     assert outcome.exit_code(typed(found)) == EXIT_OK
-    assert found["contrasts"][0]["risk_difference"] == pytest.approx((9 - 1 / 3) / 20)
+    assert found["contrasts"][0]["difference"] == pytest.approx((9 - 1 / 3) / 20)
 
 
 def test_compressed_rows_are_read_as_plain_ones(folder):
@@ -186,7 +186,7 @@ def test_when_every_request_fails_no_verdict_is_given_and_the_exit_code_says_so(
 def test_a_single_block_is_a_finding_and_no_comparison():
     found = answers(campaign(experiment(), with_cold({(0, "a"): 8, (0, "b"): 1})))
     assert found["validity"]["findings"] == ["l: a single block; nothing can be compared"]
-    assert found["contrasts"][0]["risk_difference"] is None
+    assert found["contrasts"][0]["difference"] is None
 
 
 def test_holm_counts_planned_contrasts_that_could_not_be_tested():
@@ -214,7 +214,7 @@ def test_a_verdict_that_rests_on_an_excluded_run_is_told_with_it():
     other = row["with_excluded"]
     assert (other["verdict"], other["blocks"], other["runs"]) == ("inconclusive", 4, 2)
     expected = answers(whole)["contrasts"][0]
-    assert (other["risk_difference"], other["ci95"]) == (expected["risk_difference"], expected["ci95"])
+    assert (other["difference"], other["ci95"]) == (expected["risk_difference"], expected["ci95"])
     assert "with 2 excluded runs put back: inconclusive" in summary.sentences(typed(found))[1]
     assert expected["with_excluded"] is None
 
@@ -229,7 +229,7 @@ def test_tries_of_a_block_that_are_put_back_count_as_one_block():
     (row,) = answers(whole._replace(runs=[*whole.runs, *again], rows=lambda run: rows[run.folder]))["contrasts"]
     assert (row["with_excluded"]["runs"], row["with_excluded"]["blocks"]) == (2, 3)
     pooled_a, pooled_b = (2 * 8 + 9 + 10) / 80, 1 / 80
-    assert row["with_excluded"]["risk_difference"] == pytest.approx(pooled_a - pooled_b)
+    assert row["with_excluded"]["difference"] == pytest.approx(pooled_a - pooled_b)
 
 
 def test_levels_tell_affected_from_triggered_and_first_use():

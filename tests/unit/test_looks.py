@@ -90,9 +90,9 @@ def test_main_effects_are_means_of_differences_and_the_interaction_their_differe
     minimum, timeout, interaction = found["effects"]
     a, b, c, d = (sum(each) / 60 for each in cold.values())
     assert (minimum["a"], minimum["b"]) == ("minimum 1", "minimum 0")
-    assert minimum["risk_difference"] == pytest.approx((c + d - a - b) / 2)
-    assert timeout["risk_difference"] == pytest.approx((b + d - a - c) / 2)
-    assert interaction["risk_difference"] == pytest.approx(a - b - c + d)
+    assert minimum["difference"] == pytest.approx((c + d - a - b) / 2)
+    assert timeout["difference"] == pytest.approx((b + d - a - c) / 2)
+    assert interaction["difference"] == pytest.approx(a - b - c + d)
     by_block = [(cold["c"][i] + cold["d"][i] - cold["a"][i] - cold["b"][i]) / 40 for i in range(3)]
     assert minimum["standard_error"] == pytest.approx(np.std(by_block, ddof=1) / 3**0.5)
     # Each arm brings its own degrees of freedom where requests were independent; never less than of one arm.

@@ -17,6 +17,7 @@ from analysis.rows import measures
 from analysis.rows.folder import Run, used_runs
 from analysis.statistics import alternatives, clustered, compare, intervals
 from fave.campaign.experiment import Experiment
+from fave.campaign.outcomes import MIN_REQUESTS
 from fave.campaign.validity import Verdict
 from fave.settings import from_plain
 from tests.support.campaigns import experiment, load, results_of
@@ -220,7 +221,7 @@ def test_the_least_number_of_requests_is_at_least_what_an_interval_of_the_quanti
     assert needed == ORACLES["minimum_n_for_quantile_ci"][case]["one_sided"]
     two_sided = next(n for n in range(1, 1000) if 1 - q**n >= 0.975)
     assert two_sided == ORACLES["minimum_n_for_quantile_ci"][case]["two_sided"]
-    assert measures.MIN_REQUESTS[q] >= needed
+    assert MIN_REQUESTS[q] >= needed
 
 
 def test_failures_stay_in_the_denominator_of_latency():
@@ -251,7 +252,7 @@ def test_an_inconclusive_finding_claims_nothing_about_its_interval():
         "outcome": "invocation_cold_rate",
         "a": "x",
         "b": "y",
-        "risk_difference": 0.4,
+        "difference": 0.4,
         "ci95": [0.15, 0.65],
         "p_holm": 0.081,
     }

@@ -125,7 +125,7 @@ def test_a_condition_that_cannot_be_read_is_refused_with_its_text(text, says):
 def results(valid=True, thresholds=(), controls=(), differences=(0.1,)):
     return results_of(
         valid=valid,
-        contrasts=[{"blocks": 2, "risk_difference": difference} for difference in differences],
+        contrasts=[{"blocks": 2, "difference": difference} for difference in differences],
         thresholds=[{"state": state} for state in thresholds],
         controls=[{"state": state} for state in controls],
     )

@@ -132,7 +132,7 @@ def contrast(a="b", b="a", estimate=0.1, ci=(0.02, 0.18), outcome="invocation_co
         "load": "steady",
         "a": a,
         "b": b,
-        "risk_difference": estimate,
+        "difference": estimate,
         "ci95": ci,
         "reason": "",
     }
