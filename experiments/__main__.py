@@ -39,7 +39,11 @@ def main() -> int:
     experiment, runs = _experiment(arguments), arguments.runs.resolve()
     pilot = _pilot(arguments, name, runs)
     if arguments.command == "plan":
-        print(forecast.whole(name, experiment, plan(experiment), pilot))
+        groups = plan(experiment)
+        print(forecast.whole(name, experiment, groups, pilot))
+        hasty = forecast.too_fast(experiment, groups, pilot)
+        if hasty:
+            raise ConfigError(hasty, hint="it would be refused: switch earlier before bursts, or further apart")
         return 0
     return driver.run(name, experiment, runs=runs, quiet=arguments.quiet, pilot=pilot)
 

@@ -18,8 +18,10 @@ from experiments.model import Experiment
 from experiments.observe import Conditions, observe
 from experiments.plan import Cell, Group
 from experiments.standing import reference
+from experiments.switching import followed, steps
 from experiments.trial import ask_once
 from fave.campaign import record
+from fave.campaign.experiment import Policy
 from fave.campaign.record import Times
 from fave.campaign.rundir import CellDir, read_jsonl, write_json, write_jsonl, write_jsonl_gz
 from fave.campaign.validity import Gates, Observed, Verdict, judge
@@ -89,7 +91,13 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, 
     """
     began_s = monotonic_s()
     experiment, load, platform = bench.experiment, bench.experiment.loads[cell.load], bench.platform
-    regime, policies = experiment.regime_of(cell.regime), experiment.policies(cell.load, cell.regime)
+    plan = steps(experiment, cell.regime, group.schedule)
+    regime = plan[0].regime
+
+    def policies_in(regime: str) -> dict[str, Policy]:
+        return experiment.policies(cell.load, cell.regime, regime)
+
+    policies = policies_in(regime)
     load_1min = os.getloadavg()[0]
     with platform.observe(policies) as watch:
         phase("bringing the initial state about")
@@ -102,18 +110,20 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, 
         snapshot = _snapshot(bench, cell, folder)
         arrivals.write_csv(folder.schedule, group.schedule)
         phase("sending")
-        _generate(bench, group, cell, folder)
-        generator = record.read(folder.path, "generator.json", record.Generated)
-        # Every arm's costs count for the same time: the last silence belongs to it.
-        phase("waiting for the planned end")
-        planned_end_ns = generator.started_at_ns + int(load.traffic.duration * NS_PER_S)
-        time.sleep(max(0, planned_end_ns - utc_ns()) / NS_PER_S)
+        with followed(platform, work, plan[1:], policies_in, folder, say) as changes:
+            _generate(bench, group, cell, folder)
+            generator = record.read(folder.path, "generator.json", record.Generated)
+            # Every arm's costs count for the same time: the last silence belongs to it.
+            phase("waiting for the planned end")
+            planned_end_ns = generator.started_at_ns + int(load.traffic.duration * NS_PER_S)
+            time.sleep(max(0, planned_end_ns - utc_ns()) / NS_PER_S)
         phase("draining")
         drained = drain(platform, policies)
         cpu = host.cpu_so_far()
         phase("collecting")
         seen = watch.end()
-    stands, afterwards = platform.standing(policies) == before, _snapshot(bench, cell, folder)
+    stands = platform.standing(policies) == (changes[-1].standing if changes else before)
+    switches, afterwards = tuple(each.change for each in changes), _snapshot(bench, cell, folder)
     write_json(folder.snapshots, {"before": snapshot, "after": afterwards})
     raw = [row for path in folder.arrivals() for row in read_jsonl(path, ArrivalRow)]
     rows = collect(Sources(bench.store, work, seen, applied.initial_ready), raw, regime=cell.regime, load=cell.load)
@@ -134,6 +144,9 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, 
             cpu=cpu,
             gateway_late_share=gateway_late_share(snapshot["gateway"], afterwards["gateway"]),
             policies=applied.policies,
+            switches=switches,
+            missed=len(plan) - 1 - len(switches),
+            switched_to={each: policies_in(each) for each in experiment.regimes_in(cell.regime)},
         ),
     )
     verdict = write_verdict(
@@ -157,6 +170,8 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, 
         generator=generator,
         host_load_1min=load_1min,
         times=times,
+        switches=switches,
+        policies={each: policies_in(each) for each in experiment.regimes_in(cell.regime)} if switches else {},
     )
     record.write(folder.path, folder.cell.name, facts)
     return _summary(rows, verdict, times)

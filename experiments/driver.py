@@ -40,6 +40,7 @@ from fave.storage import Store
 from fave.wire import keys
 from platforms import preflight
 from platforms.claim import claimed
+from platforms.model import Platform
 from platforms.probe import Probe, probe, refused, unmeasurable
 from platforms.session import opened
 from workloads.model import of_record
@@ -70,6 +71,9 @@ def run(
     pilot: from which the forecast says what can be shown.
     """
     groups = plan(experiment)
+    hasty = forecast.too_fast(experiment, groups, pilot)
+    if hasty:
+        raise ConfigError(hasty, hint="switch earlier before bursts, or further apart; --sd S forgets the earlier run")
     progress = _progress(experiment, groups, quiet=quiet)
     for line in (f"{name}: {experiment.description}", *forecast.summary(experiment, groups, pilot)):
         progress.say(line)
@@ -168,6 +172,7 @@ def _run_all(campaign: Campaign) -> None:
                 stamp = "-".join(folder.name.split("-")[:2])
                 bench = Bench(experiment, platform, Store.at(platform.endpoints), stamp)
                 ignored = variants.without_effect(experiment.variants, runs_images=not platform.capabilities().known)
+                ignored += _without_evidence(experiment, platform)
                 if ignored:
                     raise ConfigError(ignored)
                 there = platform.changeable(experiment.work, []) if found is None else found
@@ -196,6 +201,16 @@ def _run_all(campaign: Campaign) -> None:
             campaign.journal.note("platform_failed", error=str(error))
             progress.complain(f"a part of the platform failed: {error}")
             progress.say("bringing the platform back; the block that was cut short is repeated")
+
+
+def _without_evidence(experiment: Experiment, platform: Platform) -> list[str]:
+    """Outcomes that this platform tells nothing of."""
+    named = {"primary_outcome": (experiment.primary_outcome,), "secondary_outcomes": experiment.secondary_outcomes}
+    return [
+        f"{key}: start_s needs the starts of replicas, which this platform does not tell; take mean_latency_s"
+        for key, names in named.items()
+        if "start_s" in names and not platform.capabilities().replica_events
+    ]
 
 
 @contextlib.contextmanager
@@ -302,8 +317,9 @@ def _probed(campaign: Campaign, bench: Bench) -> Probe | None:
     problems += [
         f"regime {regime}: {problem}"
         for load in experiment.loads
-        for regime in experiment.regimes_of(load)
-        for problem in refused(found, experiment.policies(load, regime), idled=environment.idler() == "on")
+        for arm in experiment.regimes_of(load)
+        for regime in experiment.regimes_in(arm)
+        for problem in refused(found, experiment.policies(load, arm, regime), idled=environment.idler() == "on")
     ]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)), hint="leave the regime out; `make probe` shows what there is")

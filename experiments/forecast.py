@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from experiments.model import Experiment
 from experiments.plan import Group, forecast_s
 from experiments.progress import duration
+from experiments.switching import closest_s, steps
 from fave.campaign import record
 from fave.campaign.outcomes import OUTCOMES, Outcome
 from fave.errors import ConfigError
@@ -25,15 +26,17 @@ _USUAL_SD = (0.02, 0.05, 0.10, 0.20)
 
 
 class Pilot(NamedTuple):
-    """Where spreads come from: sd of the block-wise differences by (outcome, load, a, b), of logs where arms are compared
-    as ratios; `every` where one is given for all.
+    """Where spreads come from: sd of the block-wise differences by (outcome, load, a, b), of logs where arms are
+    compared as ratios; `every` where one is given for all.
 
-    Without a spread where all differences were the same: that a few blocks agreed does not say that more would.
+    start_s: how long a replica takes to start, where it takes longest. Without a spread where all differences were the
+    same: that a few blocks agreed does not say that more would.
     """
 
     source: str
     sds: dict[tuple[str, str, str, str], float]
     every: float | None = None
+    start_s: float | None = None
 
     def sd(self, outcome: str, load: str, a: str, b: str) -> float | None:
         return self.every if self.every is not None else self.sds.get((outcome, load, a, b))
@@ -65,7 +68,8 @@ def from_run(folder: Path) -> Pilot:
         for row in (*found.contrasts, *found.secondary_contrasts)
         if row.standard_error
     }
-    return Pilot(folder.name, sds)
+    starts_s = [cell.start_s.estimate for cell in found.cells if cell.start_s.estimate is not None]
+    return Pilot(folder.name, sds, start_s=max(starts_s, default=None))
 
 
 def earlier(name: str, runs: Path) -> Pilot | None:
@@ -101,6 +105,22 @@ def summary(experiment: Experiment, groups: Sequence[Group], pilot: Pilot | None
     return lines + detectable(experiment, pilot)
 
 
+def too_fast(experiment: Experiment, groups: Sequence[Group], pilot: Pilot | None) -> list[str]:
+    """Arms that switch faster than replicas started in the pilot: what they ask for would never be there in time."""
+    if pilot is None or pilot.start_s is None:
+        return []
+    start_s, found = pilot.start_s, dict[str, None]()
+    for group in groups:
+        for arm in experiment.regimes_of(group.load):
+            lead_s = float(experiment.prewarming[arm].before_bursts) if arm in experiment.prewarming else None
+            closest = closest_s(steps(experiment, arm, group.schedule)) if experiment.switches(arm) else None
+            least_s = min((each for each in (lead_s, closest) if each is not None), default=None)
+            if least_s is not None and least_s < start_s:
+                what = f"{arm}, {group.load}: a switch has {least_s:.2g} s, a replica took {start_s:.2g} s to start"
+                found[f"{what} ({pilot.source})"] = None
+    return list(found)
+
+
 def held_gb_s(experiment: Experiment, groups: Sequence[Group]) -> tuple[float, float]:
     """Bounds of the provisioned cost: every function at its minimum, or maximum, for as long as load is offered."""
     low = high = 0.0
@@ -124,7 +144,8 @@ def detectable(experiment: Experiment, pilot: Pilot | None) -> list[str]:
     alpha = share * _ALPHA / family
     strictest = f"alpha {share * _ALPHA:.2g} / {family}: Holm's strictest step{' at the last look' * (share < 1)}"
     outcome, about = experiment.primary_outcome, OUTCOMES[experiment.primary_outcome]
-    head = f"smallest difference of {about.several} shown with {_POWER:.0%} power, in {about.difference_unit} ({strictest})"
+    head = f"smallest difference of {about.several} shown with {_POWER:.0%} power, in {about.difference_unit}"
+    head += f" ({strictest})"
     if pilot is None:
         lines = [f"{head}; no pilot is known (--pilot RUN or --sd), so for some spreads:"]
         for blocks in sorted({load.blocks for _, load, _, _ in planned}):

@@ -27,11 +27,11 @@ FOLDER = Path(__file__).parent
 class Experiment(Planned, frozen=True, kw_only=True):
     """With the workload and the regimes that it names."""
 
-    def policies(self, load: str, regime: str) -> dict[str, Policy]:
-        """Complete policies of the load's functions in a regime of this experiment."""
+    def policies(self, load: str, arm: str, regime: str = "") -> dict[str, Policy]:
+        """Complete policies of the load's functions in an arm: in that one of its regimes, or the first."""
         each = self.loads[load]
-        functions = self.work_of(regime).functions_of(each.target)
-        return resolve(self.regime_of(regime), functions, each.overrides.get(regime))
+        functions = self.work_of(arm).functions_of(each.target)
+        return resolve(regime or self.regime_of(arm), functions, each.overrides.get(arm))
 
     def work_of(self, regime: str) -> Workload:
         """The workload as it is in that arm."""
@@ -175,14 +175,15 @@ def _wrong_regimes(experiment: Experiment) -> list[str]:
     there = regimes.names()
     problems = [
         f"regimes: unknown {name!r}{_suggestion(name, there)}"
-        for name in map(experiment.regime_of, experiment.regimes)
+        for name in dict.fromkeys(name for arm in experiment.regimes for name in experiment.regimes_in(arm))
         if name not in there
     ]
     # A file's name in a report must mean that file.
     return problems + [
-        f"aliases: {alias!r} is the name of a regime; take another one"
-        for alias in experiment.aliases
-        if alias in there
+        f"{key}: {arm!r} is the name of a regime; take another one"
+        for key in ("aliases", "switching", "prewarming")
+        for arm in getattr(experiment, key)
+        if arm in there
     ]
 
 
@@ -192,10 +193,13 @@ def _wrong_policies(experiment: Experiment, label: str) -> list[str]:
     problems = []
     for regime in experiment.regimes_of(label):
         try:
-            policies = experiment.policies(label, regime)
+            every = [experiment.policies(label, regime, each) for each in experiment.regimes_in(regime)]
         except ConfigError as error:
             problems += [f": {line}" for line in error.problems]
             continue
+        policies = every[0]
+        if any(each == policies for each in every[1:]):
+            problems.append(f".overrides: {regime}: leave nothing to switch, its regimes are the same with them")
         count = load.initial_replicas.get(regime)
         for function, own in policies.items():
             if count is not None and not own.min_replicas <= count <= own.max_replicas:

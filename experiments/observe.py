@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from experiments.collect import Rows
 from experiments.enforced import worst_breach
 from fave.campaign.experiment import Policy
-from fave.campaign.record import Generated
+from fave.campaign.record import Change, Generated
 from fave.campaign.validity import Observed, measure
 from fave.clock import NS_PER_S
 from fave.strain import CpuUse
 from fave.wire.records import ReplicaRow, StageRow
 from platforms.model import Seen
 
+# Between when a switch is planned and asked for.
+_LATEST_S = 0.5
+
 
 class Conditions(NamedTuple):
     """Under which a cell ran.
 
     initial_ready: what was verified for each function at `verified_at_ns`, when the rows begin. unchanged: the
-    configuration. cpu: of this machine.
+    configuration. cpu: of this machine. switches: of the regime, during the run; missed: that were planned, and never
+    asked for; switched_to: the policies of each of its regimes.
     """
 
     initial_ready: Mapping[str, int]
@@ -33,6 +37,9 @@ class Conditions(NamedTuple):
     cpu: CpuUse
     gateway_late_share: float | None
     policies: Mapping[str, Policy]
+    switches: Sequence[Change] = ()
+    missed: int = 0
+    switched_to: Mapping[str, Mapping[str, Policy]] = {}
 
 
 def observe(
@@ -41,7 +48,7 @@ def observe(
     generator: Generated,
     conditions: Conditions,
 ) -> Observed:
-    initial_ready, verified_at_ns, unchanged, drained, cpu, late_share, policies = conditions
+    initial_ready, verified_at_ns, unchanged, drained, cpu, late_share, *_ = conditions
     replicas, routable_at_ns, strain = seen.rows, seen.routable_at_ns, seen.strain
     sent = [row for row in rows.requests if row.sent_at_ns]
     latencies = [row.latency_s for row in rows.requests if row.latency_s is not None and row.status == "ok"]
@@ -49,7 +56,11 @@ def observe(
     offset_s = clock_offset_s(rows.stages)
     last_ns = max((row.done_at_ns or row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
     first_ns = min((row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
-    breach = worst_breach(policies, rows.stages, replicas, verified_at_ns, seen.until_ns)
+    breaches = [
+        worst_breach(policies, rows.stages, replicas, since_ns, until_ns)
+        for policies, since_ns, until_ns in in_force(conditions, seen.until_ns)
+    ]
+    breach = max((each for each in breaches if each), default=None)
     return Observed(
         fidelity=measure(
             [(row.scheduled_at_ns // 1000, row.sent_at_ns // 1000) for row in sent],
@@ -76,7 +87,28 @@ def observe(
         gateway_late_share=late_share,
         policy_lag_s=breach.over_s if breach else None,
         policy_breach=breach.said if breach and breach.over_s else "",
+        switching=_switching(conditions),
     )
+
+
+def in_force(conditions: Conditions, until_ns: int) -> list[tuple[Mapping[str, Policy], int, int]]:
+    """Which policies stood from when to when; not the time from asking for a regime to its being there."""
+    found, policies, since_ns = [], conditions.policies, conditions.verified_at_ns
+    for change in conditions.switches:
+        found.append((policies, since_ns, change.requested_at_ns))
+        policies, since_ns = conditions.switched_to[change.regime], change.effective_at_ns or change.requested_at_ns
+    return [*found, (policies, since_ns, until_ns)]
+
+
+def _switching(conditions: Conditions) -> str:
+    """Why the regime was not what the arm says; empty where it was."""
+    for change in conditions.switches:
+        late_s = (change.requested_at_ns - change.planned_at_ns) / NS_PER_S
+        if change.error:
+            return f"regime {change.regime}: {change.error}"
+        if late_s > _LATEST_S:
+            return f"regime {change.regime} was asked for {late_s:.1f} s late: the switch before it took that long"
+    return f"{conditions.missed} switches were never asked for" if conditions.missed else ""
 
 
 def age_quantile_s(gaps_s: list[float], q: float) -> float | None:

@@ -225,6 +225,8 @@ class Coordinator:
         # A worker clears its statistics when it is told to spawn users: not under our feet.
         self._wait(self._all_spawn, "begin")
         self._t0_ns = utc_ns() + int(_LEAD_S * 1e9)
+        if self._options and self._options.out:
+            record.write(Path(self._options.out), "started.json", record.Started(self._t0_ns))
         self._send("go", t0_ns=self._t0_ns, watched=self._environment.web_ui is not None)
         self._going = True
         self._watch.go(self._t0_ns, self._tags)

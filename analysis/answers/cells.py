@@ -72,6 +72,7 @@ def cell(
         cold_rate_by_time=_by_time(mine, about.traffic.duration),
         latency_s=_latency(mine),
         slow_rate=SlowRate(limit_s=slo_s, rate=_share([each.slow for each in mine])) if slo_s else None,
+        start_s=mean_interval([each.start_mean_s for each in mine if each.start_mean_s is not None]),
         queue_s_mean=mean_of([each.queue_mean_s for each in mine]),
         ready_replicas_mean=mean_of([each.ready_mean for each in mine]),
         generator_cpu_share=mean_of([_generator_cpu(each) for each in mine]),

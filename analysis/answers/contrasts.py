@@ -454,7 +454,8 @@ def break_even(plan: Sequence[Planned], digests: Sequence[Digest]) -> list[Break
     found = []
     for pair in plan:
         a, b = in_cell(digests, pair.load, pair.a), in_cell(digests, pair.load, pair.b)
-        if pair.is_pair and a and b and not _floor(a[0]) and _floor(b[0]):
+        constant = a and b and not a[0].run.switches and not b[0].run.switches
+        if pair.is_pair and constant and not _floor(a[0]) and _floor(b[0]):
             found.append(_break_even(pair, a, b, _ratio(pair, digests, held_gb)))
     return found
 

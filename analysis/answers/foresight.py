@@ -232,7 +232,7 @@ def kept_stages(campaign: Campaign, cells: Sequence[Cell], digests: Sequence[Dig
 def _kept(a: Digest, b: Digest) -> str | None:
     """The one function of which b keeps a replica and a none, where they differ in nothing else."""
     differ = [name for name in a.run.settings if a.run.settings[name] != b.run.settings.get(name)]
-    if len(differ) != 1 or a.run.settings.keys() != b.run.settings.keys():
+    if len(differ) != 1 or a.run.switches or b.run.switches or a.run.settings.keys() != b.run.settings.keys():
         return None
     mine, other = a.run.settings[differ[0]], b.run.settings[differ[0]]
     same = structs.replace(mine, min_replicas=1) == other

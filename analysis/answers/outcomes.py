@@ -40,8 +40,10 @@ def _positive(each: Digest, outcome: str, prices: Prices | None) -> float | None
 
 def _money_per_hour(each: Digest, prices: Prices | None) -> float | None:
     """Of all that has a price: memory while executing, memory held, requests."""
-    held = held_gb(each)
-    if prices is None or held is None:
+    if prices is None:
+        return None
+    held = held_gb(each) if prices.per_gb_s_held else 0.0
+    if held is None:
         return None
     executed = each.execution_gb_s / each.window_s
     per_s = executed * prices.per_gb_s_executed + held * prices.per_gb_s_held

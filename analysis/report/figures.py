@@ -15,9 +15,9 @@ from analysis.report import plots, plots_path, summary
 from analysis.report.plots import Bars, Price, Spread
 from analysis.report.plots_path import Timeline
 from analysis.report.waterfall import waterfalls
-from analysis.rows import measures
+from analysis.rows import measures, phases
 from analysis.rows.digest import Digest
-from analysis.rows.folder import Campaign
+from analysis.rows.folder import Campaign, Run
 from analysis.rows.path import told
 from analysis.words import Table, more, number, percent, points, with_interval
 from fave.campaign.outcomes import OUTCOMES
@@ -46,7 +46,7 @@ def figures(campaign: Campaign, found: Results, digests: Sequence[Digest]) -> li
     for load in loads:
         drawn += _percentiles(campaign, found, digests, load)
     for load in loads:
-        drawn.append(_timeline(campaign, digests, load))
+        drawn += _timelines(campaign, digests, load)
     for load in loads:
         drawn += _latency_and_cost(campaign, found, digests, load)
     drawn += _by_stage(campaign, found)
@@ -160,10 +160,18 @@ def _percentiles(campaign: Campaign, found: Results, digests: Sequence[Digest], 
     return [Figure(f"f4-percentiles-{load}", f"F4. Percentiles of each run, {load}", svg, Table("", columns, rows))]
 
 
-def _timeline(campaign: Campaign, digests: Sequence[Digest], load: str) -> Figure:
-    """Of the regime with most cold starts, as its first run has them: there is something to see."""
+def _timelines(campaign: Campaign, digests: Sequence[Digest], load: str) -> list[Figure]:
+    """Of the regime with most cold starts, as its first run has them: there is something to see; and of those that
+    switch.
+    """
     firsts = [mine[0] for regime in campaign.regimes if (mine := in_cell(digests, load, regime))]
-    run = max(firsts, key=lambda each: each.cold.invocations[0]).run
+    most = max(firsts, key=lambda each: each.cold.invocations[0])
+    shown = [most, *(each for each in firsts if each.run.switches and each is not most)]
+    return [_timeline(campaign, each.run, f"-{each.run.regime}" * (each is not most)) for each in shown]
+
+
+def _timeline(campaign: Campaign, run: Run, suffix: str) -> Figure:
+    load = run.load
     rows = campaign.rows(run)
     zero_ns, _ = measures.window_ns(rows.requests, run.planned_end_ns)
     samples = (
@@ -172,7 +180,8 @@ def _timeline(campaign: Campaign, digests: Sequence[Digest], load: str) -> Figur
         .agg(pl.col("ready").sum(), pl.col("desired").sum())
         .sort("at_ns")
     )
-    phases = rows.requests.filter(pl.col("phase") != "").sort("scheduled_at_ns").unique("phase", maintain_order=True)
+    marks = [(each.since_ns, each.name) for each in phases.of_traffic(run, campaign.experiment)]
+    marks += [(change.requested_at_ns, change.regime) for change in run.switches]
     line = Timeline(
         title=f"{load} / {run.regime}, block {run.block + 1}",
         times_s=(samples["at_ns"].to_numpy() - zero_ns) / 1e9,
@@ -181,15 +190,15 @@ def _timeline(campaign: Campaign, digests: Sequence[Digest], load: str) -> Figur
         limit=sum(run.max_replicas.values()),
         arrivals_s=(rows.requests["scheduled_at_ns"].sort().to_numpy() - zero_ns) / 1e9,
         cold_s=(rows.stages.filter(pl.col("cold"))["sent_at_ns"].sort().to_numpy() - zero_ns) / 1e9,
-        phases=[((at - zero_ns) / 1e9, name) for at, name in phases.select("scheduled_at_ns", "phase").iter_rows()],
+        phases=[((at_ns - zero_ns) / 1e9, name) for at_ns, name in sorted(marks)],
     )
     changed = [i for i in range(len(samples)) if not i or samples.row(i)[1:] != samples.row(i - 1)[1:]]
     data = [(f"{line.times_s[i]:.1f}", str(line.ready[i]), str(line.desired[i])) for i in changed[:_MOST_ROWS]]
     more = len(changed) - len(data)
     notes = [f"{more} further changes: replicas.jsonl of {run.folder}"] if more else []
     return Figure(
-        f"f5-replicas-{load}",
-        f"F5. Replicas over time in one run, {load}",
+        f"f5-replicas-{load}{suffix}",
+        f"F5. Replicas over time in one run, {load}, {run.regime}",
         plots_path.replica_timeline(line),
         Table("", ("since, s", "ready", "all"), data, notes),
     )

@@ -35,7 +35,7 @@ CONTRAST_COLUMNS = (
 
 
 BY_TIME_COLUMNS = ("load", "regime", "cold-start rate, first 30 s [95 %]", "cold-start rate, later [95 %]")
-GUARD_COLUMNS = ("load", "arm", "outcome", "difference [95 %]", "margin", "p worse, Holm", "p within", "result")
+GUARD_COLUMNS = ("load", "arm", "outcome", "difference [95 %]", "margin", "p worse", "p within", "result")
 THRESHOLD_COLUMNS = ("threshold", "load", "regime", "observed", "result")
 
 LEGEND = (
@@ -147,7 +147,7 @@ def guard_rows(results: Results) -> list[tuple[str, ...]]:
             OUTCOMES[each.outcome].title,
             difference(each),
             f"{each.margin * 100:g}",
-            p_value(each.p_worse_holm),
+            p_value(each.p_worse),
             p_value(each.p_within),
             each.state + (f" ({each.reason})" if each.reason else ""),
         )

@@ -9,7 +9,7 @@ from analysis.rows import fidelity
 from analysis.rows.path import told
 from analysis.words import Table, number, p_value, percent, ratio, with_interval
 from fave.campaign.outcomes import OUTCOMES
-from fave.campaign.results import Ratio, RatioContrast, Results
+from fave.campaign.results import PhaseFigures, Ratio, RatioContrast, Results
 
 
 def tables(found: Results) -> list[Table]:
@@ -38,6 +38,8 @@ def tables(found: Results) -> list[Table]:
         _keep_warm(found),
         _kept(found),
         _sweep(found),
+        _switches(found),
+        _phases(found),
         Table("Controls", controls.COLUMNS, controls.rows(found.controls), controls.notes(found.controls), True),
         Table("Thresholds", summary.THRESHOLD_COLUMNS, summary.threshold_rows(found), words=True),
         Table("Is an arm worse?", summary.GUARD_COLUMNS, summary.guard_rows(found), [_GUARD_NOTE]),
@@ -70,8 +72,8 @@ _RATIO_NOTES = (
     "that is planned. Beside it the exact sign-flip permutation test, whose p is 2 / 2^blocks at least.",
 )
 _GUARD_NOTE = (
-    "worse: one-sided, Holm over all outcomes of the pair, so that an arm that is not worse in any is called so in at "
-    "most 5 % of campaigns. within: less than the margin worse, each outcome at 5 %"
+    "worse: signs of whole blocks flipped in all outcomes at once, so that an arm that is not worse in any is called "
+    "so in 5 % of campaigns. within: less than the margin worse, each outcome at 5 %"
 )
 _AS_SENT = (
     "over all runs of a cell: counts added up, otherwise the worst run. Rate and gaps compare when arrivals left with "
@@ -445,6 +447,77 @@ def _secondary(found: Results) -> Table:
     columns = (*summary.CONTRAST_COLUMNS[:2], "outcome", *summary.CONTRAST_COLUMNS[2:])
     note = "a family of its own, adjusted together. Shares: points; others: by how much a is more than b, per cent"
     return Table("Secondary outcomes", columns, rows, [note])
+
+
+def _switches(found: Results) -> Table:
+    rows = [
+        (
+            each.load,
+            each.regime,
+            each.switch,
+            str(each.switches),
+            with_interval(each.in_force_s.estimate, each.in_force_s.low, each.in_force_s.high, number),
+            number(each.longest_s),
+            f"{each.cold.cold} of {each.cold.of}",
+            ", ".join(each.replaced) or "none",
+        )
+        for each in found.switches
+    ]
+    columns = (
+        "load",
+        "arm",
+        "switch",
+        "switches",
+        "in force after, s [95 %]",
+        "longest, s",
+        "cold meanwhile",
+        "replaced",
+    )
+    note = (
+        "in force: every function has its new minimum ready and no more than its new maximum, seen by Prometheus, too"
+    )
+    return Table("Switches", columns, rows, [note])
+
+
+def _phases(found: Results) -> Table:
+    rows = [
+        (
+            each.load,
+            each.regime,
+            each.phase,
+            number(each.seconds),
+            str(each.requests),
+            with_interval(each.cold.estimate, each.cold.low, each.cold.high, percent),
+            with_interval(each.mean_latency_s.estimate, each.mean_latency_s.low, each.mean_latency_s.high, number),
+            number(each.held_gb.estimate),
+            _recovery(each),
+        )
+        for each in found.phases
+    ]
+    columns = (
+        "load",
+        "arm",
+        "phase",
+        "s a run",
+        "requests",
+        "cold-start rate [95 %]",
+        "mean latency, s [95 %]",
+        "held, GB",
+        "recovered after, s [95 %]",
+    )
+    note = (
+        "a request belongs to the phase in which it was due. to X: from asking for regime X until it was in force. "
+        "recovered: when the last request was due that took longer than the load's limit (without one, than 95 % of "
+        "the first phase's)"
+    )
+    return Table("Phases of a run", columns, rows, [note])
+
+
+def _recovery(each: PhaseFigures) -> str:
+    if each.recovery_s is None:
+        return "-"
+    shown = with_interval(each.recovery_s.estimate, each.recovery_s.low, each.recovery_s.high, number)
+    return shown + f"; not in {each.unrecovered} of {each.runs}" * bool(each.unrecovered)
 
 
 def _anomalies(found: Results) -> Table:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from analysis.rows import fidelity, measures, simulate, soundness
+from analysis.rows import fidelity, measures, phases, simulate, soundness
 from analysis.rows.folder import Campaign, Rows, Run
 from analysis.rows.path import Paths, paths
+from analysis.rows.phases import Phase, Switched
 from fave.campaign.experiment import Experiment
 from fave.campaign.outcomes import COLD, SLOW
 from fave.campaign.validity import Fidelity
@@ -128,6 +129,9 @@ class Digest(NamedTuple):
     said: dict[str, tuple[str, ...]]
     fidelity: Fidelity
     fidelity_notes: tuple[str, ...]
+    by_regime: tuple[Phase, ...]
+    by_traffic: tuple[Phase, ...]
+    switches: tuple[Switched, ...]
     paths: Paths
     predicted: simulate.Predicted | None
 
@@ -176,6 +180,11 @@ def of(campaign: Campaign, run: Run) -> Digest:
     failures = _failures(requests)
     latencies_s = requests.filter(ok)["latency_s"].sort().to_numpy()
     slo_s = limit_s(campaign.experiment, run.load)
+    about, outcome = campaign.experiment, cold_outcome(campaign.experiment)
+    first = run.applied_regime or run.regime
+    of_regimes = phases.of_regimes(run, first, end_ns)
+    of_traffic = phases.of_traffic(run, about)
+    by_traffic = phases.phases(of_traffic, run, rows, outcome)
     return Digest(
         run=run,
         problems=(*run.problems, *soundness.problems(run, rows)),
@@ -184,7 +193,7 @@ def of(campaign: Campaign, run: Run) -> Digest:
         latencies_s=latencies_s,
         waited_s=requests.filter(pl.col("status") == "timeout")["latency_s"].drop_nulls().sort().to_numpy(),
         slow=(0, 0) if slo_s is None else _slow(latencies_s, len(requests), slo_s),
-        cold=_cold(run, rows, known, cold_outcome(campaign.experiment)),
+        cold=_cold(run, rows, known, outcome),
         without_label=_without_label(requests, stages),
         unlabelled=0.0,
         evidence=_counts(stages["evidence"]),
@@ -203,6 +212,9 @@ def of(campaign: Campaign, run: Run) -> Digest:
         said={error: tuple(rows.last_words.get(ids[0], ())) for error, ids in failures.items()},
         fidelity=load,
         fidelity_notes=tuple(notes),
+        by_regime=tuple(phases.phases(of_regimes, run, rows, outcome)),
+        by_traffic=tuple(phases.with_recovery(by_traffic, of_traffic, rows, slo_s)),
+        switches=tuple(phases.switched(run, first, rows, outcome)),
         paths=known if run.graph else known._replace(request_ids=[]),
         predicted=simulate.predicted(run, requests, stages, replicas, slo_s),
     )

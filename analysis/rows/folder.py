@@ -15,7 +15,7 @@ import polars as pl
 
 from fave.campaign import record
 from fave.campaign.experiment import Experiment, Policy
-from fave.campaign.record import Cell, Manifest, Stopping
+from fave.campaign.record import Cell, Change, Manifest, Stopping
 from fave.campaign.rundir import CellDir
 from fave.campaign.validity import Judged, Verdict, reference_latency_s
 from fave.errors import InvalidRunError
@@ -34,9 +34,10 @@ class Run(NamedTuple):
     """One finished cell: who it was, what it was judged to be, what its replicas could use.
 
     settings: by function, as they were applied. planned_end_ns: of its schedule's duration, where its costs end too.
-    scheduled: arrivals of its schedule, 0 where that is not recorded.
-    entries: the functions that arrivals call. graph: where that is a director, of what it calls.
-    problems: why it does not belong to its campaign. median_latency_s: as the driver observed it.
+    scheduled: arrivals of its schedule, 0 where that is not recorded. entries: the functions that arrivals call. graph:
+    where that is a director, of what it calls. applied_regime: what stood at the start. switches: of its regime, while
+    it ran, and policies of each regime. problems: why it does not belong to its campaign. median_latency_s: as the
+    driver observed it.
     """
 
     block: int
@@ -55,6 +56,9 @@ class Run(NamedTuple):
     median_latency_s: float | None = None
     entries: tuple[str, ...] = ()
     graph: Graph | None = None
+    applied_regime: str = ""
+    switches: tuple[Change, ...] = ()
+    policies: Mapping[str, Mapping[str, Policy]] = {}
 
     @property
     def function(self) -> str:
@@ -71,7 +75,9 @@ class Run(NamedTuple):
 
     @property
     def max_replicas(self) -> dict[str, int]:
-        return {name: each.max_replicas for name, each in self.settings.items()}
+        """Of all regimes that it was in."""
+        every = [self.settings, *self.policies.values()]
+        return {name: max(each[name].max_replicas for each in every) for name in self.settings}
 
 
 class Rows(NamedTuple):
@@ -171,6 +177,9 @@ def _run(folder: CellDir, facts: Manifest, workload: Recorded) -> Run:
         problems=tuple(_foreign(cell, folder.path.name, facts)),
         median_latency_s=judged.median_latency_s,
         entries=entries,
+        applied_regime=cell.applied_regime,
+        switches=cell.switches,
+        policies=cell.policies,
         graph=graph.called() if graph and entries == (graph.director,) else None,
     )
 
@@ -196,7 +205,7 @@ def _foreign(cell: Cell, name: str, facts: Manifest) -> list[str]:
     if planned and used and planned != used:
         problems.append(f"mixed campaigns: schedule {used[:12]}, this campaign's is {planned[:12]}")
     settings = facts.regimes.get(load, {}).get(regime)
-    if settings and settings != cell.settings:
+    if settings and settings != cell.settings and not experiment.switches(regime):
         problems.append(f"mixed campaigns: its settings are not those of {regime} in campaign.json")
     return problems
 

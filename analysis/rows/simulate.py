@@ -187,10 +187,12 @@ class Predicted(NamedTuple):
 def predicted(
     run: Run, requests: pl.DataFrame, stages: pl.DataFrame, replicas: pl.DataFrame, limit_s: float | None
 ) -> Predicted | None:
-    """The run again, from its arrivals as they were sent; None for several functions, and where no answer tells S."""
+    """The run again, from its arrivals as they were sent; None for several functions, where the regime changed, and
+    where no answer tells S.
+    """
     sent = requests.filter(pl.col("sent_at_ns") > 0)["sent_at_ns"].sort().to_numpy()
     seen = measured(stages, replicas)
-    if not run.function or not len(sent) or not seen.service_s:
+    if not run.function or run.switches or not len(sent) or not seen.service_s:
         return None
     policy = run.settings[run.function]
     function = Function(

@@ -116,7 +116,7 @@ def _no_more_are_held_than_may_be(run: Run, rows: Rows) -> Iterator[str]:
     for function, events in _by_function(rows):
         if function not in run.settings:
             continue
-        most = run.settings[function].max_replicas
+        most = run.max_replicas[function]
         at_ns, counts = _counts(run, function, events)
         over_s = sum((b - a) / 1e9 for (a, b), count in zip(pairwise(at_ns), counts, strict=False) if count > most)
         ends = events.filter(pl.col("event").is_in(list(ENDS))).height

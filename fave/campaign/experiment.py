@@ -5,6 +5,7 @@ The planner writes it into campaign.json, and the judge reads it there.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -18,6 +19,8 @@ from fave.traffic.arrivals import Traffic
 
 # What a variance needs, and a degree of freedom more.
 _FEWEST_BLOCKS = 3
+# A switch is in force when Prometheus has seen it: a look of it, and what a replica takes to start.
+_CLOSEST_S = 2.0
 
 
 class Scaling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,6 +47,31 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     environment: dict[str, str] = {}
     memory_limit_mb: int | None = None
     max_in_flight: int | None = None
+
+
+class Switch(msgspec.Struct, frozen=True, kw_only=True):
+    """From then on, from the start of the load."""
+
+    at: Duration
+    regime: str
+
+
+class Prewarming(msgspec.Struct, frozen=True, kw_only=True):
+    """A perfect forecast of the load's own bursts: `regime` from `before_bursts` before each to `after_bursts` after
+    its last arrival, `otherwise` else. silence: what no arrival falls into for so long is between two bursts.
+    """
+
+    before_bursts: Duration
+    regime: str
+    otherwise: str
+    after_bursts: Duration = Duration(0)
+    silence: Duration = Duration(2)
+
+    def __post_init__(self) -> None:
+        if self.before_bursts <= 0 or self.silence <= 0 or self.after_bursts < 0:
+            raise ValueError("before_bursts, silence: must be longer than 0")
+        if self.regime == self.otherwise:
+            raise ValueError(f"otherwise: {self.otherwise!r} is the regime that bursts have")
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +181,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     """`contrasts` are pairs of regimes (a, b), for a - b. `attempts`: tries for a block that came out invalid.
 
     `regimes` name the arms. An arm is a regime, or by `aliases` another name of one; by `decompositions` some stages of
-    the workload's graph are one function in it, by `variants` some functions are otherwise.
+    the workload's graph are one function in it, by `variants` some functions are otherwise; by `switching` (a schedule)
+    or `prewarming` (ahead of bursts) its regime changes during a run.
 
     workload: a shipped one, or a YAML file.
 
@@ -183,6 +212,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     aliases: dict[str, str] = {}
     decompositions: dict[str, dict[str, tuple[str, ...]]] = {}
     variants: dict[str, dict[str, Variant]] = {}
+    switching: dict[str, tuple[Switch, ...]] = {}
+    prewarming: dict[str, Prewarming] = {}
     equivalence_margin: float = 0.05
     settle: Settle = Settle()
     gates: Gates = Gates()
@@ -224,7 +255,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         problems += [f"aliases: {name!r} is not among the regimes" for name in self.aliases if name not in self.regimes]
         problems += [
             f"{key}: {name!r} is not among the regimes (give the arm's regime by aliases)"
-            for key in ("variants", "decompositions")
+            for key in ("variants", "decompositions", "switching", "prewarming")
             for name in getattr(self, key)
             if name not in self.regimes
         ]
@@ -235,7 +266,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             for a, b in self.contrasts
             if {a, b} <= set(self.regimes) and not any((a, b) in self.contrasts_of(load) for load in self.loads)
         ]
-        problems += self._wrong_looks() + self._wrong_factorial()
+        problems += self._wrong_looks() + self._wrong_factorial() + self._wrong_switching()
         problems += self._wrong_outcomes()
         if len(set(self.contrasts)) < len(self.contrasts) or any(a == b for a, b in self.contrasts):
             problems.append("contrasts: each pair of two different regimes once")
@@ -288,6 +319,47 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         """Of its difference: up to it two arms are the same for all that matters."""
         found = {str(name): margin for name, margin in self.margins.items()}
         return found.get(outcome, self.equivalence_margin)
+
+    def _wrong_switching(self) -> list[str]:
+        problems = []
+        for arm, plan in self.switching.items():
+            at = [float(each.at) for each in plan]
+            if len(plan) < 2 or at[0] != 0 or any(b - a < _CLOSEST_S for a, b in pairwise(at)):
+                problems.append(
+                    f"switching.{arm}: two regimes or more, the first at 0s, {_CLOSEST_S:g} s apart at least"
+                )
+            if any(a.regime == b.regime for a, b in pairwise(plan)):
+                problems.append(f"switching.{arm}: a switch to the regime that stands already")
+            problems += [
+                f"switching.{arm}: the last switch is at {plan[-1].at}, load {name} lasts {load.traffic.duration}"
+                for name, load in self.loads.items()
+                if arm in self.regimes_of(name) and at[-1:] >= [float(load.traffic.duration)]
+            ]
+        problems += [
+            f"{key}.{arm}: the arm is {other} already"
+            for arm in self.regimes
+            for key, other in (("prewarming", "switching"), ("switching", "aliases"), ("prewarming", "aliases"))
+            if arm in getattr(self, key) and arm in getattr(self, other)
+        ]
+        problems += [
+            f"loads.{name}.initial_replicas: {arm} begins as its first regime says"
+            for name, load in self.loads.items()
+            for arm in load.initial_replicas
+            if self.switches(arm)
+        ]
+        return problems
+
+    def switches(self, arm: str) -> bool:
+        """Whether its regime changes during a run."""
+        return arm in self.switching or arm in self.prewarming
+
+    def regimes_in(self, arm: str) -> tuple[str, ...]:
+        """All that it is in, by the names of their files; first what it is in where nothing else is said."""
+        if arm in self.switching:
+            return tuple(dict.fromkeys(each.regime for each in self.switching[arm]))
+        if arm in self.prewarming:
+            return self.prewarming[arm].otherwise, self.prewarming[arm].regime
+        return (self.aliases.get(arm, arm),)
 
     def _wrong_looks(self) -> list[str]:
         if not self.looks:
@@ -388,8 +460,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         return [pair for pair in self.contrasts if set(pair) <= set(self.regimes_of(load))]
 
     def regime_of(self, name: str) -> str:
-        """The regime file's name; `name` may be an alias."""
-        return self.aliases.get(name, name)
+        """The regime file's name; `name` may be an alias, or an arm that begins in one and switches."""
+        return self.regimes_in(name)[0]
 
     def _bad_names(self) -> list[tuple[str, str]]:
         named = [("regimes", name) for name in self.regimes] + [("loads", name) for name in self.loads]

@@ -107,12 +107,14 @@ class Judged(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One change of regime. `effective_at_ns`: when replica counts showed it; 0 when they did not, and `error` why.
 
-    by: `start` (before the first arrival), `timeline`, `hand`. replaced: functions whose replicas were replaced for it.
+    by: `start` (before the first arrival), `timeline`, `hand`, `schedule` (of an arm). replaced: functions whose
+    replicas were replaced for it.
     """
 
     regime: str
     by: str
     phase: str = ""
+    planned_at_ns: int = 0
     requested_at_ns: int
     effective_at_ns: int = 0
     ready: dict[str, int] = {}
@@ -142,6 +144,12 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     from_us: int
     phase: str
     regime: str
+
+
+class Started(msgspec.Struct, frozen=True):
+    """started.json: when the first arrival of a schedule at 0 is due; written just before."""
+
+    started_at_ns: Stamp
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,7 +184,8 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """cell.json, written last: what was asked for, what stood, and when.
 
-    labels: the scaling policies in the platform's words. host_load_1min: before it began.
+    labels: the scaling policies in the platform's words. host_load_1min: before it began. switches: of an arm whose
+    regime changes, and policies: of each of its regimes; `settings` are those at the start.
     """
 
     block: Annotated[int, Meta(ge=0, lt=10_000)]
@@ -195,6 +204,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     applied_in_s: float = 0.0
     host_load_1min: float = 0.0
     times: Times | None = None
+    switches: tuple[Change, ...] = ()
+    policies: dict[str, dict[str, Policy]] = {}
 
     @property
     def scheduled(self) -> int:
@@ -218,11 +229,20 @@ class Spread(msgspec.Struct, frozen=True):
     standard_error: Annotated[float, Meta(ge=0)] | None = None
 
 
+class Start(msgspec.Struct, frozen=True):
+    estimate: float | None = None
+
+
+class PilotCell(msgspec.Struct, frozen=True):
+    start_s: Start = Start()
+
+
 class Pilot(msgspec.Struct, frozen=True):
     """results.json of whatever version: what a forecast takes from it."""
 
     contrasts: tuple[Spread, ...] = ()
     secondary_contrasts: tuple[Spread, ...] = ()
+    cells: tuple[PilotCell, ...] = ()
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,13 +64,48 @@ class ThresholdResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class SwitchFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes of regime during the runs of an arm (`regime`), from one to another. in_force_s: from asking until counts
+    of replicas showed it, mean of run means. cold: of what was sent meanwhile. replaced: functions whose replicas the
+    platform replaced for it.
+    """
+
+    load: str
+    regime: str
+    switch: str
+    switches: int
+    in_force_s: Estimate
+    longest_s: float
+    cold: Share
+    replaced: list[str]
+
+
+class PhaseFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the runs of an arm (`regime`): while a regime stood, or came (`to X`), or while one kind of traffic was
+    sent. seconds: of a run, on average. held_gb: GB-s per second. recovery_s: from the beginning of this traffic until
+    the last request that was slower than the limit was due; unrecovered: runs in which that was the last one.
+    """
+
+    load: str
+    regime: str
+    phase: str
+    runs: int
+    seconds: float
+    requests: int
+    cold: Share
+    mean_latency_s: Estimate
+    held_gb: Estimate
+    recovery_s: Estimate | None
+    unrecovered: int
+
+
 State = Literal["worse", "within", "undecided"]
 
 
 class Guard(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a is worse than b in one outcome (`not_worse`). difference, ci95, margin: as of the contrast.
 
-    p_worse_holm: one-sided, that a is worse, over all outcomes and loads of the pair. p_within: that it is not worse by
+    p_worse: that a is worse, adjusted over all outcomes and loads of the pair. p_within: that it is not worse by
     the margin. state: `worse`; else `within` the margin, or `undecided`.
     """
 
@@ -81,7 +116,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None
     ci95: tuple[float, float] | None
     margin: float
-    p_worse_holm: float | None
+    p_worse: float | None
     p_within: float | None
     state: State
     reason: str = ""
@@ -245,6 +280,10 @@ class PathSplit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One load in one arm (`regime`). start_s: from starting a replica to its being ready, by the platform's events;
+    mean of run means, of the runs that had starts.
+    """
+
     target: str
     load: str
     regime: str
@@ -259,6 +298,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     cold_rate_by_time: dict[str, Share] | None
     latency_s: Latency
     slow_rate: SlowRate | None
+    start_s: Estimate
     queue_s_mean: float | None
     ready_replicas_mean: float | None
     generator_cpu_share: float | None
@@ -641,6 +681,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     memory: list[Memory]
     thresholds: list[ThresholdResult]
     guards: list[Guard]
+    switches: list[SwitchFigures]
+    phases: list[PhaseFigures]
     controls: list[Checked]
     capacity: list[Ladder]
     looks: Looks

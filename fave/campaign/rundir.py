@@ -132,6 +132,10 @@ class CellDir:
         return self.path / "schedule.csv"
 
     @property
+    def started(self) -> Path:
+        return self.path / "started.json"
+
+    @property
     def requests(self) -> Path:
         return self.path / "requests.jsonl"
 

@@ -101,17 +101,17 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """What a run showed. None where a figure could not be observed, which a gate reports as such.
 
-    reference_latency_s: what the schedule lag is judged by, of the campaign and load; None until there is one.
-    served: requests and invocations that reached a replica or should have; those that the platform refused are
-    failures, an outcome and no gate. cold_missing: those among them without a label.
-    label_mismatches: of `labelled` invocations, where the label and the platform's own events disagree.
-    replica_age_p99_s: of the newest replica sample at a moment of the run.
-    clock_offset_s: the least by which the clocks of caller and replica differ if the stamps are possible.
+    reference_latency_s: what the schedule lag is judged by, of the campaign and load; None until there is one. served:
+    requests and invocations that reached a replica or should have; those that the platform refused are failures, an
+    outcome and no gate. cold_missing: those among them without a label. label_mismatches: of `labelled` invocations,
+    where the label and the platform's own events disagree. replica_age_p99_s: of the newest replica sample at a moment
+    of the run. clock_offset_s: the least by which the clocks of caller and replica differ if the stamps are possible.
     memory_pressure_share, evictions: of the node or nodes; evictions are pods', or processes that the kernel killed.
     foreign_cpu_share: of the generator's machine, what others used: processes that are not FAVE's, and other guests of
     the host (cpu_steal_share alone). gateway_late_share: of looks at which the gateway's loop was held up for 50 ms or
     more, where it tells. policy_lag_s: for how long replicas were more or fewer than the regime's policy allows, at
-    worst, and policy_breach where. cpu_pressure_share: of the time, while some task waited for a core, own or not.
+    worst, and policy_breach where. switching: why an arm's regimes did not change as it says. cpu_pressure_share: of
+    the time, while some task waited for a core, own or not.
     """
 
     fidelity: Fidelity
@@ -135,6 +135,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     gateway_late_share: float | None = None
     policy_lag_s: float | None = None
     policy_breach: str = ""
+    switching: str = ""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,6 +280,7 @@ def judge(observed: Observed, gates: Gates | None = None) -> Verdict:
             observed.configuration_unchanged,
             "configuration changed during the run, or the gateway was started again",
         ),
+        *([_fact("switching", False, observed.switching)] if observed.switching else []),
         _fact("drained", observed.drained, "work was still in flight when the rows were collected"),
     )
     return _verdict(findings)

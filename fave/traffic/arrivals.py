@@ -80,13 +80,15 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
     replay: the arrivals of `trace` within `duration`.
 
+    phases: one kind of traffic after another; duration and requests are those of all `phases` together.
+
     rate_per_s: instead of `requests`, which is then rate_per_s x duration, rounded.
     """
 
     model: Literal[
-        "poisson", "paced", "bursts", "gamma", "lognormal", "weibull", "hyperexponential", "on-off", "replay"
+        "poisson", "paced", "bursts", "gamma", "lognormal", "weibull", "hyperexponential", "on-off", "replay", "phases"
     ]
-    duration: Duration
+    duration: Duration = Duration(0)
     requests: int = 0
     rate_per_s: float = 0.0
     bursts: int = 0
@@ -97,9 +99,15 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     off_share: float = 0.0
     modulation: Modulation | None = None
     trace: Trace | None = None
+    phases: tuple[Traffic, ...] = ()
 
     def __post_init__(self) -> None:
         problems = []
+        if self.model == "phases":
+            if self.duration or self.requests or self.rate_per_s or self.modulation:
+                problems.append("duration, requests, rate_per_s, modulation: each phase has its own")
+            msgspec.structs.force_setattr(self, "duration", Duration(sum(each.duration for each in self.phases)))
+            msgspec.structs.force_setattr(self, "requests", sum(each.requests for each in self.phases))
         expected = self.rate_per_s * max(0.0, self.duration)
         if not expected >= 0:
             problems.append(f"rate_per_s: {self.rate_per_s:g} is no rate that could be sent")
@@ -114,7 +122,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, "requests", requests)
         if self.requests > MOST_ARRIVALS:
             problems.append(f"requests: {too_many(self.requests)}")
-        if self.model != "replay" and self.requests < 1:
+        if self.model not in ("replay", "phases") and self.requests < 1:
             problems.append(f"requests: {self.requests} must be at least 1")
         if self.model == "replay" and self.requests:
             problems.append("requests: the trace says how many there are; scale it with speed or keep")
@@ -127,6 +135,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
                 (("cv",), ", ".join(map(repr, gaps.RENEWAL)), self.model in gaps.RENEWAL),
                 (("on_mean", "off_mean", "off_share"), "'on-off'", self.model == "on-off"),
                 (("trace",), "'replay'", self.model == "replay"),
+                (("phases",), "'phases'", self.model == "phases"),
             )
             if not mine and any(getattr(self, key) for key in keys)
         ]
@@ -149,6 +158,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
             return ["on_mean, off_mean: must be longer than 0; off_share: at least 0 and below 1"]
         if self.model == "on-off" and self.duration > MOST_ARRIVALS * (self.on_mean + self.off_mean):
             return [f"on_mean, off_mean: too short to change over more than {MOST_ARRIVALS:,} times in the duration"]
+        if self.model == "phases" and (len(self.phases) < 2 or any(each.phases for each in self.phases)):
+            return ["phases: two or more, none of which has phases itself"]
         if self.model == "replay" and self.trace is None:
             return ["trace: model 'replay' needs one"]
         return []
@@ -173,6 +184,8 @@ def stream(traffic: Traffic, seed: int) -> Iterator[int]:
     ConfigError
         For a trace that cannot be replayed, with file and line.
     """
+    if traffic.phases:
+        return _in_turn(traffic.phases, seed)
     draw = random.Random(seed).random
     end_us = math.floor(traffic.duration * _US)
     times = _MODELS.get(traffic.model, _renewal)(traffic, draw)
@@ -200,6 +213,14 @@ def _limited(schedule: Iterable[int]) -> Iterator[int]:
                 hint="a lower rate, a shorter duration, or a smaller share of the trace",
             )
         yield at_us
+
+
+def _in_turn(phases: Iterable[Traffic], seed: int) -> Iterator[int]:
+    """Each with a seed of its own."""
+    begins_us = 0
+    for i, each in enumerate(phases):
+        yield from (begins_us + at_us for at_us in stream(each, seed_for(seed, each.model, i)))
+        begins_us += round(each.duration * _US)
 
 
 def _paced(traffic: Traffic, _: Draw) -> Iterator[int]:

@@ -159,3 +159,33 @@ thresholds: ["b vs a: start.ratio.low > 1.2", "b vs a: start.ratio.high < 1.2"]
     assert start["estimate"] > 1.5
     assert [each["regime"] for each in found["thresholds"]] == ["b vs a", "b vs a"]
     assert done.returncode in (7, 8), done.stdout + done.stderr
+
+
+AHEAD = (
+    EXPERIMENT.replace("regimes: [cold, warm]", "regimes: [cold, ahead]")
+    .replace("contrasts: [[cold, warm]]", "contrasts: [[cold, ahead]]\nsecondary_outcomes: [held_gb, start_s]")
+    .replace("attempts: 1", "attempts: 1\nprewarming: {{ahead: {{before_bursts: 2s, regime: warm, otherwise: cold}}}}")
+    .replace("requests: 12, duration: 6s, bursts: 2", "requests: 12, duration: 10s, bursts: 2")
+    .replace("{{cold: {{idle_timeout: 500ms}}}}", "{{cold: {{idle_timeout: 500ms}}, ahead: {{idle_timeout: 500ms}}}}")
+)
+
+
+@pytest.mark.timeout(300)
+def test_a_replica_ahead_of_each_burst_is_an_arm_whose_switches_are_told(platform, place, child_environment, tmp_path):
+    shutil.copy(ROOT / "examples" / "hello" / "workload.yml", tmp_path / "my.yml")
+    shutil.copy(ROOT / "examples" / "hello" / "server.py", tmp_path)
+    (tmp_path / "experiment.yml").write_text(AHEAD.format(workload=tmp_path / "my.yml"))
+    done = bench(tmp_path, child_environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    whole, found = load(folder), read_json(folder / "results.json")
+    switched = [run for run in whole.runs if run.regime == "ahead"]
+    # Each run begins with a burst, for which the replica stands already.
+    assert [[change.regime for change in run.switches] for run in switched] == [["cold", "warm", "cold"]] * 2
+    assert {(each["switch"], each["switches"]) for each in found["switches"]} == {
+        ("warm to cold", 4),
+        ("cold to warm", 2),
+    }
+    cells = {cell["regime"]: cell for cell in found["cells"]}
+    assert cells["ahead"]["cold_rate"]["cold"] < cells["cold"]["cold_rate"]["cold"]
+    assert cells["ahead"]["runs"] == 2, "a run is valid though its policy changed"

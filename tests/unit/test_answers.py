@@ -214,7 +214,7 @@ def test_a_verdict_that_rests_on_an_excluded_run_is_told_with_it():
     other = row["with_excluded"]
     assert (other["verdict"], other["blocks"], other["runs"]) == ("inconclusive", 4, 2)
     expected = answers(whole)["contrasts"][0]
-    assert (other["difference"], other["ci95"]) == (expected["risk_difference"], expected["ci95"])
+    assert (other["difference"], other["ci95"]) == (expected["difference"], expected["ci95"])
     assert "with 2 excluded runs put back: inconclusive" in summary.sentences(typed(found))[1]
     assert expected["with_excluded"] is None
 
