@@ -95,9 +95,10 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    from analysis.answers import calibrate  # starts processes, which must not import it unasked
+    from analysis.answers import calibrate, calibrate_ab  # start processes, which must not import them unasked
 
-    print(calibrate.in_markdown(calibrate.calibrate(arguments.campaigns)))
+    print(calibrate.in_markdown(calibrate.tables(calibrate.calibrate(arguments.campaigns))))
+    print(f"\n{calibrate.in_markdown([calibrate_ab.table(calibrate_ab.calibrate(arguments.campaigns))])}")
     return 0
 
 

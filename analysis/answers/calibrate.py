@@ -402,9 +402,9 @@ def _blocks(value: float) -> str:
     return f"{value:g}" if math.isfinite(value) else f"over {max(LOOKS)}"
 
 
-def in_markdown(found: Calibration) -> str:
+def in_markdown(tables: Sequence[Table]) -> str:
     lines: list[str] = []
-    for shown in tables(found):
+    for shown in tables:
         rows = [shown.columns, ["---"] * len(shown.columns), *shown.rows]
         lines += [f"*{shown.title}*", "", *("| " + " | ".join(row) + " |" for row in rows), "", *shown.notes, ""]
     return "\n".join(lines).rstrip()

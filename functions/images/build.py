@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fave.errors import AssetError, PlatformError
-from fave.images import ORCHESTRATOR, handler_of, image_of, package_of
+from fave.images import FUSED, ORCHESTRATOR, handler_of, image_of, package_of
 from fave.programs import asset
 from fave.settings import ROOT
 
@@ -38,8 +38,12 @@ _OTHERS = {
 }
 _NAMED = {function for group in _OTHERS.values() for function in group.functions}
 _STAGES = [path.parent.name.replace("_", "-") for path in sorted((ROOT / "functions").glob("stage_*/handler.py"))]
-# Who needs nothing that others do not.
-GROUPS = {**_OTHERS, "light": Group((ORCHESTRATOR, *(name for name in _STAGES if name not in _NAMED)))}
+# `light`: who needs nothing that others do not. `fused`: all of them in one.
+GROUPS = {
+    **_OTHERS,
+    "light": Group((ORCHESTRATOR, *(name for name in _STAGES if name not in _NAMED))),
+    FUSED: Group((FUSED,), tuple(model for group in _OTHERS.values() for model in group.models)),
+}
 
 
 class Target(NamedTuple):

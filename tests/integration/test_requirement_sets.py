@@ -9,6 +9,7 @@ import venv
 import msgspec
 import pytest
 
+from fave.images import FUSED
 from fave.settings import ROOT
 from functions.images.build import FOLDER, GROUPS, handler_of, stage_context
 from tests.support.videosearcher import FUNCTIONS, WORK
@@ -18,8 +19,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 def test_every_function_has_one_image():
-    listed = [function for group in GROUPS.values() for function in group.functions]
+    listed = [function for name, group in GROUPS.items() if name != FUSED for function in group.functions]
     assert sorted(listed) == sorted(FUNCTIONS)
+    assert set(GROUPS[FUSED].models) == {model for group in GROUPS.values() for model in group.models}
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -57,7 +59,16 @@ def test_a_clean_environment_with_only_its_requirements_imports_the_handlers(gro
 
 
 def _bare_environment(context):
-    """No path of this checkout; any program stands for the image's ffmpeg; a graph as deploying gives one."""
+    """No path of this checkout; any program stands for the image's ffmpeg; a graph as deploying gives one, in which a
+    function runs all stages.
+    """
     keep = {name: os.environ[name] for name in ("HOME", "XDG_CACHE_HOME", "PATH", "LANG") if name in os.environ}
-    graph = msgspec.json.encode(WORK.graph).decode()
-    return {**keep, "PYTHONPATH": str(context), "FAVE_FFMPEG": "/bin/true", "FAVE_THREADS": "1", GRAPH: graph}
+    graph = msgspec.json.encode(WORK.graph.with_parts({"all": WORK.graph.stages})).decode()
+    return {
+        **keep,
+        "FAVE_FUNCTION": "all",
+        "PYTHONPATH": str(context),
+        "FAVE_FFMPEG": "/bin/true",
+        "FAVE_THREADS": "1",
+        GRAPH: graph,
+    }

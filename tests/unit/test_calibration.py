@@ -33,7 +33,7 @@ def test_the_shipped_test_keeps_its_level_and_the_pooled_one_does_not():
     alarms, coverage, looks, _ = calibrate.tables(calibrate.Calibration([found], [looked], {}))
     assert alarms.rows[0][:2] == coverage.rows[0][:2] == ("on-off", "8")
     assert looks.rows[0][0] == "on-off"
-    assert "| on-off | 8 |" in calibrate.in_markdown(calibrate.Calibration([found], [looked], {}))
+    assert "| on-off | 8 |" in calibrate.in_markdown(calibrate.tables(calibrate.Calibration([found], [looked], {})))
 
 
 def test_what_lies_outside_of_what_it_should_be_is_marked():
