@@ -65,12 +65,21 @@ class Summary(NamedTuple):
     times: Times
 
 
-def touch_caches(bench: Bench, loads: list[str]) -> list[str]:
+class Touched(NamedTuple):
+    """images, pods: as a platform tells of them while functions are deployed; of all variants."""
+
+    functions: list[str]
+    images: dict[str, str]
+    pods: dict[str, Any]
+
+
+def touch_caches(bench: Bench, loads: list[str]) -> Touched:
     """Start one replica of each function, in each of its variants, once, so that page and compile caches are not part
     of the first cell.
     """
     experiment = bench.experiment
     targets, touched = [experiment.loads[load].target for load in loads], set[str]()
+    images, pods = dict[str, str](), dict[str, Any]()
     for work in experiment.works(loads):
         asked = [target for target in targets if not target or target in work.requests]
         functions = {name: each for target in asked for name, each in work.functions_of(target).items()}
@@ -78,7 +87,9 @@ def touch_caches(bench: Bench, loads: list[str]) -> list[str]:
         policies = resolve("warm", functions)
         apply(bench.platform, work, "warm", policies, lambda _: None, settle=experiment.settle)
         ask_once(experiment, work, bench.platform, bench.campaign)
-    return sorted(touched)
+        there = bench.platform.facts()
+        images, pods = there.images | images, there.pods | pods
+    return Touched(sorted(touched), images, pods)
 
 
 def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, phase: Phase) -> Summary:
@@ -91,7 +102,7 @@ def run_cell(bench: Bench, group: Group, cell: Cell, folder: CellDir, say: Say, 
     """
     began_s = monotonic_s()
     experiment, load, platform = bench.experiment, bench.experiment.loads[cell.load], bench.platform
-    plan = steps(experiment, cell.regime, group.schedule)
+    plan = steps(experiment, cell.load, cell.regime, group.schedule)
     regime = plan[0].regime
 
     def policies_in(regime: str) -> dict[str, Policy]:

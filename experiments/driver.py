@@ -205,11 +205,15 @@ def _run_all(campaign: Campaign) -> None:
 
 def _without_evidence(experiment: Experiment, platform: Platform) -> list[str]:
     """Outcomes that this platform tells nothing of."""
-    named = {"primary_outcome": (experiment.primary_outcome,), "secondary_outcomes": experiment.secondary_outcomes}
+    if platform.capabilities().replica_events:
+        return []
+    # The shipped one asks of it what can be asked where it can.
+    secondary = () if experiment.not_worse else experiment.secondary_outcomes
+    named = {"primary_outcome": (experiment.primary_outcome,), "secondary_outcomes": secondary}
     return [
         f"{key}: start_s needs the starts of replicas, which this platform does not tell; take mean_latency_s"
         for key, names in named.items()
-        if "start_s" in names and not platform.capabilities().replica_events
+        if "start_s" in names
     ]
 
 
@@ -223,6 +227,8 @@ def _idling(campaign: Campaign, bench: Bench) -> Iterator[None]:
     if bench.platform.capabilities().known:
         raise ConfigError(f"IDLER={how}: this platform scales idle functions to zero itself", hint="leave it out")
     command = [sys.executable, "-m", "regimes", "idler", "--workload", campaign.experiment.workload]
+    works = campaign.experiment.works(campaign.experiment.loads)
+    command += ["--functions", *sorted({name for work in works for name in work.functions})]
     log = campaign.folder / "idler.log"
     campaign.progress.say(f"scaling idle functions to zero is FAVE's idler's work: {_shown(log)}")
     flags = ["--dry-run"] if how == "dry" else []
@@ -288,10 +294,10 @@ def _begin(campaign: Campaign, bench: Bench) -> None:
     probed = _probed(campaign, bench)
     progress.phase("touching caches")
     began_s = monotonic_s()
-    functions = touch_caches(bench, list(campaign.experiment.loads))
+    touched = touch_caches(bench, list(campaign.experiment.loads))
     progress.caches_touched(monotonic_s() - began_s)
     # Only now: images are those of functions that are deployed.
-    found = facts.of_campaign(campaign.name, folder.name, plan(campaign.experiment), bench, probed)
+    found = facts.of_campaign(campaign.name, folder.name, plan(campaign.experiment), bench, probed, touched)
     if (folder / "campaign.json").exists():
         then = record.manifest(folder)
         _refuse_unlike(folder, facts.unlike(record.known(then), record.known(found)))
@@ -303,7 +309,7 @@ def _begin(campaign: Campaign, bench: Bench) -> None:
         record.write(folder, "campaign.json", found)
         progress.say(f"results go to {_shown(folder)}, the report to {_shown(folder / 'report.html')}")
         campaign.journal.note("campaign_started", source=found.source, load_1min=found.host["load_1min"])
-    campaign.journal.note("caches_touched", functions=functions, storage=_storage(bench))
+    campaign.journal.note("caches_touched", functions=touched.functions, storage=_storage(bench))
 
 
 def _probed(campaign: Campaign, bench: Bench) -> Probe | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.cell_run import Bench
+from experiments.cell_run import Bench, Touched
 from experiments.model import Experiment
 from experiments.plan import Group
 from fave import environment
@@ -33,13 +33,22 @@ def of_here(experiment: Experiment) -> dict[str, Any]:
             load: {regime: to_plain(experiment.policies(load, regime)) for regime in experiment.regimes_of(load)}
             for load in experiment.loads
         },
+        "policies": {
+            load: {
+                arm: {each: to_plain(experiment.policies(load, arm, each)) for each in experiment.regimes_in(arm)}
+                for arm in experiment.regimes_of(load)
+                if experiment.switches(arm)
+            }
+            for load in experiment.loads
+        },
         **of_traces(experiment),
     }
 
 
 def of_traces(experiment: Experiment) -> dict[str, dict[str, str]]:
     """By load that replays one: which file it is, and how it is read."""
-    replayed = {name: load.traffic.trace for name, load in experiment.loads.items() if load.traffic.trace}
+    every = {name: load.traffic.traces for name, load in experiment.loads.items()}
+    replayed = {f"{name}.{i}" if i else name: each for name, mine in every.items() for i, each in enumerate(mine)}
     return {
         "traces": {name: sha256(trace.path) for name, trace in replayed.items()},
         "traces_read_as": {name: traces.recognised(trace) for name, trace in replayed.items()},
@@ -51,7 +60,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_campaign(name: str, campaign: str, groups: list[Group], bench: Bench, probed: Probe | None) -> Manifest:
+def of_campaign(
+    name: str, campaign: str, groups: list[Group], bench: Bench, probed: Probe | None, touched: Touched
+) -> Manifest:
     platform = bench.platform.facts()
     known = {
         "name": name,
@@ -64,8 +75,8 @@ def of_campaign(name: str, campaign: str, groups: list[Group], bench: Bench, pro
         "platform": platform.info,
         "capabilities": to_plain(platform.capabilities),
         "nodes": platform.nodes,
-        "images": platform.images,
-        "pods": platform.pods,
+        "images": touched.images,
+        "pods": touched.pods,
         "probe": to_plain(probed) if probed else {},
         "idler": environment.idler(),
         "embedded": platform.co_located,
@@ -79,7 +90,7 @@ def unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
     Only what both have recorded counts: earlier versions did not have all of it.
     """
-    found = of_setup(then, now) + between(then, now, "", ("regimes",), refuses=True)
+    found = of_setup(then, now) + between(then, now, "", ("regimes", "policies"), refuses=True)
     return [each.said("{what}: {a} when it began, {b} now") for each in found if each.refuses]
 
 

@@ -113,7 +113,9 @@ def too_fast(experiment: Experiment, groups: Sequence[Group], pilot: Pilot | Non
     for group in groups:
         for arm in experiment.regimes_of(group.load):
             lead_s = float(experiment.prewarming[arm].before_bursts) if arm in experiment.prewarming else None
-            closest = closest_s(steps(experiment, arm, group.schedule)) if experiment.switches(arm) else None
+            closest = (
+                closest_s(steps(experiment, group.load, arm, group.schedule)) if experiment.switches(arm) else None
+            )
             least_s = min((each for each in (lead_s, closest) if each is not None), default=None)
             if least_s is not None and least_s < start_s:
                 what = f"{arm}, {group.load}: a switch has {least_s:.2g} s, a replica took {start_s:.2g} s to start"
@@ -126,10 +128,11 @@ def held_gb_s(experiment: Experiment, groups: Sequence[Group]) -> tuple[float, f
     low = high = 0.0
     runs = Counter((group.load, cell.regime) for group in groups for cell in group.cells)
     for (load, regime), count in runs.items():
-        for each in experiment.policies(load, regime).values():
+        every = [experiment.policies(load, regime, each) for each in experiment.regimes_in(regime)]
+        for function, each in every[0].items():
             gb_s = count * each.memory_limit_mb / 1024 * experiment.loads[load].traffic.duration
-            low += each.min_replicas * gb_s
-            high += each.max_replicas * gb_s
+            low += min(policies[function].min_replicas for policies in every) * gb_s
+            high += max(policies[function].max_replicas for policies in every) * gb_s
     return low, high
 
 

@@ -129,6 +129,8 @@ def _wrong_decompositions(experiment: Experiment) -> Iterator[str]:
             asked = experiment.loads[label].target
             if arm in experiment.regimes_of(label) and asked and asked not in work.requests:
                 yield f"decompositions.{arm}: load {label} asks {asked}, which is no function by itself there"
+            if arm in experiment.regimes_of(label) and not asked and work.asked("") != experiment.work.asked(""):
+                yield f"decompositions.{arm}: load {label} asks a mix, of which some is no function by itself there"
         if not work.deploy:
             yield f"decompositions.{arm}: the workload says `deploy: false`, and functions of others are not exchanged"
 

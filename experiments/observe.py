@@ -56,6 +56,7 @@ def observe(
     offset_s = clock_offset_s(rows.stages)
     last_ns = max((row.done_at_ns or row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
     first_ns = min((row.scheduled_at_ns for row in rows.requests), default=verified_at_ns)
+    asked_ns = [each.requested_at_ns for each in conditions.switches]
     breaches = [
         worst_breach(policies, rows.stages, replicas, since_ns, until_ns)
         for policies, since_ns, until_ns in in_force(conditions, seen.until_ns)
@@ -72,7 +73,7 @@ def observe(
         cold_missing=sum(row.cold is None and row.evidence != "undecided" for row in served),
         served=len(served),
         replica_gap_s=max(seen.missed_s, longest_gap_s(replicas, tuple(initial_ready), verified_at_ns, last_ns)),
-        initial_state_ok=initial_state_holds(replicas, initial_ready, first_ns),
+        initial_state_ok=initial_state_holds(replicas, initial_ready, min([first_ns, *asked_ns[:1]])),
         configuration_unchanged=unchanged,
         drained=drained,
         labelled=sum(row.cold is not None for row in rows.stages),

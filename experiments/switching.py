@@ -11,11 +11,10 @@ from typing import NamedTuple
 import msgspec
 
 from fave.campaign import record
-from fave.campaign.experiment import Experiment, Policy, Prewarming
+from fave.campaign.experiment import CLOSEST_S, Experiment, Policy, Prewarming
 from fave.campaign.record import Change
 from fave.campaign.rundir import CellDir
 from fave.clock import NS_PER_S, utc_ns
-from fave.errors import FaveError
 from fave.traffic.arrivals import Schedule
 from platforms.model import Platform
 from regimes.apply import Say, switch
@@ -24,6 +23,8 @@ from workloads.model import Workload
 # How often the driver looks whether the load has begun; arrivals begin 0.3 s after that is written.
 _POLL_S = 0.02
 _US = 1_000_000
+# Before it is said what is waited for.
+_PATIENCE_S = 3.0
 Policies = Callable[[str], Mapping[str, Policy]]
 
 
@@ -34,26 +35,31 @@ class Step(NamedTuple):
     regime: str
 
 
-def steps(experiment: Experiment, arm: str, schedule: Schedule) -> list[Step]:
-    """The first one is at 0 or before: what stands at the start."""
+def steps(experiment: Experiment, load: str, arm: str, schedule: Schedule) -> list[Step]:
+    """The first one is at 0: what stands at the start. None is at or after the load's end."""
     if arm in experiment.switching:
         return [Step(float(each.at), each.regime) for each in experiment.switching[arm]]
     ahead = experiment.prewarming.get(arm)
-    return _ahead(ahead, schedule) if ahead else [Step(0.0, experiment.regime_of(arm))]
+    if ahead is None:
+        return [Step(0.0, experiment.regime_of(arm))]
+    return [step for step in _ahead(ahead, schedule) if step.at_s < experiment.loads[load].traffic.duration]
 
 
 def _ahead(rule: Prewarming, schedule: Schedule) -> list[Step]:
-    """Warm from `before_bursts` before each burst to `after_bursts` after it; what would overlap is one."""
+    """Warm from `before_bursts` before each burst to `after_bursts` after it; too close ones are one."""
     spans: list[tuple[float, float]] = []
     for since_s, until_s in bursts(schedule, rule.silence):
         since_s, until_s = since_s - rule.before_bursts, until_s + rule.after_bursts
-        if spans and since_s <= spans[-1][1]:
+        if spans and since_s < spans[-1][1] + CLOSEST_S:
             spans[-1] = (spans[-1][0], until_s)
         else:
             spans.append((since_s, until_s))
-    found = [Step(0.0, rule.otherwise)] if not spans or spans[0][0] > 0 else []
+    # Too soon for a switch of its own: it stands from the start.
+    found = [Step(0.0, rule.otherwise)] if not spans or spans[0][0] >= CLOSEST_S else []
     for since_s, until_s in spans:
-        found += [Step(max(0.0, since_s), rule.regime), Step(until_s, rule.otherwise)]
+        begins_s = since_s if found else 0.0
+        # A burst and its lead may be shorter than two switches.
+        found += [Step(begins_s, rule.regime), Step(max(until_s, begins_s + CLOSEST_S), rule.otherwise)]
     return found
 
 
@@ -96,7 +102,10 @@ def followed(
     finally:
         over.set()
         if plan:
-            thread.join()
+            while thread.is_alive():
+                thread.join(_PATIENCE_S)
+                if thread.is_alive():
+                    say("waiting for a switch of regimes that is under way ...")
 
 
 def _follow(
@@ -117,23 +126,24 @@ def _follow(
         if over.wait(max(0.0, (zero_ns - utc_ns()) / NS_PER_S + step.at_s)):
             return
         wanted = dict(policies(step.regime))
-        changes.append(Followed(_switch(platform, workload, step, wanted, say, zero_ns), platform.standing(wanted)))
+        changes.append(_switch(platform, workload, step, wanted, say, zero_ns))
 
 
 def _switch(
     platform: Platform, workload: Workload, step: Step, policies: dict[str, Policy], say: Say, zero_ns: int
-) -> Change:
+) -> Followed:
     asked_ns = utc_ns()
     planned_ns = zero_ns + round(step.at_s * NS_PER_S)
     made = Change(regime=step.regime, by="schedule", planned_at_ns=planned_ns, requested_at_ns=asked_ns)
     try:
-        done = switch(platform, workload, step.regime, policies, say)
-    except FaveError as error:
-        return msgspec.structs.replace(made, error=str(error))
-    return msgspec.structs.replace(
+        done, standing = switch(platform, workload, step.regime, policies, say), platform.standing(policies)
+    except Exception as error:  # noqa: BLE001 - a thread of its own: who judges the run must hear of it
+        return Followed(msgspec.structs.replace(made, error=str(error) or type(error).__name__), {})
+    change = msgspec.structs.replace(
         made,
         requested_at_ns=done.requested_at_ns,
         effective_at_ns=done.effective_at_ns,
         ready=done.ready,
         replaced=done.replaced,
     )
+    return Followed(change, standing)

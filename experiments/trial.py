@@ -28,7 +28,8 @@ def ask_once(experiment: Experiment, work: Workload, platform: Platform, prefix:
     for label, load in experiment.loads.items():
         asking = experiment.asking(label, bucket=platform.endpoints.bucket)
         for sent in asking.each(f"{prefix}-trial"):
-            if not work.functions[sent.function].hosted:
+            # An arm in which a stage runs within another function is not asked for it.
+            if sent.function in work.functions and not work.functions[sent.function].hosted:
                 call = Invocation(request_id=f"{prefix}-trial", invocation_id=f"{prefix}-trial", sent_at_ns=utc_ns())
                 url = f"{platform.endpoints.gateway_url}/function/{sent.function}{sent.path}"
                 try:

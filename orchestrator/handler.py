@@ -200,6 +200,7 @@ def _direct(file: StateFile, event: Any, context: Any, attempts: dict[str, int])
         parent_id=state.invocation.invocation_id,
         options=options,
         config=_configured(state.config, state.query),
+        parts=stages().parts,
     )
     try:
         run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -59,6 +59,7 @@ class Invoker:
         parent_id: str,
         options: Config,
         config: Mapping[str, dict[str, Any]],
+        parts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.cancellation = Cancellation()
         self._gateway = gateway
@@ -68,6 +69,7 @@ class Invoker:
         self._parent_id = parent_id
         self._options = options
         self._config = config
+        self._parts = parts or {}
         self._budget = Budget(options.retry_budget)
 
     def envelope(self, task: Task, etags: Mapping[str, str]) -> Envelope:
@@ -99,7 +101,7 @@ class Invoker:
         first = attempt
         while True:
             begins_attempt(attempt)
-            timeout_s = min(self._options.timeout_s(task.stage), deadline_s - time.monotonic())
+            timeout_s = min(self._timeout_s(task.stage), deadline_s - time.monotonic())
             answer = self._attempt(task, envelope, attempt, max(0.001, timeout_s))
             if answer.error and answer.error.slug in _UNKNOWN_END and not self.cancellation.cancelled.is_set():
                 answer = self._looked_up(task, attempt, answer)
@@ -112,6 +114,10 @@ class Invoker:
             if hopeless or not self._budget.take() or self.cancellation.cancelled.wait(wait_s):
                 return Answered(task, attempt, answer.outputs, answer.etags, tuple(rows), error)
             attempt += 1
+
+    def _timeout_s(self, function: str) -> float:
+        """One that runs several stages has the time of all of them."""
+        return sum(self._options.timeout_s(stage) for stage in self._parts.get(function, (function,)))
 
     def _attempt(self, task: Task, envelope: Envelope, attempt: int, timeout_s: float) -> _Answer:
         body = msgspec.json.encode(envelope)

@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 import threading
+from collections.abc import Collection
 
 import msgspec
 
@@ -40,6 +41,7 @@ def main() -> int:
         command.add_argument("--target", default="", help="one of its requests; without it all its functions")
     command = commands.add_parser("idler", help="scale FAVE's own idle functions to zero where nobody else does it")
     command.add_argument("--workload", default=SHIPPED, help="whose functions")
+    command.add_argument("--functions", nargs="+", default=[], help="these; without it all of the workload")
     command.add_argument("--dry-run", action="store_true", help="only say what would be done")
     command = commands.add_parser("probe", help="what the platform can do, tried with one throw-away function")
     command.add_argument("--workload", default=SHIPPED, help="whose smallest function to try it with")
@@ -58,7 +60,7 @@ def main() -> int:
         _probe(workload, patient=arguments.patient, as_json=arguments.json)
         return 0
     if arguments.command == "idler":
-        _idle(workload, dry=arguments.dry_run)
+        _idle(workload, arguments.functions or workload.functions, dry=arguments.dry_run)
         return 0
     functions = workload.functions_of(arguments.target) if arguments.target else workload.functions
     policies = model.resolve(arguments.regime, functions)
@@ -94,7 +96,7 @@ def _restore() -> None:
     print(f"campaign {left.campaign} was killed; of its functions removed: {', '.join(removed) or 'none'}")
 
 
-def _idle(workload: Workload, *, dry: bool) -> None:
+def _idle(workload: Workload, functions: Collection[str], *, dry: bool) -> None:
     """Until TERM or INT."""
     over = threading.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
@@ -102,8 +104,8 @@ def _idle(workload: Workload, *, dry: bool) -> None:
     platform = session.at(find())
     if platform.capabilities().known:
         raise ConfigError("this platform scales idle functions to zero itself", hint="leave the idler out")
-    platform.changeable(workload, workload.functions)
-    idler.run(platform, workload.functions, _tell, over.is_set, dry=dry)
+    platform.changeable(workload, functions)
+    idler.run(platform, functions, _tell, over.is_set, dry=dry)
 
 
 def _tell(text: str) -> None:

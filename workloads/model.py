@@ -232,7 +232,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
             secrets=tuple(dict.fromkeys(name for one in each for name in one.secrets)),
             memory_limit_mb=sum(one.memory_limit_mb for one in each),
             max_in_flight=min(one.max_in_flight for one in each),
-            exec_timeout=max(one.exec_timeout for one in each),
+            exec_timeout=Duration(sum(one.exec_timeout for one in each)),
         )
 
     def image_of(self, name: str) -> str:
@@ -396,7 +396,8 @@ def of_record(workload: Workload) -> dict[str, Any]:
     if plain["graph"] and not plain["graph"]["parts"]:
         # As campaigns of before have it, so that they can be gone on with.
         del plain["graph"]["parts"]
-        for source in [source for node in plain["graph"]["nodes"] for source in node["inputs"]]:
+        sources = [source for node in plain["graph"]["nodes"] for source in node["inputs"]]
+        for source in [*sources, *filter(None, [plain["graph"]["items"]])]:
             del source["stage"]
     # As it is read back: lists, no tuples.
     return dict(msgspec.json.decode(msgspec.json.encode(without_home(plain))))

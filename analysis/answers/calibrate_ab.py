@@ -31,7 +31,7 @@ _FUNCTION = Function(idle_timeout_s=1.0, min_replicas=0, max_replicas=2)
 _SERVICE_S, _START_S = 0.02, 0.16
 # Standard deviations of logs: of single times, and between runs; and the drift over a campaign.
 _SPREAD, _BETWEEN_RUNS, _DRIFT = 0.3, 0.10, 0.30
-_OUTCOMES = ("invocation_cold_rate", "start_s", "mean_latency_s", "held_gb")
+_OUTCOMES = ("invocation_cold_rate", "start_s", "mean_latency_s", "held_gb", "failure_rate")
 
 
 class Version(NamedTuple):
@@ -108,7 +108,7 @@ def _run(arrivals_s: Array, start_s: float, slower: float, rng: random.Random) -
         "held_gb": found.provisioned_s,
     }
     logs: dict[str, Counts] = {name: (math.log(value), 1) for name, value in figures.items()}
-    return logs | {"invocation_cold_rate": (int(found.affected.sum()), n)}
+    return logs | {"invocation_cold_rate": (int(found.affected.sum()), n), "failure_rate": (0, n)}
 
 
 def _tested(outcome: str, a: Sequence[dict[str, Counts]], b: Sequence[dict[str, Counts]]) -> guards.Compared:

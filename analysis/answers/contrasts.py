@@ -116,11 +116,11 @@ def of_family(
     found = _contrasts(experiment, plan, {each: digests for each in plan}, arms_of(digests), reached)
     put_back = {each: _whole_blocks(experiment, each, [*digests, *excluded]) for each in plan}
     more = {each: _of(each, mine) - _of(each, digests) for each, mine in put_back.items()}
-    if not any(more.values()):
+    if not any(runs > 0 for runs in more.values()):
         return found
     again = _contrasts(experiment, plan, put_back, arms_of([*digests, *excluded]), reached)
     return [
-        structs.replace(row, with_excluded=_with_excluded(other, more[each])) if more[each] else row
+        structs.replace(row, with_excluded=_with_excluded(other, more[each])) if more[each] > 0 else row
         for each, row, other in zip(plan, found, again, strict=True)
     ]
 

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.statistics.clustered import Array
+from analysis.statistics.compare import CONFIRMATORY_BLOCKS
 from fave.campaign.experiment import Experiment
 from fave.campaign.outcomes import OUTCOMES
 from fave.campaign.results import Contrast, Guard, State
@@ -31,8 +32,8 @@ _ROUNDING = 1e-9
 class Compared(NamedTuple):
     """One outcome of a pair at one load, on the scale on which arms are compared. blocks: a less b, block by block.
 
-    difference, error, df: of all together, None where nothing varies. surely: not at one end alone of what has no
-    label.
+    difference, error, df: of all together, None where nothing varies. p_worse, p_within: at least so much, where some
+    arrivals have no label and may be at either end.
     """
 
     load: str
@@ -41,7 +42,8 @@ class Compared(NamedTuple):
     error: float | None
     df: float | None
     margin: float
-    surely: bool = True
+    p_worse: float = 0.0
+    p_within: float = 0.0
 
 
 class Judged(NamedTuple):
@@ -62,7 +64,8 @@ def judged(family: Sequence[Compared]) -> list[Judged]:
     if not family:
         return []
     return [
-        Judged(p if each.surely else 1.0, _p_within(each)) for each, p in zip(family, _p_worse(family), strict=True)
+        Judged(max(p, each.p_worse), max(_p_within(each), each.p_within))
+        for each, p in zip(family, _p_worse(family), strict=True)
     ]
 
 
@@ -104,17 +107,24 @@ def _standardised(sums: Array, blocks: Sequence[float]) -> Array:
 
 
 def _p_within(each: Compared) -> float:
-    """That a is not more than b by the margin or more. What does not vary lies below it, or not."""
+    """That a is not more than b by the margin or more. What does not vary lies below it, or not.
+
+    As for equivalence, few blocks show nothing: their t interval depends on their being normal.
+    """
+    if len(each.blocks) < CONFIRMATORY_BLOCKS:
+        return 1.0
     if not each.error or each.df is None:
         return float(each.difference >= each.margin)
     return float(stats.t.sf((each.margin - each.difference) / each.error, each.df))
 
 
 def guards(experiment: Experiment, contrasts: Sequence[Contrast]) -> list[Guard]:
-    """contrasts: of primary and secondary outcomes. An outcome that no run of either arm has is none here."""
+    """contrasts: of primary and secondary outcomes. Where no replica was started nobody asks how long that took."""
     found: list[Guard] = []
     for pair in experiment.not_worse:
-        mine = [row for row in contrasts if (row.a, row.b) == pair and any(row.rates.values())]
+        mine = [
+            row for row in contrasts if (row.a, row.b) == pair and (row.outcome != "start_s" or any(row.rates.values()))
+        ]
         known = [(row, _tested(row, row.difference)) for row in mine if row.difference is not None]
         results = {row.outcome + row.load: each for (row, _), each in
                    zip(known, judged([tested for _, tested in known]), strict=True)}  # fmt: skip
@@ -123,17 +133,23 @@ def guards(experiment: Experiment, contrasts: Sequence[Contrast]) -> list[Guard]
 
 
 def _tested(row: Contrast, difference: float) -> Compared:
-    """Of what has no label, the end at which a is worst decides that it is not; it is where it is so at both ends."""
-    about, ends = OUTCOMES[row.outcome], row.bounds or (difference, difference)
+    """Where some have no label, the interval and the p that hold at both ends bound what is said."""
+    about = OUTCOMES[row.outcome]
     pairs = zip(row.rates[row.a], row.rates[row.b], strict=True)
+    p_worse = p_within = 0.0
+    if row.bounds:
+        p_worse = (row.p or 1.0) / 2 if min(row.bounds) > 0 else 1.0
+        # Of the 95 % interval each end is one of 97.5 %.
+        p_within = 0.025 if row.ci95 and row.ci95[1] < row.margin else 1.0
     return Compared(
         load=row.load,
         blocks=tuple(a - b if about.share else float(np.log(a / b)) for a, b in pairs),
-        difference=about.on_scale(max(difference, *ends)),
+        difference=about.on_scale(difference),
         error=row.standard_error,
         df=row.df,
         margin=about.on_scale(row.margin),
-        surely=min(ends) > 0 or not row.bounds,
+        p_worse=p_worse,
+        p_within=p_within,
     )
 
 

@@ -34,6 +34,8 @@ _OF_LOADS = (
     "initial_replicas",
     "processes",
 )
+# Of cold-start rates, where an experiment is about something else.
+_MARGIN = 0.05
 _OF_EXPERIMENTS = ("primary_outcome", "settle")
 _COLUMNS = (
     "load",
@@ -81,7 +83,7 @@ def differences(a: Campaign, b: Campaign) -> list[Difference]:
     """Everything that is not the same about set-up and design, what refuses a comparison first."""
     one, two = record.known(a.facts), record.known(b.facts)
     found = between(one["experiment"], two["experiment"], "", _OF_EXPERIMENTS, refuses=True)
-    for key in ("variants", "decompositions"):
+    for key in ("variants", "decompositions", "switching", "prewarming"):
         for arm in sorted(set(a.experiment.regimes) & set(b.experiment.regimes)):
             mine, other = (each["experiment"].get(key, {}).get(arm) for each in (one, two))
             if mine != other:
@@ -129,7 +131,8 @@ def compared(a: Campaign, b: Campaign, *, anyway: bool = False) -> Comparison:
     common = [cell for cell, mine in sides[0].items() if min(len(mine.counts), len(_side(sides[1], cell).counts)) >= 2]
     if not common:
         raise ConfigError(f"{a.name} and {b.name}: no load and regime of which both have two valid runs")
-    margin = a.experiment.equivalence_margin
+    named = cold_outcome(a.experiment) in (a.experiment.primary_outcome, *a.experiment.secondary_outcomes)
+    margin = a.experiment.margin_of(cold_outcome(a.experiment)) if named else _MARGIN
     results = [_difference(sides[1][cell], sides[0][cell], margin) for cell in common]
     adjusted = compare.holm([result.p for result in results])
     equivalence = compare.holm([result.p_equivalence for result in results])
@@ -293,5 +296,9 @@ def _interval(result: compare.Unpaired) -> str:
 
 
 def _settings(campaign: Campaign, load: str) -> dict[str, dict[str, Any]]:
-    """As applied, by regime."""
-    return {run.regime: to_plain(run.settings) for run in campaign.runs if run.load == load}
+    """As applied, by regime; not of arms that switch, where what they begin with depends on the block."""
+    return {
+        run.regime: to_plain(run.settings)
+        for run in campaign.runs
+        if run.load == load and not campaign.experiment.switches(run.regime)
+    }

@@ -128,6 +128,8 @@ def _states(found: Results) -> Iterator[tuple[str, str]]:
             yield _contrast(row), row.verdict
     for each in found.controls:
         yield f"control {each.kind}, {each.load}, {', '.join(each.regimes)}", each.state
+    for guard in found.guards:
+        yield f"{guard.a} worse than {guard.b}, {guard.load}: {guard.outcome}", guard.state
     for met in found.thresholds:
         yield f"threshold {met.threshold} ({met.load}, {met.regime})", met.state
 

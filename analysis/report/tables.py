@@ -507,8 +507,7 @@ def _phases(found: Results) -> Table:
     )
     note = (
         "a request belongs to the phase in which it was due. to X: from asking for regime X until it was in force. "
-        "recovered: when the last request was due that took longer than the load's limit (without one, than 95 % of "
-        "the first phase's)"
+        "recovered: when the last request was due that took longer than the load's limit"
     )
     return Table("Phases of a run", columns, rows, [note])
 

@@ -12,7 +12,7 @@ import msgspec
 from analysis.answers import capacity
 from analysis.answers.limits import limits
 from analysis.answers.results import results
-from analysis.report import pages, summary, tables
+from analysis.report import arms, pages, summary, tables
 from analysis.report.figures import figures
 from analysis.rows import digest
 from analysis.rows.digest import Digest
@@ -23,6 +23,7 @@ from fave.campaign.rundir import write_atomic, write_json
 from fave.clock import iso
 from fave.errors import InvalidRunError
 from fave.settings import to_plain
+from fave.traffic.arrivals import Traffic
 from fave.yaml_file import load_yaml
 
 PRICES = "prices.yml"
@@ -83,7 +84,7 @@ def _facts(campaign: Campaign, found: Results, used: Sequence[Digest]) -> dict[s
         "started": iso(campaign.facts.started_at_ns),
         "folder": campaign.name,
         "findings": sentences(found),
-        "design": _design(campaign),
+        "design": [each for each in (_design(campaign), arms.table(campaign.experiment)) if each.rows],
         "tables": tables.tables(found),
         "validity": tables.validity(found),
         "scorecard": tables.scorecard(found),
@@ -101,8 +102,7 @@ def _design(campaign: Campaign) -> Table:
     rows: list[tuple[str, ...]] = []
     for name, each in campaign.experiment.loads.items():
         traffic = each.traffic
-        windows = f", {traffic.bursts} windows of {traffic.burst_length}" if traffic.bursts else ""
-        sent = f"{traffic.model}, {traffic.requests} in {traffic.duration}{windows}"
+        sent = ", then ".join(map(_sent, traffic.phases or (traffic,)))
         changed = [
             f"{regime}: {key} {value}" for regime, o in each.overrides.items() for key, value in to_plain(o).items()
         ]
@@ -110,6 +110,11 @@ def _design(campaign: Campaign) -> Table:
         rows.append((name, each.target, sent, shown, "; ".join(changed) or "-"))
     columns = ("load", "target", "traffic", "blocks", "instead of the regime's own")
     return Table("Design", columns, rows, words=True)
+
+
+def _sent(traffic: Traffic) -> str:
+    windows = f", {traffic.bursts} windows of {traffic.burst_length}" if traffic.bursts else ""
+    return f"{traffic.model}, {traffic.requests} in {traffic.duration}{windows}"
 
 
 def _setup(campaign: Campaign) -> list[tuple[str, str]]:

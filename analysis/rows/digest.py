@@ -96,7 +96,7 @@ class Digest(NamedTuple):
     problems: why its rows are not to be believed. latencies_s: sorted, of answered requests, from the schedule.
     waited_s: sorted, of requests that were given up: so long at least they would have taken. slow: (slower than the
     load's limit or not answered, all) requests; (0, 0) without a limit. statuses: requests by how they ended.
-    unlabelled: what the rate of cold starts lacks because nobody knows whether it was cold; a failed request of a
+    unlabelled: what the rate of cold invocations lacks because nobody knows whether it was cold; a failed request of a
     pipeline counts with the mean number of invocations of its block's answered ones. said: by error, what was written
     about the first request that ended so. evidence: labels by grade. start_mean_s: from start to ready, by events.
     window_s: over which costs count. has_events: the platform tells of starts and ends, in any run. predicted: by the
@@ -149,7 +149,9 @@ class Digest(NamedTuple):
 
     def lacking(self, outcome: str) -> float:
         """What has no label. Every request is slow or not, and answered or not."""
-        return self.unlabelled if outcome in COLD else 0.0
+        if outcome not in COLD:
+            return 0.0
+        return self.unlabelled if outcome == COLD[0] else self.without_label.requests
 
     def bounded(self, outcome: str) -> tuple[tuple[float, float], tuple[float, float]]:
         """(events, all), had all without a label been none, and had they been some."""
@@ -232,16 +234,13 @@ def of_all(campaign: Campaign, tell: Callable[[int, int], None] = lambda *_: Non
         tell(done, len(campaign.runs))
         found.append(of(campaign, run))
     has_events = any(each.has_events for each in found)
-    outcome = cold_outcome(campaign.experiment)
-    return [each._replace(has_events=has_events, unlabelled=_unlabelled(each, found, outcome)) for each in found]
+    return [each._replace(has_events=has_events, unlabelled=_unlabelled(each, found)) for each in found]
 
 
-def _unlabelled(each: Digest, every: Sequence[Digest], outcome: str) -> float:
-    if outcome != "invocation_cold_rate":
-        return each.without_label.requests
+def _unlabelled(each: Digest, every: Sequence[Digest]) -> float:
     if not each.run.graph:
         return each.without_label.invocations(1.0)
-    load = [other for other in every if other.run.load == each.run.load]
+    load = [other for other in every if (other.run.load, other.run.graph) == (each.run.load, each.run.graph)]
     block = [other for other in load if other.run.block == each.run.block]
     # Where nothing of the block was answered, the load's other blocks tell.
     return each.without_label.invocations(_expected(block) or _expected(load) or 1.0)

@@ -207,6 +207,9 @@ def _foreign(cell: Cell, name: str, facts: Manifest) -> list[str]:
     settings = facts.regimes.get(load, {}).get(regime)
     if settings and settings != cell.settings and not experiment.switches(regime):
         problems.append(f"mixed campaigns: its settings are not those of {regime} in campaign.json")
+    policies = facts.policies.get(load, {}).get(regime)
+    if policies and cell.policies and policies != cell.policies:
+        problems.append(f"mixed campaigns: the policies that it switched to are not those of {regime} in campaign.json")
     return problems
 
 

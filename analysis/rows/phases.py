@@ -15,8 +15,6 @@ from fave.campaign.experiment import Experiment
 from fave.campaign.outcomes import COLD
 from fave.clock import NS_PER_S
 
-_LIMIT_QUANTILE = 0.95
-
 
 class Segment(NamedTuple):
     name: str
@@ -28,8 +26,9 @@ class Phase(NamedTuple):
     """One or several stretches of a run of one name. cold: (cold, known) of the primary level, of what was sent then.
 
     latency_sum_s, answered: of requests that were due then. held_gb_s: as the report's provisioned cost. recovery_s:
-    from the beginning of traffic that another one came before, until the last request that was slower than the limit or
-    failed was due; NaN where the last request was one: it never recovered. None for phases of regimes.
+    from the beginning of traffic that another one came before, until the last request that was slower than the load's
+    limit or failed was due; NaN where the last request was one: it never recovered. None without a limit, and for
+    phases of regimes.
     """
 
     name: str
@@ -83,15 +82,11 @@ def phases(segments: Sequence[Segment], run: Run, rows: Rows, outcome: str) -> l
 
 
 def with_recovery(each: Sequence[Phase], segments: Sequence[Segment], rows: Rows, limit_s: float | None) -> list[Phase]:
-    """Of traffic after the first. limit_s: without one the 95th percentile of what the first phase's requests took."""
-    if not each:
-        return []
-    first = _due(rows.requests, segments[0])["latency_s"].drop_nulls()
-    limit = limit_s if limit_s is not None else first.quantile(_LIMIT_QUANTILE)
-    if limit is None:
+    """Of traffic after the first."""
+    if limit_s is None:
         return list(each)
     return [
-        one if i == 0 else one._replace(recovery_s=_recovery_s(_due(rows.requests, segment), segment, limit))
+        one if i == 0 else one._replace(recovery_s=_recovery_s(_due(rows.requests, segment), segment, limit_s))
         for i, (one, segment) in enumerate(zip(each, segments, strict=True))
     ]
 

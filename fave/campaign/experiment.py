@@ -5,6 +5,7 @@ The planner writes it into campaign.json, and the judge reads it there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from fave.traffic.arrivals import Traffic
 # What a variance needs, and a degree of freedom more.
 _FEWEST_BLOCKS = 3
 # A switch is in force when Prometheus has seen it: a look of it, and what a replica takes to start.
-_CLOSEST_S = 2.0
+CLOSEST_S = 2.0
 
 
 class Scaling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -165,6 +166,15 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("\n".join(problems))
 
 
+def _lacking(outcome: str, label: str, load: Load) -> Iterator[str]:
+    """What an outcome needs of a load that is compared."""
+    if outcome == outcomes.SLOW and load.slo is None:
+        yield f"loads.{label}.slo: {outcome} is the share of requests slower than it"
+    needed, there = outcomes.MIN_REQUESTS.get(OUTCOMES[outcome].quantile, 0), load.traffic.requests
+    if 0 < there < needed:
+        yield f"loads.{label}.traffic.requests: {outcome} needs {needed} in a run, not {there}"
+
+
 class Control(msgspec.Struct, frozen=True, kw_only=True):
     """What must come out if the instrument is right (methodology §5).
 
@@ -302,18 +312,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         ]
         if "money_per_hour" in named and self.prices is None:
             problems.append("prices: money_per_hour is an outcome, and nothing has a price")
-        for label, load in self.loads.items():
-            if not self.contrasts_of(label):
-                continue
-            if self.primary_outcome == outcomes.SLOW and load.slo is None:
-                problems.append(f"loads.{label}.slo: the primary outcome is the share of requests slower than it")
-            quantile = OUTCOMES[self.primary_outcome].quantile
-            if quantile and 0 < load.traffic.requests < outcomes.MIN_REQUESTS[quantile]:
-                needed, there = outcomes.MIN_REQUESTS[quantile], load.traffic.requests
-                problems.append(
-                    f"loads.{label}.traffic.requests: {self.primary_outcome} needs {needed} in a run, not {there}"
-                )
-        return problems
+        if self.not_worse and self.looks:
+            problems.append("not_worse: is asked once, at the end; leave out looks")
+        compared = {label: load for label, load in self.loads.items() if self.contrasts_of(label)}
+        return problems + [
+            problem for name in named for label, load in compared.items() for problem in _lacking(name, label, load)
+        ]
 
     def margin_of(self, outcome: str) -> float:
         """Of its difference: up to it two arms are the same for all that matters."""
@@ -324,9 +328,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         problems = []
         for arm, plan in self.switching.items():
             at = [float(each.at) for each in plan]
-            if len(plan) < 2 or at[0] != 0 or any(b - a < _CLOSEST_S for a, b in pairwise(at)):
+            if len(plan) < 2 or at[0] != 0 or any(b - a < CLOSEST_S for a, b in pairwise(at)):
                 problems.append(
-                    f"switching.{arm}: two regimes or more, the first at 0s, {_CLOSEST_S:g} s apart at least"
+                    f"switching.{arm}: two regimes or more, the first at 0s, {CLOSEST_S:g} s apart at least"
                 )
             if any(a.regime == b.regime for a, b in pairwise(plan)):
                 problems.append(f"switching.{arm}: a switch to the regime that stands already")

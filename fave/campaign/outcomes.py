@@ -26,6 +26,10 @@ SLOW = "slow_request_rate"
 MIN_REQUESTS = {0.5: 3, 0.9: 50, 0.95: 100, 0.99: 300}
 
 
+# Of a logarithm: what is beyond is no ratio any more.
+_LARGEST = 700.0
+
+
 class Outcome(NamedTuple):
     """One figure of each run. share: of its arrivals, compared as a difference; else a positive figure with a unit,
     compared as a ratio, on the log. quantile: of latency.
@@ -50,7 +54,7 @@ class Outcome(NamedTuple):
         return difference if self.share else math.log1p(difference)
 
     def off_scale(self, value: float) -> float:
-        return value if self.share else math.expm1(value)
+        return value if self.share else math.expm1(min(value, _LARGEST))
 
 
 OUTCOMES: dict[str, Outcome] = {

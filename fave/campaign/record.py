@@ -37,8 +37,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """campaign.json: what was planned, and on and with what.
 
     name: of the experiment. campaign: of a published one, its own. order: cells as planned. schedules_sha256: by block
-    and load. regimes: by load and regime, each function's policy. workload: as it is read back (`workloads.model`).
-    host, versions, platform, capabilities, nodes, images, pods, assets, traces, traces_read_as: for the record.
+    and load. regimes: by load and regime, each function's policy; policies: of arms that switch, of each of their
+    regimes. workload: as it is read back (`workloads.model`). host, versions, platform, capabilities, nodes, images,
+    pods, assets, traces, traces_read_as: for the record.
     """
 
     schema: int = SCHEMA
@@ -51,6 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     embedded: bool = False
     schedules_sha256: dict[str, str] = {}
     regimes: dict[str, dict[str, dict[str, Policy]]] = {}
+    policies: dict[str, dict[str, dict[str, dict[str, Policy]]]] = {}
     workload: dict[str, Any] = {}
     host: dict[str, Any] = {}
     versions: dict[str, str] = {}

@@ -104,10 +104,14 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         problems = []
         if self.model == "phases":
-            if self.duration or self.requests or self.rate_per_s or self.modulation:
+            duration = Duration(sum(each.duration for each in self.phases))
+            requests = sum(each.requests for each in self.phases)
+            # As they are written, they are read again.
+            said = self.duration in (0, duration) and self.requests in (0, requests)
+            if not said or self.rate_per_s or self.modulation:
                 problems.append("duration, requests, rate_per_s, modulation: each phase has its own")
-            msgspec.structs.force_setattr(self, "duration", Duration(sum(each.duration for each in self.phases)))
-            msgspec.structs.force_setattr(self, "requests", sum(each.requests for each in self.phases))
+            msgspec.structs.force_setattr(self, "duration", duration)
+            msgspec.structs.force_setattr(self, "requests", requests)
         expected = self.rate_per_s * max(0.0, self.duration)
         if not expected >= 0:
             problems.append(f"rate_per_s: {self.rate_per_s:g} is no rate that could be sent")
@@ -142,6 +146,11 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
         problems += self._missing()
         if problems:
             raise ValueError("\n".join(problems))
+
+    @property
+    def traces(self) -> tuple[Trace, ...]:
+        """That it replays."""
+        return tuple(each.trace for each in (self, *self.phases) if each.trace)
 
     def _missing(self) -> list[str]:
         if self.model == "bursts":

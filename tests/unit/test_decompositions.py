@@ -135,7 +135,17 @@ def test_a_workload_that_says_nothing_of_parts_is_recorded_as_before():
 
     plain = of_record(WORK)["graph"]
     assert "parts" not in plain
-    assert all(source.keys() == {"of", "suffix"} for node in plain["nodes"] for source in node["inputs"])
+    sources = [plain["items"], *(source for node in plain["nodes"] for source in node["inputs"])]
+    assert all(source.keys() == {"of", "suffix"} for source in sources)
+
+
+def test_a_call_of_several_stages_has_the_time_of_all_of_them():
+    from orchestrator.invoker import Invoker
+    from orchestrator.options import Config
+
+    options = Config(stage_timeout_s=10, stage_timeouts_s={"stage-librosa": 30})
+    invoker = Invoker(None, None, request_id="r", owner="o", parent_id="p", options=options, config={}, parts=THREE)
+    assert [invoker._timeout_s(name) for name in ("sound", "answer", "stage-librosa")] == [50, 30, 30]
 
 
 DECOMPOSED = """

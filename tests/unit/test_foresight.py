@@ -123,7 +123,7 @@ def test_without_a_limit_no_share_of_slow_requests_is_made_up():
 def test_an_experiment_about_slow_requests_needs_a_limit_that_can_be_passed():
     plain = to_plain(_quick())
     del plain["loads"]["steady"]["slo"]
-    with pytest.raises(Exception, match=r"loads\.steady\.slo: the primary outcome is the share"):
+    with pytest.raises(Exception, match=r"loads\.steady\.slo: slow_request_rate is the share"):
         decode(plain | {"primary_outcome": "slow_request_rate"}, Experiment, "quick")
     plain["loads"]["steady"]["slo"] = "31s"
     with pytest.raises(Exception, match=r"slo: 31s must lie between 0 and request_timeout \(30s\)"):

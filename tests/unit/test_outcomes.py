@@ -114,6 +114,9 @@ def test_money_adds_up_what_has_a_price():
         ({"secondary_outcomes": ["held_gb"], "margins": {"held_gb": 1.5}}, "margins.held_gb: 1.5 must lie between"),
         ({"not_worse": [["b", "a"]]}, "not_worse: b - a is no planned contrast"),
         ({"primary_outcome": "latency"}, "primary_outcome"),
+        ({"secondary_outcomes": ["p99_latency_s"], "loads": {"l": load(traffic=SHORT)}}, "p99_latency_s needs 300"),
+        ({"secondary_outcomes": ["slow_request_rate"]}, "loads.l.slo: slow_request_rate is the share"),
+        ({"not_worse": [["a", "b"]], "looks": [3, 5], "loads": {"l": load(blocks=5)}}, "not_worse: is asked once"),
     ],
 )  # fmt: skip
 def test_an_outcome_that_cannot_be_is_refused(change, problem):
@@ -171,9 +174,10 @@ def test_adjusting_never_makes_an_outcome_worse_than_alone_and_copies_cost_nothi
     assert twice[: len(rows)] == pytest.approx(together), "an outcome that says the same again is no further test"
 
 
-def test_of_few_blocks_nothing_is_called_worse_and_a_constant_that_is_less_is_within():
+def test_of_few_blocks_nothing_is_said_and_a_constant_that_is_less_is_within():
     assert guards.judged([of_blocks(1, 1.1, 0.9, 1)])[0].state == "undecided"
-    (same,) = guards.judged([of_blocks(0, 0, 0, 0, 0, 0)])
+    assert guards.judged([of_blocks(0, 0, 0)])[0].state == "undecided"
+    (same,) = guards.judged([of_blocks(*[0] * 8)])
     assert (same.state, same.p_worse) == ("within", 1.0)
     (constant,) = guards.judged([of_blocks(*[0.3] * 6)])
     assert constant.state == "worse"
@@ -198,6 +202,37 @@ def test_the_exit_code_says_whether_the_arm_is_worse(a, b, code, state):
 def test_arms_without_any_start_are_not_asked_how_long_they_took():
     found = compared(B, B, not_worse=[["a", "b"]], secondary_outcomes=["start_s"], equivalence_margin=0.2)
     assert [each["outcome"] for each in found["guards"]] == ["mean_latency_s"]
+
+
+def test_what_has_no_label_may_be_at_either_end_of_both_arms():
+    """Of each run two of ten have none: from 20 % to 40 % in a, from 0 to 20 % in b."""
+    seconds = {(i, r): 0.1 for i in range(8) for r in "ab"}
+    cells = timed(seconds)
+    for (_, _, regime), (rows, _) in cells.items():
+        for k, row in enumerate(rows):
+            row.cold = None if k < 2 else regime == "a" and k < 4
+    change = {"loads": {"l": load(blocks=8)}, "not_worse": [["a", "b"]], "equivalence_margin": 0.3}
+    (found,) = answers(campaign(experiment(**change), cells))["guards"]
+    assert found["state"] == "undecided", "it lies between none and 40 points"
+
+
+def test_a_run_without_a_figure_is_left_out_and_not_put_back():
+    cells = timed({(i, r): {"a": A, "b": B}[r][i] for i in range(4) for r in "ab"})
+    cells[1, "l", "a"][0][0].status = "failed"
+    found = answers(campaign(experiment(primary_outcome="mean_latency_s", loads={"l": load(blocks=4)}), cells))
+    assert found["contrasts"][0]["with_excluded"] is None
+
+
+def test_each_level_of_cold_starts_lacks_what_has_no_label_at_that_level():
+    from analysis.rows import digest
+
+    cells = timed({(0, "a"): 0.1, (0, "b"): 0.1})
+    for row in cells[0, "l", "a"][0][:3]:
+        row.cold, row.status, row.replica_id = None, "lost", ""
+    names = {"primary_outcome": "request_cold_rate", "secondary_outcomes": ["invocation_cold_rate"]}
+    one = digest.of_all(campaign(experiment(**names, loads={"l": load(blocks=1)}), cells))[0]
+    assert one.lacking("request_cold_rate") == one.without_label.requests
+    assert one.lacking("invocation_cold_rate") == one.unlabelled
 
 
 def test_simulated_versions_come_out_as_they_are():

@@ -1,21 +1,35 @@
 """Arms that switch: when, what stood from when to when, what cannot be; traffic in phases, and recovery from it."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
 from analysis.report import tables
 from experiments import forecast, model, switching
-from experiments.observe import Conditions, _switching, in_force
+from experiments.collect import Rows
+from experiments.observe import Conditions, _switching, in_force, observe
 from experiments.plan import plan
 from experiments.switching import Step, bursts, closest_s, steps
 from fave.campaign.experiment import Experiment
-from fave.campaign.record import Change
+from fave.campaign.record import Change, Generated
 from fave.errors import ConfigError
-from fave.settings import from_plain
+from fave.settings import from_plain, to_plain
 from fave.strain import CpuUse
 from fave.traffic.arrivals import Traffic, generate, seed_for
-from tests.support.campaigns import POLICIES, S, answers, campaign, experiment, invocation, load, typed
+from fave.wire.records import ReplicaRow
+from platforms.model import Seen
+from tests.support.campaigns import (
+    POLICIES,
+    S,
+    answers,
+    campaign,
+    experiment,
+    invocation,
+    load,
+    request_of,
+    typed,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -26,6 +40,9 @@ AHEAD = {"before_bursts": "3s", "regime": "warm", "otherwise": "cold"}
 def made(**change):
     base = {"regimes": ["cold", "s"], "contrasts": [["cold", "s"]], "loads": {"l": load(blocks=3)}}
     return from_plain(experiment(**(base | change)), Experiment)
+
+
+LONG = {"l": load(traffic={"model": "paced", "requests": 9, "duration": "60s"}, blocks=3)}
 
 
 def at(*seconds):
@@ -39,21 +56,33 @@ def test_a_silence_ends_a_burst_and_anything_shorter_does_not():
 
 
 def test_the_regime_is_there_before_each_burst_and_gone_after_it():
-    found = steps(made(prewarming={"s": AHEAD}), "s", at(10, 10.5, 20))
+    found = steps(made(prewarming={"s": AHEAD}, loads=LONG), "l", "s", at(10, 10.5, 20))
     assert found == [Step(0, "cold"), Step(7, "warm"), Step(10.5, "cold"), Step(17, "warm"), Step(20, "cold")]
 
 
 def test_a_burst_at_the_beginning_finds_the_regime_standing_and_near_ones_keep_it():
-    found = steps(made(prewarming={"s": AHEAD | {"after_bursts": "1s"}}), "s", at(1, 1.2, 4, 20))
+    found = steps(made(prewarming={"s": AHEAD | {"after_bursts": "1s"}}, loads=LONG), "l", "s", at(1, 1.2, 4, 20))
     assert found == [Step(0, "warm"), Step(5, "cold"), Step(17, "warm"), Step(21, "cold")]
 
 
 def test_a_schedule_goes_by_the_clock_and_other_arms_do_not_switch():
     clock = [{"at": "0s", "regime": "cold"}, {"at": "4s", "regime": "warm"}]
-    assert steps(made(switching={"s": clock}), "s", at(1)) == [Step(0, "cold"), Step(4, "warm")]
-    assert steps(made(switching={"s": clock}), "cold", at(1)) == [Step(0, "cold")]
+    assert steps(made(switching={"s": clock}), "l", "s", at(1)) == [Step(0, "cold"), Step(4, "warm")]
+    assert steps(made(switching={"s": clock}), "l", "cold", at(1)) == [Step(0, "cold")]
     assert closest_s([Step(0, "a"), Step(1, "b"), Step(9, "a"), Step(12, "b")]) == 3
     assert closest_s([Step(0, "a"), Step(1, "b")]) is None
+
+
+def test_no_switch_has_less_than_two_seconds_and_none_comes_after_the_end():
+    """Whatever the arrivals are: what cannot be done would make every run invalid."""
+    rule = AHEAD | {"before_bursts": "1s", "silence": "500ms", "after_bursts": "2s"}
+    arm = made(prewarming={"s": rule}, loads=LONG)
+    for seconds in ((0.5, 1.2, 4, 7.5, 8), (3, 9, 59), (2.9, 58.5), tuple(range(0, 60, 4))):
+        found = steps(arm, "l", "s", at(*seconds))
+        assert found[0].at_s == 0
+        assert found[-1].at_s < 60
+        assert all(b.at_s - a.at_s >= 2 - 1e-9 for a, b in pairwise(found)), found
+        assert all(a.regime != b.regime for a, b in pairwise(found))
 
 
 @pytest.mark.parametrize(
@@ -213,6 +242,7 @@ def test_traffic_in_phases_is_one_kind_after_another_each_with_a_seed_of_its_own
     assert list(schedule) == sorted(schedule)
     assert schedule[:4] == at(0, 1, 2, 3)
     assert schedule[-4:] == at(8, 9, 10, 11)
+    assert from_plain(to_plain(traffic), Traffic) == traffic, "as campaign.json has it"
     assert schedule[4:10] == tuple(4 * US + us for us in generate(traffic.phases[1], seed_for(7, "bursts", 1)))
 
 
@@ -243,6 +273,19 @@ def test_recovery_is_until_the_last_slow_request_of_the_next_phase_was_due(slow,
         assert (last.unrecovered, last.recovery_s.estimate) == (3, None)
     else:
         assert (last.unrecovered, last.recovery_s.estimate) == (0, pytest.approx(recovered))
+
+
+def test_a_replica_that_a_switch_brings_up_before_the_first_arrival_is_no_wrong_initial_state():
+    rows = [
+        ReplicaRow(source="prometheus", function="f", at_ns=at_s * S, ready=ready, desired=ready)
+        for at_s, ready in ((1, 0), (5, 1), (7, 1))
+    ]
+    seen = Seen(rows=rows, routable_at_ns={}, strain=None, until_ns=10 * S)
+    arrival = request_of(0, invocation(0, 8), "l", "s")
+    made_of = conditions(change("warm", 4, 5))
+    found = observe(Rows([arrival], [], []), seen, Generated(scheduled=1), made_of._replace(verified_at_ns=0))
+    assert found.initial_state_ok
+    assert not observe(Rows([arrival], [], []), seen, Generated(scheduled=1), conditions()).initial_state_ok
 
 
 class Platform:
