@@ -27,7 +27,7 @@ primary_outcome: invocation_cold_rate
 contrasts: [[cold, warm]]
 attempts: 1
 gates: {{schedule_lag_p99_s: 5, schedule_lag_floor_s: 5, replica_gap_s: 10, foreign_cpu_share: 1,
-  gateway_late_share: 1}}
+  gateway_late_share: 1, gap_ks: 1, gap_cv_error: 9, rate_error: 1}}
 loads:
   bursty:
     traffic: {{model: bursts, requests: 12, duration: 6s, bursts: 2, burst_length: 500ms}}
