@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
     @property
     def several(self) -> str:
         """In a heading: of all arms."""
-        return f"{self.title}s" if self.share else self.title
+        return self.title.replace("rate", "rates") if self.share else self.title
 
     @property
     def difference_unit(self) -> str:
@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
 
 OUTCOMES: dict[str, Outcome] = {
     "invocation_cold_rate": Outcome("cold-start rate", share=True),
-    "request_cold_rate": Outcome("cold-start rate", share=True),
+    "request_cold_rate": Outcome("cold-start rate of requests", share=True),
     SLOW: Outcome("slow-request rate", share=True),
     "failure_rate": Outcome("failure rate", share=True),
     "start_s": Outcome("cold-start duration", unit="s"),

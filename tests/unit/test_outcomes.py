@@ -82,7 +82,7 @@ def test_secondary_outcomes_are_one_family_and_decide_nothing_alone():
     assert executed["p_holm"] == pytest.approx(2 * executed["p"]), "two tests, the smaller p is doubled"
     assert (executed["margin"], cold["margin"]) == (0.2, 0.05)
     shown = next(each for each in tables.tables(typed(found)) if each.title == "Secondary outcomes")
-    assert {row[2] for row in shown.rows} == {"cold-start rate", "memory while executing"}
+    assert {row[2] for row in shown.rows} == {"cold-start rate of requests", "memory while executing"}
 
 
 def test_reports_say_per_cent_of_a_ratio_and_points_of_a_share():
