@@ -69,8 +69,7 @@ decompositions:
 primary_outcome: mean_latency_s
 contrasts: [[one, three]]
 attempts: 1
-gates: {schedule_lag_p99_s: 5, schedule_lag_floor_s: 5, replica_gap_s: 10, foreign_cpu_share: 1, gateway_late_share: 1,
-  gap_ks: 1, gap_cv_error: 9, rate_error: 1}
+gates: {schedule_lag_p99_s: 5, schedule_lag_floor_s: 5, replica_gap_s: 10, foreign_cpu_share: 1, gateway_late_share: 1}
 loads:
   steady:
     target: pipeline

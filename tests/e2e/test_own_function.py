@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from analysis.rows.folder import load
+from analysis.rows.folder import load, used_runs
 from fave.campaign.rundir import read_json
 from fave.processes import OwnedProcess, wait_until
 from fave.settings import ROOT
@@ -25,9 +25,9 @@ workload: {workload}
 regimes: [cold, warm]
 primary_outcome: invocation_cold_rate
 contrasts: [[cold, warm]]
-attempts: 1
+attempts: 3
 gates: {{schedule_lag_p99_s: 5, schedule_lag_floor_s: 5, replica_gap_s: 10, foreign_cpu_share: 1,
-  gateway_late_share: 1, gap_ks: 1, gap_cv_error: 9, rate_error: 1}}
+  gateway_late_share: 1}}
 loads:
   bursty:
     traffic: {{model: bursts, requests: 12, duration: 6s, bursts: 2, burst_length: 500ms}}
@@ -66,7 +66,9 @@ def campaign(platform, place, child_environment):
 @pytest.mark.timeout(300)
 def test_every_invocation_has_a_label_by_the_platform_and_costs_what_its_limit_says(campaign):
     whole = load(campaign)
-    stages = [row for run in whole.runs for row in whole.rows(run).stages.iter_rows(named=True)]
+    # A block that a busy neighbour made invalid was run again.
+    runs = used_runs(whole.runs, whole.experiment)
+    stages = [row for run in runs for row in whole.rows(run).stages.iter_rows(named=True)]
     assert len(stages) == 2 * 2 * 12
     assert {row["evidence"] for row in stages} <= {"platform", "undecided"}
     for row in stages:
@@ -164,7 +166,7 @@ thresholds: ["b vs a: start.ratio.low > 1.2", "b vs a: start.ratio.high < 1.2"]
 AHEAD = (
     EXPERIMENT.replace("regimes: [cold, warm]", "regimes: [cold, ahead]")
     .replace("contrasts: [[cold, warm]]", "contrasts: [[cold, ahead]]\nsecondary_outcomes: [held_gb, start_s]")
-    .replace("attempts: 1", "attempts: 1\nprewarming: {{ahead: {{before_bursts: 2s, regime: warm, otherwise: cold}}}}")
+    .replace("attempts: 3", "attempts: 3\nprewarming: {{ahead: {{before_bursts: 2s, regime: warm, otherwise: cold}}}}")
     .replace("requests: 12, duration: 6s, bursts: 2", "requests: 12, duration: 10s, bursts: 2")
     .replace("{{cold: {{idle_timeout: 500ms}}}}", "{{cold: {{idle_timeout: 500ms}}, ahead: {{idle_timeout: 500ms}}}}")
 )
@@ -179,7 +181,7 @@ def test_a_replica_ahead_of_each_burst_is_an_arm_whose_switches_are_told(platfor
     assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     whole, found = load(folder), read_json(folder / "results.json")
-    switched = [run for run in whole.runs if run.regime == "ahead"]
+    switched = [run for run in used_runs(whole.runs, whole.experiment) if run.regime == "ahead"]
     # Each run begins with a burst, for which the replica stands already.
     assert [[change.regime for change in run.switches] for run in switched] == [["cold", "warm", "cold"]] * 2
     assert {(each["switch"], each["switches"]) for each in found["switches"]} == {
