@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from msgspec import structs
+
 from analysis.answers.cells import in_cell
 from analysis.rows.digest import Digest
 from analysis.rows.phases import Phase
@@ -27,7 +29,7 @@ def switches(experiment: Experiment, digests: Sequence[Digest]) -> list[SwitchFi
                     regime=arm,
                     switch=name,
                     switches=len(every),
-                    in_force_s=_mean([_mean_of(each.in_force_s for each in run) for run in runs if run]),
+                    in_force_s=mean_interval([_mean_of(each.in_force_s for each in run) for run in runs if run]),
                     longest_s=max(each.in_force_s for each in every),
                     cold=_share([_sum(each.cold for each in run) for run in runs]),
                     replaced=sorted({name for each in every for name in each.replaced}),
@@ -60,9 +62,9 @@ def _of_arm(
             seconds=_mean_of(phase.seconds for phase in those),
             requests=sum(phase.requests for phase in those),
             cold=_share([phase.cold for phase in those]),
-            mean_latency_s=_mean([p.latency_sum_s / p.answered for p in those if p.answered]),
-            held_gb=_mean([p.held_gb_s / p.seconds for p in those if p.seconds > 0]),
-            recovery_s=_mean(known) if recovered else None,
+            mean_latency_s=mean_interval([p.latency_sum_s / p.answered for p in those if p.answered]),
+            held_gb=mean_interval([p.held_gb_s / p.seconds for p in those if p.seconds > 0]),
+            recovery_s=_recovered(known) if recovered else None,
             unrecovered=len(recovered) - len(known),
         )
 
@@ -73,8 +75,10 @@ def _arms(experiment: Experiment, digests: Sequence[Digest]) -> Iterable[tuple[s
             yield load, arm, in_cell(digests, load, arm)
 
 
-def _mean(values: Sequence[float]) -> Estimate:
-    return mean_interval(values)
+def _recovered(known: Sequence[float]) -> Estimate:
+    """No time is below 0, as a t interval may be."""
+    found = mean_interval(known)
+    return found if found.low is None else structs.replace(found, low=max(0.0, found.low))
 
 
 def _mean_of(values: Iterable[float]) -> float:
